@@ -1,0 +1,70 @@
+# The chores. Each does its own set-up into .venv; none needs root. `make help` lists them.
+SHELL := /bin/sh
+PYTHON ?= python3
+PORT ?= 8080
+export SAM_CLI_TELEMETRY := 0
+
+RUN := .venv/.run-$(shell uname -s)
+TEST := .venv/.test-$(shell uname -s)
+
+.PHONY: help run test lint format bench lock openapi build clean
+
+help: ## List the chores
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+
+run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081 for another port)
+	@exec .venv/bin/python -m infra.local --port $(PORT)
+
+test: $(TEST) ## Run every test against a real Postgres and a real Redis
+	@.venv/bin/python -m pytest $(ARGS)
+
+lint: $(TEST) ## Check style, types, imports, the locks and the templates
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports --no-cache
+	.venv/bin/sam validate --lint --region eu-central-1
+
+format: $(TEST) ## Rewrite the code in the one style
+	.venv/bin/ruff format .
+	.venv/bin/ruff check --fix-only .
+
+bench: $(RUN) ## Measure, and print ratios within one run
+	@.venv/bin/python -m tests.bench
+
+openapi: $(RUN) ## Write infra/openapi.json from the handlers and their models
+	.venv/bin/python -m infra.openapi > infra/openapi.json
+
+build: $(TEST) ## Build the functions and layers for AWS; needs python3.13, not Docker
+	.venv/bin/sam build
+
+LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-strip-extras --no-header pyproject.toml
+lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
+	$(LOCK) --upgrade --extra local --extra test --output-file tests/requirements.txt
+	$(LOCK) --upgrade --extra local --constraints tests/requirements.txt \
+		--output-file infra/local/requirements.txt
+	$(LOCK) --upgrade --constraints tests/requirements.txt \
+		--output-file layers/dependencies/requirements.txt
+
+clean: ## Remove what make made, the local data too
+	rm -rf .venv .openreserve .aws-sam
+
+$(RUN): infra/local/requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "OpenReserve needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+		echo "OpenReserve needs Python's venv module (Debian: apt install python3-venv)" >&2; exit 1; }
+	@echo "Setting up .venv (once; about a minute) ..."
+	@$(PYTHON) -m venv .venv
+	@.venv/bin/pip install --quiet --disable-pip-version-check \
+		--require-hashes -r infra/local/requirements.txt
+	@.venv/bin/pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(TEST): tests/requirements.txt $(RUN)
+	@echo "Adding what the tests need to .venv (once) ..."
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python \
+		--require-hashes -r tests/requirements.txt
+	@touch $@

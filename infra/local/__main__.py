@@ -1,0 +1,173 @@
+"""`make run`: the API on one machine, from the same template.yaml as on AWS."""
+
+import argparse
+import asyncio
+import errno
+import fcntl
+import os
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from aiohttp import web
+
+import openreserve
+from infra.local import docs, gateway, services, template
+from infra.local.environments import Failed, Pool
+from infra.local.terminal import Terminal
+
+ROOT = Path(__file__).parents[2]
+WAITING_MAX = 5_000
+"""Events that may wait for an environment of one function; more are refused with 503."""
+
+
+class CannotRun(Exception):
+    """The API is not served: the text says in one line what is in the way."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until Ctrl-C. 0: stopped; 1: it could not run, and standard error says why."""
+    options = _options(arguments)
+    try:
+        sockets = _listen(options.host, options.port)
+        state = options.state or ROOT / ".openreserve" / str(options.port)
+        with _alone_in(state), services.postgres(state) as postgres, services.redis(state) as redis:
+            asyncio.run(_serve(options, sockets, postgres, redis))
+    except (CannotRun, template.TemplateError, Failed) as reason:
+        sys.stderr.write(f"OpenReserve cannot run: {reason}\n")
+        return 1
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m infra.local", description=__doc__)
+    parser.add_argument("--host", default="localhost", help="where to listen (%(default)s)")
+    parser.add_argument("--port", type=int, default=8080, help="(%(default)s)")
+    parser.add_argument(
+        "--state", type=Path, help="folder of what survives a restart (.openreserve/PORT)"
+    )
+    parser.add_argument(
+        "--environments",
+        type=int,
+        default=4 * (os.cpu_count() or 1),
+        metavar="N",
+        help="at most N execution environments per function (%(default)s)",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print the functions' log and metrics as they are"
+    )
+    return parser.parse_args(arguments)
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Sockets for every address of the host: a browser may try ::1 first, and curl 127.0.0.1."""
+    sockets = []
+    for family, _, _, _, address in socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    ):
+        try:
+            sockets.append(socket.create_server(address[:2], family=family, backlog=4_096))
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise CannotRun(
+                    f"port {port} is in use; stop what listens there, or: make run PORT={port + 1}"
+                ) from None
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise CannotRun(f"cannot listen on {host} port {port}: {error}") from None
+    if not sockets:
+        raise CannotRun(f"{host} is no address of this machine")
+    return sockets
+
+
+@contextmanager
+def _alone_in(state: Path) -> Iterator[None]:
+    """The folder, held so that no second runtime starts a server on the same data."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotRun(f"another one runs on {state}") from None
+        yield
+
+
+async def _serve(
+    options: argparse.Namespace,
+    sockets: list[socket.socket],
+    postgres: services.Postgres,
+    redis: services.Redis,
+) -> None:
+    _allow_many_sockets()
+    terminal = Terminal(as_json=options.json)
+    parameters = {
+        "DatabaseUrl": postgres.app_url,
+        "MigrationUrl": postgres.migration_url,
+        "RedisUrl": redis.url,
+    }
+    functions = template.load(ROOT / "template.yaml", parameters)
+    pools = [
+        Pool(function, options.environments, WAITING_MAX, terminal.show_line)
+        for function in functions
+    ]
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    runner = web.AppRunner(_application(pools, terminal), access_log=None)
+    try:
+        for pool in pools:
+            await pool.start()
+        await _migrate(pools)
+        await runner.setup()
+        for listening in sockets:
+            await web.SockSite(runner, listening, backlog=4_096).start()
+        if not options.json:
+            print(_greeting(options, postgres, redis, pools), flush=True)
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+        await asyncio.gather(*(pool.stop() for pool in pools))
+
+
+def _application(pools: Sequence[Pool], terminal: Terminal) -> web.Application:
+    return gateway.application(pools, terminal.show_request, docs.add_pages)
+
+
+async def _migrate(pools: Sequence[Pool]) -> None:
+    """As a deployment does: before there is traffic."""
+    (migrate,) = (pool for pool in pools if pool.function.name == "MigrateFunction")
+    await migrate.invoke(b"{}")
+
+
+def _allow_many_sockets() -> None:
+    """Two thousand callers are two thousand sockets; many systems allow 1,024 unless asked."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 65_536 if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _greeting(
+    options: argparse.Namespace,
+    postgres: services.Postgres,
+    redis: services.Redis,
+    pools: Sequence[Pool],
+) -> str:
+    url = f"http://{options.host}:{options.port}"
+    names = ", ".join(pool.function.name.removesuffix("Function") for pool in pools)
+    return f"""
+OpenReserve {openreserve.__version__} serves {url}/api/v1, documented at {url}/docs
+  functions  {names}: up to {options.environments} environments each
+  Postgres   {postgres.title}
+  Redis      {redis.title}
+Try:
+  curl -X POST {url}/api/v1/resources -H "Content-Type: application/json" \\
+    -d '{{"resourceId": "hotel-room-101", "totalStock": 50}}'
+Ctrl-C stops it; what is stored stays, and `make run` goes on with it.
+"""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

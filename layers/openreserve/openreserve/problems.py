@@ -1,0 +1,70 @@
+"""Which status and code each error has: the one table, and the problem documents made from it."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any
+
+from openreserve import errors
+from openreserve.errors import NotDone
+
+STATUSES: Mapping[type[NotDone], tuple[int, str]] = {
+    errors.BodyMissing: (400, "body_missing"),
+    errors.BodyMalformed: (400, "body_malformed"),
+    errors.BodyInvalid: (400, "body_invalid"),
+    errors.TooManyItems: (400, "too_many_items"),
+    errors.KeyMissing: (400, "idempotency_key_missing"),
+    errors.KeyInvalid: (400, "idempotency_key_invalid"),
+    errors.ConditionInvalid: (400, "condition_invalid"),
+    errors.QueryInvalid: (400, "query_invalid"),
+    errors.RouteUnknown: (404, "route_not_found"),
+    errors.ResourceUnknown: (404, "resource_not_found"),
+    errors.ReservationUnknown: (404, "reservation_not_found"),
+    errors.MethodNotAllowed: (405, "method_not_allowed"),
+    errors.KeyInProgress: (409, "idempotency_in_progress"),
+    errors.OutOfStock: (409, "out_of_stock"),
+    errors.BelowAllocated: (409, "below_allocated"),
+    errors.AlreadyReleased: (409, "already_released"),
+    errors.AlreadyCommitted: (409, "already_committed"),
+    errors.AlreadyCancelled: (409, "already_cancelled"),
+    errors.HoldExpired: (410, "hold_expired"),
+    errors.VersionMismatch: (412, "version_mismatch"),
+    errors.BodyTooLarge: (413, "body_too_large"),
+    errors.ContentTypeUnsupported: (415, "content_type_unsupported"),
+    errors.KeyReused: (422, "idempotency_key_reused"),
+    errors.TtlOutOfRange: (422, "ttl_out_of_range"),
+    errors.Contention: (503, "contention"),
+    errors.DatabaseUnavailable: (503, "database_unavailable"),
+}
+
+UNFORESEEN: tuple[int, str] = (500, "internal_error")
+
+RETRY_AFTER_SECONDS: Mapping[type[NotDone], int] = {
+    errors.KeyInProgress: 1,
+    errors.Contention: 1,
+    errors.DatabaseUnavailable: 1,
+}
+"""The errors that the same request, repeated, may well not meet again."""
+
+
+def problem(error: NotDone | None, path: str, request_id: str) -> tuple[int, str, str]:
+    """Status, code and problem document of an error; None is what nobody foresaw."""
+    status, code = UNFORESEEN if error is None else STATUSES[type(error)]
+    document = {
+        "type": f"urn:openreserve:problem:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": error.sentence() if error else "The request failed. It is safe to repeat it.",
+        "instance": path,
+        "code": code,
+        "requestId": request_id,
+        **(error.details if error else {}),
+    }
+    return status, code, json.dumps(document, separators=(",", ":"), default=_text)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return str(value)

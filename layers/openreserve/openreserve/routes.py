@@ -1,0 +1,30 @@
+"""The paths of the API and the methods that each takes. Pure.
+
+A function sees only its own routes; whoever answers for all the rest needs this table. A test
+compares it with template.yaml and with the handlers.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+
+ROUTES: Mapping[str, Sequence[str]] = {
+    "/api/v1/reserve": ("POST",),
+    "/api/v1/commit": ("POST",),
+    "/api/v1/release": ("POST",),
+    "/api/v1/resources": ("GET", "POST"),
+    "/api/v1/resources/{resourceId}": ("GET",),
+    "/api/v1/reservations/{token}": ("GET",),
+    "/api/v1/health": ("GET",),
+    "/health": ("GET",),
+}
+
+EVERYTHING_ELSE = "$default"
+"""API Gateway's key for requests that match no other route."""
+
+
+def methods_at(path: str) -> Sequence[str]:
+    """The methods that a path takes; empty, if there is nothing at the path."""
+    for template, methods in ROUTES.items():
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
+            return methods
+    return ()

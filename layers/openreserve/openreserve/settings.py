@@ -1,0 +1,55 @@
+"""The environment, read once, typed, with units in the names. The only place that reads it."""
+
+import os
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Each field is the environment variable of its name in capitals; `template.yaml` sets them."""
+
+    database_url: str = field(default="", repr=False)
+    """Where Postgres is, as user openreserve_app. On AWS: RDS Proxy."""
+    migration_url: str = field(default="", repr=False)
+    """Where Postgres is for the migrations: directly, as the owner of the schema."""
+    redis_url: str = field(default="", repr=False)
+    """Where Redis or Valkey is. Empty: there is none, everything goes to Postgres."""
+    redis_timeout_ms: int = 25
+    """How long a request waits for Redis before it goes on without."""
+    redis_pause_seconds: int = 5
+    """How long Redis is left alone after it failed to answer in time."""
+    sold_out_ms_max: int = 1_000
+    """How long a resource may be refused without a look at Postgres."""
+    replay_seconds: int = 3_600
+    """How long Redis keeps an answer for the same key. Postgres keeps it longer."""
+    items_max: int = 50
+    """Items in one reservation."""
+    quantity_max: int = 1_000_000
+    """Units in one line of a reservation."""
+    ttl_seconds_default: int = 300
+    """How long a hold lasts when the caller does not say."""
+    ttl_seconds_max: int = 86_400
+    """How long a hold may last."""
+    body_bytes_max: int = 262_144
+    """The size of a request's body."""
+    page_size_max: int = 200
+    """Rows in one page of a list."""
+    reclaim_batch_size: int = 100
+    """Expired holds that one reserve closes in one transaction."""
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process.
+
+    Raises:
+        ValueError: a number is not one.
+    """
+    found: dict[str, Any] = {
+        known.name: int(text) if known.type is int else text
+        for known in fields(Settings)
+        if (text := os.environ.get(known.name.upper())) is not None
+    }
+    return Settings(**found)

@@ -1,0 +1,17 @@
+-- find_reservation: Through the view, so that a hold is over at its deadline to every reader.
+SELECT * FROM openreserve.reservations_now WHERE token = %(token)s;
+
+-- find_resource: Through the view, so that units of holds that are over count as available.
+SELECT * FROM openreserve.resources_now WHERE resource_id = %(resource_id)s;
+
+-- list_resources: By key, not by OFFSET: page a million costs what page one costs. `starts with` is
+-- a range of the primary key, since that sorts by bytes.
+SELECT *
+  FROM openreserve.resources_now
+ WHERE resource_id ^@ %(prefix)s
+   AND resource_id > %(after)s
+ ORDER BY resource_id
+ LIMIT %(limit)s;
+
+-- ping: Proves that Postgres answers and that the schema is there.
+SELECT max(number) AS schema_number FROM openreserve.migrations;

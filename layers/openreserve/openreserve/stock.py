@@ -1,0 +1,50 @@
+"""Resources and what they are asked for. Pure: no clock, no database, no HTTP."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+RESOURCE_ID_LENGTH_MAX = 200
+TOTAL_STOCK_MAX = 10**12
+"""Units. Far above any shop, far below where sums of bigint could overflow."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Item:
+    """Some units of one resource."""
+
+    resource_id: str
+    quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A thing with stock, as it stands: expired holds count as available.
+
+    total_stock = available_stock + held_stock + committed_stock, each at least 0.
+    """
+
+    resource_id: str
+    total_stock: int
+    available_stock: int
+    held_stock: int
+    committed_stock: int
+    version: int
+    updated_at: datetime
+
+
+def summed(lines: Iterable[Item]) -> tuple[Item, ...]:
+    """The lines with those of one resource added up, in the order in which rows are locked.
+
+    That order is by code point, which for UTF-8 is the byte order of Postgres's collation "C".
+    """
+    quantities: Counter[str] = Counter()
+    for line in lines:
+        quantities[line.resource_id] += line.quantity
+    return tuple(Item(*entry) for entry in sorted(quantities.items()))
+
+
+def is_resource_id(text: str) -> bool:
+    """Whether the text can name a resource: 1 to 200 printable characters, none of them a slash."""
+    return 1 <= len(text) <= RESOURCE_ID_LENGTH_MAX and text.isprintable() and "/" not in text

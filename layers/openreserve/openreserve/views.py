@@ -1,0 +1,271 @@
+"""What callers send and what they get: the JSON of the API, its field names and limits."""
+
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Annotated, Self
+from uuid import UUID
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from openreserve.holds import Reservation, Status
+from openreserve.settings import Settings, settings
+from openreserve.stock import (
+    RESOURCE_ID_LENGTH_MAX,
+    TOTAL_STOCK_MAX,
+    Item,
+    Resource,
+    is_resource_id,
+)
+
+
+def _known_as_resource_id(text: str) -> str:
+    if not is_resource_id(text):
+        raise ValueError("must be 1 to 200 printable characters without a slash")
+    return text
+
+
+def _known_as_prefix(text: str) -> str:
+    if text and not is_resource_id(text):
+        raise ValueError("is not the beginning of any resourceId")
+    return text
+
+
+def _decoded(cursor: str) -> str:
+    try:
+        return urlsafe_b64decode(cursor).decode()
+    except ValueError:  # of base64 or of UTF-8
+        return ""
+
+
+def _at_most(limit: Callable[[Settings], int]) -> AfterValidator:
+    """A limit that each stage may set: looked up when a request comes, not at import."""
+
+    def check(number: int) -> int:
+        if number > limit(settings()):
+            raise ValueError(f"must be at most {limit(settings())}")
+        return number
+
+    return AfterValidator(check)
+
+
+def _instant(moment: datetime) -> str:
+    """RFC 3339, in UTC, to the millisecond: deadlines are exact to it."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+ResourceId = Annotated[
+    str,
+    AfterValidator(_known_as_resource_id),
+    Field(json_schema_extra={"minLength": 1, "maxLength": RESOURCE_ID_LENGTH_MAX}),
+]
+Quantity = Annotated[
+    int,
+    Field(ge=1, json_schema_extra={"maximum": Settings.quantity_max}),
+    _at_most(lambda limits: limits.quantity_max),
+]
+Instant = Annotated[
+    datetime,
+    PlainSerializer(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time"}),
+]
+
+
+class _Json(BaseModel):
+    """Camel case outside, snake case inside; no field that is not named here; no conversions."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        strict=True,
+        frozen=True,
+    )
+
+
+class ItemView(_Json):
+    """Some units of one resource."""
+
+    resource_id: ResourceId
+    quantity: Quantity
+
+
+class ReserveBody(_Json):
+    """Either `resourceId` and `quantity`, or `items`. Lines of one resource are added up."""
+
+    resource_id: ResourceId | None = None
+    quantity: Quantity | None = None
+    items: list[ItemView] | None = Field(
+        None, min_length=1, json_schema_extra={"maxItems": Settings.items_max}
+    )
+    ttl_seconds: int | None = Field(
+        None,
+        ge=-(2**63),
+        lt=2**63,
+        description=f"How long the hold lasts: 1 to {Settings.ttl_seconds_max:,} seconds; "
+        f"{Settings.ttl_seconds_default} if left out.",
+    )
+
+    @model_validator(mode="after")
+    def _one_form(self) -> Self:
+        single = (self.resource_id is None, self.quantity is None)
+        if single == (True, True) and self.items is None:
+            raise ValueError("names nothing to reserve: give resourceId and quantity, or items")
+        if self.items is None and single != (False, False):
+            raise ValueError("needs both resourceId and quantity")
+        if self.items is not None and single != (True, True):
+            raise ValueError("takes either resourceId and quantity, or items, not both")
+        return self
+
+    def lines(self) -> list[Item]:
+        """What is asked for, line by line."""
+        if self.resource_id is not None and self.quantity is not None:
+            return [Item(self.resource_id, self.quantity)]
+        return [Item(line.resource_id, line.quantity) for line in self.items or ()]
+
+
+class CommitBody(_Json):
+    """The hold to settle; `ifExpired: reacquire` takes its stock anew if the hold is over."""
+
+    token: UUID
+    if_expired: Annotated[str, Field(pattern="^(refuse|reacquire)$")] = "refuse"
+
+
+class ReleaseBody(_Json):
+    """The hold to give back."""
+
+    token: UUID
+
+
+class ReservationView(_Json):
+    """A reservation. `resourceId` and `quantity` repeat its item when it has just one."""
+
+    token: UUID
+    resource_id: str | None = None
+    quantity: int | None = None
+    items: list[ItemView]
+    status: Status
+    expires_at: Instant
+    reacquired: bool | None = None
+
+    @classmethod
+    def of(cls, reservation: Reservation) -> Self:
+        """The view of a reservation."""
+        only = reservation.items[0] if len(reservation.items) == 1 else None
+        return cls.model_construct(
+            token=reservation.token,
+            resource_id=only and only.resource_id,
+            quantity=only and only.quantity,
+            items=[
+                ItemView.model_construct(resource_id=item.resource_id, quantity=item.quantity)
+                for item in reservation.items
+            ],
+            status=reservation.status,
+            expires_at=reservation.expires_at,
+            reacquired=reservation.reacquired or None,
+        )
+
+
+class ResourceBody(_Json):
+    """A resource and how many units there are of it, in all."""
+
+    resource_id: ResourceId
+    total_stock: int = Field(ge=0, le=TOTAL_STOCK_MAX)
+
+
+class ResourceView(_Json):
+    """A resource as it stands. totalStock = availableStock + heldStock + committedStock."""
+
+    resource_id: str
+    total_stock: int
+    available_stock: int
+    held_stock: int
+    committed_stock: int
+    version: int = Field(description="Counts the changes of totalStock.")
+    updated_at: Instant
+
+    @classmethod
+    def of(cls, resource: Resource) -> Self:
+        """The view of a resource."""
+        return cls.model_construct(
+            resource_id=resource.resource_id,
+            total_stock=resource.total_stock,
+            available_stock=resource.available_stock,
+            held_stock=resource.held_stock,
+            committed_stock=resource.committed_stock,
+            version=resource.version,
+            updated_at=resource.updated_at,
+        )
+
+
+class ResourceQuery(_Json):
+    """Which resources to list: those whose ids start with the prefix, from the cursor on."""
+
+    model_config = ConfigDict(strict=False)  # a query parameter is a text
+
+    prefix: Annotated[str, AfterValidator(_known_as_prefix)] = ""
+    cursor: str = Field("", description="`nextCursor` of the page before.")
+    limit: Annotated[
+        int,
+        Field(ge=1, json_schema_extra={"maximum": Settings.page_size_max}),
+        _at_most(lambda limits: limits.page_size_max),
+    ] = 50
+
+    @field_validator("cursor")
+    @classmethod
+    def _decodes(cls, cursor: str) -> str:
+        if cursor and not is_resource_id(_decoded(cursor)):
+            raise ValueError("is not a cursor that this API gave out")
+        return cursor
+
+    @property
+    def after(self) -> str:
+        """The id of the last resource of the page before; empty: this is the first page."""
+        return _decoded(self.cursor)
+
+
+class ResourcePage(_Json):
+    """Some resources, by id. `nextCursor` leads to those behind them; without it there are none."""
+
+    resources: list[ResourceView]
+    next_cursor: str | None = None
+
+    @classmethod
+    def of(cls, resources: list[Resource], *, more: bool) -> Self:
+        """The view of a page, and the way to the next if there is more."""
+        cursor = urlsafe_b64encode(resources[-1].resource_id.encode()).decode() if more else None
+        return cls.model_construct(
+            resources=[ResourceView.of(resource) for resource in resources], next_cursor=cursor
+        )
+
+
+class HealthView(_Json):
+    """`status` is ok, degraded (slower, but nothing is lost) or unavailable."""
+
+    status: str
+    postgres: str
+    redis: str
+
+
+class Problem(BaseModel):
+    """What was not done, and why (RFC 9457). Members beyond these depend on the `code`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="For programs. It never changes.")
+    request_id: str = Field(alias="requestId")
