@@ -129,7 +129,12 @@ class Pool:
             self._starting += 1
             task = asyncio.get_running_loop().create_task(self._run())
             self._watchers.add(task)
-            task.add_done_callback(self._watchers.discard)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, watcher: asyncio.Task[None]) -> None:
+        """There is room for another environment, if events wait."""
+        self._watchers.discard(watcher)
+        self._grow()
 
     async def _run(self) -> None:
         """One environment, from its start to its end."""
@@ -151,7 +156,7 @@ class Pool:
             await site.stop()
 
     def _mourn(self, environment: _Environment) -> None:
-        """Answer for an environment that has ended, and replace it if events wait."""
+        """Answer for an environment that has ended."""
         if not environment.started:
             self._starting -= 1
         if environment in self._idle:
@@ -161,7 +166,6 @@ class Pool:
             lost.answered.set_exception(self._cause_of_death(environment))
         if environment.timer is not None:
             environment.timer.cancel()
-        self._grow()
 
     def _lost_before_start(self, environment: _Environment) -> _Invocation | None:
         """The event that a failed start costs.

@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 import time
@@ -113,7 +112,7 @@ def redis(state: Path) -> Iterator[Redis]:
             _wait_for(Path(folder, "redis.sock"))
             yield Redis(f"unix://{folder}/redis.sock", f"{_redis_version(binary)}, in memory")
         finally:
-            process.terminate()
+            process.kill()  # it has nothing to save
             process.wait()
             pid_file.unlink()
 
@@ -140,7 +139,7 @@ def _stop_leftover(pid_file: Path) -> None:
     with suppress(FileNotFoundError, psutil.NoSuchProcess):
         process = psutil.Process(int(pid_file.read_text()))
         if any("openreserve-" in part for part in process.cmdline()):
-            process.send_signal(signal.SIGTERM)
+            process.kill()
 
 
 def _wait_for(path: Path) -> None:

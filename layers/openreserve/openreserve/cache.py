@@ -144,7 +144,8 @@ def _stock_keys(resource_id: str) -> tuple[str, str]:
 def _ask(*commands: tuple[Any, ...]) -> list[Any] | None:
     """The replies to the commands, in one round trip; None: Redis is away, and left alone a while.
 
-    Without the pause, each request would wait for the timeout of a Redis that hangs.
+    Without the pause, each request would wait for the timeout of a Redis that hangs. It is short at
+    first, since one late answer may mean nothing, and doubles for as long as none comes.
     """
     client, pause = _client(), _pause()
     if client is None or time.monotonic() < pause.until:
@@ -153,16 +154,24 @@ def _ask(*commands: tuple[Any, ...]) -> list[Any] | None:
         pipeline = client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)  # type: ignore[no-untyped-call]
-        return pipeline.execute()
+        replies = pipeline.execute()
     except redis.RedisError as error:
-        pause.until = time.monotonic() + settings().redis_pause_seconds
+        pause.lengthen()
         logger().warning("Redis is left alone for a while", extra={"reason": repr(error)})
         return None
+    pause.length_ms = 0
+    return replies
 
 
 @dataclass(slots=True)
 class _Pause:
     until: float = 0.0
+    length_ms: int = 0
+
+    def lengthen(self) -> None:
+        first, last = settings().redis_pause_ms_min, settings().redis_pause_ms_max
+        self.length_ms = min(max(first, 2 * self.length_ms), last)
+        self.until = time.monotonic() + self.length_ms / 1_000
 
 
 @cache

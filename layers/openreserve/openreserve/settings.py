@@ -16,10 +16,12 @@ class Settings:
     """Where Postgres is for the migrations: directly, as the owner of the schema."""
     redis_url: str = field(default="", repr=False)
     """Where Redis or Valkey is. Empty: there is none, everything goes to Postgres."""
-    redis_timeout_ms: int = 25
+    redis_timeout_ms: int = 50
     """How long a request waits for Redis before it goes on without."""
-    redis_pause_seconds: int = 5
-    """How long Redis is left alone after it failed to answer in time."""
+    redis_pause_ms_min: int = 250
+    """How long Redis is left alone after it failed to answer in time; then twice that, and so on."""
+    redis_pause_ms_max: int = 10_000
+    """The longest that Redis is left alone: so late it may be noticed that it is back."""
     sold_out_ms_max: int = 1_000
     """How long a resource may be refused without a look at Postgres."""
     replay_seconds: int = 3_600
@@ -38,6 +40,11 @@ class Settings:
     """Rows in one page of a list."""
     reclaim_batch_size: int = 100
     """Expired holds that one reserve closes in one transaction."""
+
+    @property
+    def ttl_seconds_usual(self) -> int:
+        """How long a hold lasts when the caller does not say: the default, as far as allowed."""
+        return min(self.ttl_seconds_default, self.ttl_seconds_max)
 
 
 @cache

@@ -86,7 +86,6 @@ class _Json(BaseModel):
 
     model_config = ConfigDict(
         alias_generator=to_camel,
-        populate_by_name=True,
         extra="forbid",
         strict=True,
         frozen=True,

@@ -1,0 +1,122 @@
+"""Calls to the handlers as API Gateway makes them, from the sample events in events/."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from functions.commit import app as commit_app
+from functions.release import app as release_app
+from functions.reserve import app as reserve_app
+from functions.stock import app as stock_app
+
+EVENTS = Path(__file__).parents[1] / "events"
+
+HANDLERS = {
+    "reserve": reserve_app.handler,
+    "commit": commit_app.handler,
+    "release": release_app.handler,
+    "set-stock": stock_app.handler,
+    "read-resource": stock_app.handler,
+    "list-resources": stock_app.handler,
+    "read-reservation": stock_app.handler,
+    "health": stock_app.handler,
+    "health-of-root": stock_app.handler,
+    "everything-else": stock_app.handler,
+}
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: Mapping[str, str]
+    text: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.text)
+
+    @property
+    def code(self) -> str:
+        """The code of a problem; of a success, ok."""
+        return str(self.json.get("code", "ok")) if self.text else "ok"
+
+
+@cache
+def _sample(name: str) -> str:
+    return (EVENTS / f"{name}.json").read_text()
+
+
+def sample(name: str) -> dict[str, Any]:
+    """The sample event of events/<name>.json, to be changed at will."""
+    event: dict[str, Any] = json.loads(_sample(name))
+    return event
+
+
+def call(name: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Reply:
+    """Invoke the handler of events/<name>.json with another body and further headers."""
+    event = sample(name)
+    if body is not None:
+        event["body"] = body if isinstance(body, str) else json.dumps(body)
+    event["headers"] |= headers or {}
+    return invoke(name, event)
+
+
+def invoke(name: str, event: Mapping[str, Any]) -> Reply:
+    answer = HANDLERS[name](event, None)
+    return Reply(answer["statusCode"], answer["headers"], answer["body"])
+
+
+def set_stock(resource_id: str, total_stock: int, **headers: str) -> Reply:
+    body = {"resourceId": resource_id, "totalStock": total_stock}
+    return call("set-stock", body, headers=headers)
+
+
+def reserve(*items: tuple[str, int], key: str = "", ttl_seconds: int | None = None) -> Reply:
+    lines = [{"resourceId": resource_id, "quantity": units} for resource_id, units in items]
+    body = lines[0] if len(lines) == 1 else {"items": lines}
+    if ttl_seconds is not None:
+        body["ttlSeconds"] = ttl_seconds
+    return call("reserve", body, headers={"idempotency-key": key or str(uuid4())})
+
+
+def hold(*items: tuple[str, int], ttl_seconds: int | None = None) -> str:
+    """Reserve, and return the token."""
+    reply = reserve(*items, ttl_seconds=ttl_seconds)
+    assert reply.status == 200, reply
+    return str(reply.json["token"])
+
+
+def commit(token: str, *, reacquire: bool = False) -> Reply:
+    extra = {"ifExpired": "reacquire"} if reacquire else {}
+    return call("commit", {"token": token, **extra})
+
+
+def release(token: str) -> Reply:
+    return call("release", {"token": token})
+
+
+def read_reservation(token: str) -> Reply:
+    event = sample("read-reservation")
+    event["pathParameters"]["token"] = token
+    return invoke("read-reservation", event)
+
+
+def read_resource(resource_id: str, **headers: str) -> Reply:
+    event = sample("read-resource")
+    event["pathParameters"]["resourceId"] = resource_id
+    event["headers"] |= headers
+    return invoke("read-resource", event)
+
+
+def list_resources(**query: str) -> Reply:
+    event = sample("list-resources")
+    event["queryStringParameters"] = query
+    return invoke("list-resources", event)
+
+
+def available(resource_id: str) -> int:
+    return int(read_resource(resource_id).json["availableStock"])

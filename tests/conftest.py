@@ -1,0 +1,104 @@
+"""Real servers for everything below: a Postgres and a Redis of the tests' own."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, LiteralString
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from infra.local import services
+from openreserve import cache, database, logs, settings
+from openreserve.migrations import migrate
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where the engine under test keeps things, and a way to look into it."""
+
+    database_url: str
+    owner_url: str
+    redis_url: str
+
+    def sql(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
+        """What the owner of the schema sees."""
+        with psycopg.connect(self.owner_url, autocommit=True) as connection:
+            cursor = connection.execute(statement, parameters or None)
+            return cursor.fetchall() if cursor.description else []
+
+    def drift(self) -> list[tuple[Any, ...]]:
+        """Resources whose counter does not agree with the reservations. There must be none."""
+        return self.sql("""
+            SELECT r.resource_id, r.total_stock, r.available_stock, sum(i.quantity)
+              FROM openreserve.resources r
+              LEFT JOIN (openreserve.reservation_items i
+                         JOIN openreserve.reservations v
+                           ON v.token = i.token AND v.status IN ('HELD', 'COMMITTED'))
+                ON i.resource_id = r.resource_id
+             GROUP BY r.resource_id
+            HAVING r.total_stock <> r.available_stock + coalesce(sum(i.quantity), 0)
+             UNION ALL
+            SELECT i.resource_id, null, null, i.quantity
+              FROM openreserve.reservation_items i
+              JOIN openreserve.reservations v ON v.token = i.token
+             WHERE i.held_until IS DISTINCT FROM
+                   CASE WHEN v.status = 'HELD' THEN v.expires_at END""")
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    state = tmp_path_factory.mktemp("state")
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        services.postgres(state) as postgres,
+        services.redis(state) as redis,
+    ):
+        patch.setenv("POWERTOOLS_SERVICE_NAME", "openreserve")
+        migrate(postgres.migration_url)
+        yield Engine(postgres.app_url, postgres.migration_url, redis.url)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_of_this_machine() -> Iterator[None]:
+    """What the person at the keyboard has set is not what the tests run against."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("DATABASE_URL", "MIGRATION_URL", "REDIS_URL"):
+            patch.delenv(name, raising=False)
+        yield
+
+
+@pytest.fixture
+def engine(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The engine in this process, with Redis."""
+    yield from _configured(servers, monkeypatch)
+
+
+@pytest.fixture
+def engine_without_redis(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    """The engine in this process, all of it in Postgres."""
+    yield from _configured(Engine(servers.database_url, servers.owner_url, ""), monkeypatch)
+
+
+def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
+    monkeypatch.setenv("DATABASE_URL", engine.database_url)
+    monkeypatch.setenv("REDIS_URL", engine.redis_url)
+    forget()
+    yield engine
+    forget()
+
+
+def forget() -> None:
+    """Make the next call read the environment and connect anew, as a cold start does."""
+    database.disconnect()
+    client = cache._client() if settings.settings.cache_info().currsize else None
+    if client is not None:
+        client.close()
+    for remembered in (settings.settings, cache._client, cache._pause, logs.logger):
+        remembered.cache_clear()
+
+
+@pytest.fixture
+def name() -> str:
+    """A name that nothing else has: for a resource, or to begin keys with."""
+    return f"ps5-{uuid4().hex[:12]}"

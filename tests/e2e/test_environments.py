@@ -1,0 +1,159 @@
+"""Execution environments behave as Lambda's do, also when their function does not behave."""
+
+import asyncio
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from infra.local.environments import Failed, Overloaded, Pool, TimedOut
+from infra.local.template import Function
+
+FUNCTIONS = Path(__file__).parent / "functions"
+
+Start = Callable[..., AbstractAsyncContextManager[Pool]]
+
+
+@pytest.fixture
+def lines() -> list[str]:
+    """What the functions wrote."""
+    return []
+
+
+@pytest.fixture
+def start(lines: list[str]) -> Start:
+    @asynccontextmanager
+    async def start(
+        code: str = "misbehaving", *, environments: int = 2, waiting: int = 100, timeout: int = 10
+    ) -> AsyncIterator[Pool]:
+        function = Function(
+            code, FUNCTIONS / code, "app.handler", timeout, 128, {"COLOUR": "red"}, ()
+        )
+        pool = Pool(function, environments, waiting, lambda _, line: lines.append(line))
+        await pool.start()
+        try:
+            yield pool
+        finally:
+            await pool.stop()
+
+    return start
+
+
+async def ask(pool: Pool, **event: Any) -> Any:
+    return json.loads(await pool.invoke(json.dumps(event).encode()))
+
+
+async def test_an_environment_is_reused_and_handles_one_event_at_a_time(start: Start) -> None:
+    async with start(environments=4) as pool:
+        first = await ask(pool)
+        again = await ask(pool)
+        both = await asyncio.gather(*(ask(pool, sleep_seconds=0.3) for _ in range(2)))
+
+    assert again["pid"] == first["pid"]
+    assert again["startedAt"] == first["startedAt"]
+    assert again["requestId"] != first["requestId"]
+    assert both[0]["pid"] != both[1]["pid"]
+
+
+async def test_no_more_environments_than_allowed_and_the_rest_waits_its_turn(start: Start) -> None:
+    async with start(environments=2) as pool:
+        answers = await asyncio.gather(*(ask(pool, sleep_seconds=0.05) for _ in range(20)))
+
+    assert len({answer["pid"] for answer in answers}) == 2
+    assert len({answer["requestId"] for answer in answers}) == 20
+
+
+async def test_what_cannot_even_wait_is_refused_at_once(start: Start) -> None:
+    async with start(environments=1, waiting=3) as pool:
+        results = await asyncio.gather(*(ask(pool) for _ in range(9)), return_exceptions=True)
+
+    assert sum(isinstance(result, Overloaded) for result in results) == 6
+    assert sum(isinstance(result, dict) for result in results) == 3
+
+
+async def test_a_function_that_takes_too_long_is_killed_and_replaced(start: Start) -> None:
+    async with start(environments=1, timeout=1) as pool:
+        first = await ask(pool)
+        with pytest.raises(TimedOut):
+            await ask(pool, sleep_seconds=60)
+        second = await ask(pool)
+
+    assert second["pid"] != first["pid"]
+    assert not psutil.pid_exists(first["pid"])
+
+
+async def test_a_crash_costs_its_own_event_and_no_other(start: Start) -> None:
+    async with start(environments=2) as pool:
+        crash = asyncio.create_task(ask(pool, exit=9))
+        others = [asyncio.create_task(ask(pool)) for _ in range(10)]
+        with pytest.raises(Failed, match="ended with code 9"):
+            await crash
+        assert len(await asyncio.gather(*others)) == 10
+
+
+async def test_an_environment_killed_while_it_is_idle_costs_nothing(start: Start) -> None:
+    async with start(environments=1) as pool:
+        first = await ask(pool)
+        os.kill(first["pid"], 9)
+        await asyncio.sleep(0.3)
+
+        assert (await ask(pool))["pid"] != first["pid"]
+
+
+async def test_an_exception_fails_its_event_and_keeps_the_environment(
+    start: Start, lines: list[str]
+) -> None:
+    async with start() as pool:
+        first = await ask(pool)
+        with pytest.raises(Failed, match="ValueError: no such luck"):
+            await ask(pool, **{"raise": "no such luck"})
+        again = await ask(pool)
+
+    assert again["pid"] == first["pid"]
+    assert any("ValueError: no such luck" in line for line in lines)
+
+
+async def test_a_function_that_cannot_start_says_why_for_each_event(
+    start: Start, lines: list[str]
+) -> None:
+    async with start("broken") as pool:
+        for _ in range(2):
+            with pytest.raises(Failed, match="this function cannot start"):
+                await ask(pool)
+
+    assert any("this function cannot start" in line for line in lines)
+
+
+async def test_a_function_sees_what_lambda_sets_and_nothing_of_this_machine(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SECRET_OF_THIS_MACHINE", "x")
+    async with start(timeout=7) as pool:
+        answer = await ask(pool)
+
+    environment = answer["environment"]
+    assert environment["COLOUR"] == "red"
+    assert environment["AWS_LAMBDA_FUNCTION_NAME"] == "misbehaving"
+    assert environment["LAMBDA_TASK_ROOT"] == str(FUNCTIONS / "misbehaving")
+    assert "SECRET_OF_THIS_MACHINE" not in environment
+    assert 6_000 < answer["remainingMs"] <= 7_000
+
+
+async def test_a_long_line_is_shown_whole(start: Start, lines: list[str]) -> None:
+    async with start() as pool:
+        await ask(pool, say="x" * 200_000)
+        await asyncio.sleep(0.2)
+
+    assert max(map(len, lines)) == 200_000
+
+
+async def test_stopping_leaves_no_process_behind(start: Start) -> None:
+    async with start(environments=3) as pool:
+        answers = await asyncio.gather(*(ask(pool, sleep_seconds=0.2) for _ in range(3)))
+
+    assert not any(psutil.pid_exists(answer["pid"]) for answer in answers)

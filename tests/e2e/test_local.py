@@ -1,0 +1,374 @@
+"""`make run`, over HTTP: the whole engine in real Lambda environments."""
+
+import asyncio
+import json
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import aiohttp
+import psutil
+import pytest
+
+from infra.local.environments import _environment_variables
+from tests.calls import Reply
+from tests.conftest import Engine
+from tests.e2e.runtime import Runtime, free_port, started
+from tests.wire import tapped
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with started(tmp_path_factory.mktemp("runtime")) as runtime:
+        yield runtime
+
+
+async def all_at_once(runtime: Runtime, resource_id: str, keys: list[str]) -> list[Reply]:
+    """As many buyers as there are keys, each with a connection of its own, all in flight."""
+
+    async def buy(session: aiohttp.ClientSession, key: str) -> Reply:
+        body = {"resourceId": resource_id, "quantity": 1}
+        headers = {"Idempotency-Key": key}
+        url = f"{runtime.url}/api/v1/reserve"
+        async with session.post(url, json=body, headers=headers) as answer:
+            return Reply(answer.status, dict(answer.headers), await answer.text())
+
+    timeout = aiohttp.ClientTimeout(total=120)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        return await asyncio.gather(*(buy(session, key) for key in keys))
+
+
+def conserved(runtime: Runtime, resource_id: str) -> dict[str, int]:
+    """The stock of the resource, after a look at whether no unit was lost or made."""
+    stock = runtime.stock(resource_id)
+    assert stock["totalStock"] == (
+        stock["availableStock"] + stock["heldStock"] + stock["committedStock"]
+    )
+    assert min(stock["availableStock"], stock["heldStock"], stock["committedStock"]) >= 0
+    return {state: stock[f"{state}Stock"] for state in ("available", "held", "committed")}
+
+
+def test_two_thousand_buyers_at_once_get_exactly_a_hundred_units(
+    runtime: Runtime, name: str
+) -> None:
+    runtime.set_stock(name, 100)
+
+    replies = asyncio.run(all_at_once(runtime, name, [f"{name}-{n}" for n in range(2_000)]))
+
+    assert Counter((reply.status, reply.code) for reply in replies) == {
+        (200, "ok"): 100,
+        (409, "out_of_stock"): 1_900,
+    }
+    assert conserved(runtime, name) == {"available": 0, "held": 100, "committed": 0}
+
+
+def test_every_tenth_buyer_asking_twice_makes_no_hold_more(runtime: Runtime, name: str) -> None:
+    runtime.set_stock(name, 100)
+    keys = [f"{name}-{n}" for n in range(2_000)] + [f"{name}-{n}" for n in range(0, 2_000, 10)]
+
+    replies = asyncio.run(all_at_once(runtime, name, keys))
+
+    answers: dict[str, set[str]] = {}
+    for key, reply in zip(keys, replies, strict=True):
+        assert reply.code in ("ok", "out_of_stock")
+        if reply.status == 200:
+            answers.setdefault(key, set()).add(reply.text)
+    assert len(answers) == 100
+    assert all(len(texts) == 1 for texts in answers.values())
+    assert conserved(runtime, name) == {"available": 0, "held": 100, "committed": 0}
+
+
+def test_fifty_requests_at_once_with_one_key_get_one_answer(runtime: Runtime, name: str) -> None:
+    runtime.set_stock(name, 100)
+
+    replies = asyncio.run(all_at_once(runtime, name, [name] * 50))
+
+    assert {(reply.status, reply.text) for reply in replies} == {(200, replies[0].text)}
+    assert conserved(runtime, name) == {"available": 99, "held": 1, "committed": 0}
+    assert runtime.reserve(name, name, quantity=2).code == "idempotency_key_reused"
+
+
+@pytest.mark.parametrize("redis", ["with Redis", "without Redis"])
+def test_a_function_killed_between_commit_and_answer_leaves_one_hold(
+    servers: Engine, tmp_path: Path, name: str, redis: str
+) -> None:
+    with tapped(servers.database_url) as wire:
+        variables = {
+            "DATABASE_URL": wire.url,
+            "MIGRATION_URL": servers.owner_url,
+            "REDIS_URL": servers.redis_url if redis == "with Redis" else "",
+        }
+        with started(tmp_path, variables=variables) as runtime:
+            runtime.set_stock(name, 5)
+            first = runtime.reserve(name, f"{name}-before")  # the environment is warm now
+            assert first.status == 200
+            wire.lose_answer_to = b"CALL openreserve.reserve"
+            replies: list[Reply] = []
+            buyer = threading.Thread(target=lambda: replies.append(runtime.reserve(name, name)))
+            buyer.start()
+            assert wire.lost.wait(10)
+            wait_for_hold(servers, name)
+            for environment in runtime.environments("ReserveFunction"):
+                environment.kill()
+            buyer.join()
+            wire.lose_answer_to = b""
+            wire.lost.clear()
+
+            retried = runtime.reserve(name, name)
+
+            assert (replies[0].status, replies[0].code) == (502, "function_failed")
+            assert retried.status == 200
+            assert retried.headers["idempotent-replayed"] == "true"
+            assert runtime.reserve(name, name).text == retried.text
+            assert conserved(runtime, name) == {"available": 3, "held": 2, "committed": 0}
+
+
+def wait_for_hold(engine: Engine, key: str) -> None:
+    deadline = time.monotonic() + 10
+    statement = "SELECT FROM openreserve.idempotency_keys WHERE idempotency_key = %s"
+    while not engine.sql(statement, key):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_redis_killed_under_load_costs_no_request(tmp_path: Path, name: str) -> None:
+    with started(tmp_path) as runtime:
+        runtime.set_stock(name, 300)
+        redis = psutil.Process(int((tmp_path / "redis.pid").read_text()))
+        killer = threading.Timer(1.0, redis.kill)
+        killer.start()
+
+        replies = asyncio.run(all_at_once(runtime, name, [f"{name}-{n}" for n in range(600)]))
+        killer.join()
+        after = runtime.reserve(name, f"{name}-after")
+
+        codes = Counter(reply.code for reply in replies)
+        assert codes == {"ok": 300, "out_of_stock": 300}
+        assert after.code == "out_of_stock"
+        assert runtime.call("GET", "/health").json["redis"] == "unavailable"
+        assert conserved(runtime, name) == {"available": 0, "held": 300, "committed": 0}
+
+
+def test_an_environment_killed_under_load_costs_only_what_it_was_doing(
+    tmp_path: Path, name: str
+) -> None:
+    with started(tmp_path, "--environments", "4") as runtime:
+        runtime.set_stock(name, 1_000)
+        runtime.reserve(name, f"{name}-warm")
+
+        def kill_some() -> None:
+            for _ in range(3):
+                time.sleep(0.4)
+                for environment in runtime.environments("ReserveFunction")[:1]:
+                    environment.kill()
+
+        killer = threading.Thread(target=kill_some)
+        killer.start()
+        keys = [f"{name}-{n}" for n in range(400)]
+        replies = asyncio.run(all_at_once(runtime, name, keys))
+        killer.join()
+
+        codes = Counter(reply.code for reply in replies)
+        assert set(codes) <= {"ok", "function_failed"}
+        assert codes["function_failed"] <= 3
+        retried = [runtime.reserve(name, key) for key in keys]
+        assert {reply.status for reply in retried} == {200}
+        assert conserved(runtime, name) == {"available": 599, "held": 401, "committed": 0}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("PUT", "/api/v1/reserve", 405, "method_not_allowed"),
+        ("GET", "/api/v1/commit", 405, "method_not_allowed"),
+        ("DELETE", "/api/v1/resources/x", 405, "method_not_allowed"),
+        ("GET", "/api/v1/nothing", 404, "route_not_found"),
+        ("GET", "/", 404, "route_not_found"),
+        ("GET", "/api/v1/resources/a%2Fb", 404, "resource_not_found"),
+        ("GET", "/api/v1/resources/a%00b", 404, "resource_not_found"),
+        ("GET", "/api/v1/reservations/x", 404, "reservation_not_found"),
+    ],
+)
+def test_what_is_not_there_is_refused_as_a_problem(
+    runtime: Runtime, method: str, path: str, status: int, code: str
+) -> None:
+    reply = runtime.call(method, path)
+
+    assert (reply.status, reply.code) == (status, code)
+    assert reply.headers["content-type"] == "application/problem+json"
+    if status == 405:
+        assert reply.headers["allow"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "body_missing"),
+        (b"{", 400, "body_malformed"),
+        (b'{"resourceId": "\xff", "quantity": 1}', 400, "body_malformed"),
+        (b'{"resourceId": "a\\u0000b", "quantity": 1}', 400, "body_invalid"),
+        (json.dumps({"note": "x" * 2_000_000}).encode(), 413, "body_too_large"),
+        (b" " * 11_000_000, 413, "body_too_large"),
+    ],
+)
+def test_bad_bodies_get_through_the_gateway_and_are_refused(
+    runtime: Runtime, body: bytes, status: int, code: str
+) -> None:
+    reply = runtime.call("POST", "/api/v1/reserve", body, {"Idempotency-Key": "k"})
+
+    assert (reply.status, reply.code) == (status, code)
+
+
+def test_names_with_spaces_and_umlauts_can_be_read_over_http(runtime: Runtime, name: str) -> None:
+    runtime.set_stock(f"{name} Käse %", 3)
+
+    stock = runtime.stock(f"{name}%20K%C3%A4se%20%25")
+
+    assert (stock["resourceId"], stock["totalStock"]) == (f"{name} Käse %", 3)
+    found = runtime.call("GET", f"/api/v1/resources?prefix={name}%20K%C3%A4se%20%25").json
+    assert [resource["totalStock"] for resource in found["resources"]] == [3]
+
+
+def test_the_api_is_documented_where_it_runs(runtime: Runtime) -> None:
+    document = runtime.call("GET", "/openapi.json").json
+    page = runtime.call("GET", "/docs").text
+
+    assert document["openapi"].startswith("3.1")
+    assert "/openapi.json" in page
+    assert "https://" not in page, "everything comes from here"
+    for part in ("css/swagger-ui.css", "js/swagger-ui-bundle.js"):
+        assert f"/docs/swagger/{part}" in page
+        assert runtime.call("GET", f"/docs/swagger/{part}").status == 200
+
+
+def test_each_request_is_one_line_that_keeps_its_token_secret(runtime: Runtime, name: str) -> None:
+    runtime.set_stock(name, 1)
+    token = runtime.reserve(name, name).json["token"]
+    runtime.call("GET", f"/api/v1/reservations/{token}")
+    runtime.reserve(name, f"{name}-late")
+    time.sleep(0.3)
+
+    assert not any(token in line for line in runtime.lines)
+    assert any(f"GET /api/v1/reservations/{token[:8]}…" in line for line in runtime.lines)
+    assert any(
+        "  409  POST /api/v1/reserve  " in line and line.endswith("out_of_stock")
+        for line in runtime.lines
+    )
+
+
+def test_what_is_stored_survives_a_restart_and_ctrl_c_leaves_nothing_running(
+    tmp_path: Path, name: str
+) -> None:
+    with started(tmp_path) as first:
+        first.set_stock(name, 5)
+        reply = first.reserve(name, name)
+        family = psutil.Process(first.process.pid).children(recursive=True)
+        postgres = psutil.Process(
+            int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
+        )
+        assert first.stop(signal.SIGINT) == 0
+    assert not [process for process in [*family, postgres] if alive(process)]
+
+    with started(tmp_path) as second:
+        assert second.reserve(name, name).text == reply.text
+        assert conserved(second, name) == {"available": 4, "held": 1, "committed": 0}
+
+
+def test_a_runtime_that_was_killed_can_be_started_again(tmp_path: Path, name: str) -> None:
+    with started(tmp_path) as first:
+        first.set_stock(name, 5)
+        first.stop(signal.SIGKILL)
+
+    with started(tmp_path) as second:
+        assert second.stock(name)["totalStock"] == 5
+        postgres = psutil.Process(
+            int((tmp_path / "postgres" / "postmaster.pid").read_text().split()[0])
+        )
+        second.stop()
+    assert not alive(postgres)
+
+
+def alive(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
+def test_a_second_copy_runs_beside_the_first(runtime: Runtime, tmp_path: Path, name: str) -> None:
+    with started(tmp_path) as second:
+        runtime.set_stock(name, 5)
+
+        assert second.call("GET", f"/api/v1/resources/{name}").code == "resource_not_found"
+
+
+def test_a_busy_port_is_said_in_one_line(runtime: Runtime, tmp_path: Path) -> None:
+    port = int(runtime.url.rpartition(":")[2])
+    with pytest.raises(AssertionError) as refused, started(tmp_path, port=port):
+        pass
+
+    (line,) = str(refused.value).splitlines()
+    assert line == (
+        f"OpenReserve cannot run: port {port} is in use; stop what listens there, or:"
+        f" make run PORT={port + 1}"
+    )
+
+
+def test_a_state_that_is_in_use_is_said_in_one_line(runtime: Runtime) -> None:
+    with pytest.raises(AssertionError) as refused, started(runtime.state, port=free_port()):
+        pass
+
+    assert str(refused.value) == f"OpenReserve cannot run: another one runs on {runtime.state}"
+
+
+def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) -> None:
+    """With --json the functions' own lines come out, one per outcome, and nothing else."""
+    port = free_port()
+    variables = {"DATABASE_URL": servers.database_url, "MIGRATION_URL": servers.owner_url}
+    import subprocess
+    import sys
+
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "infra.local", "--json"),
+            *("--port", str(port), "--state", str(tmp_path)),
+        ],
+        env=os.environ | variables | {"REDIS_URL": ""},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    runtime = Runtime(f"http://127.0.0.1:{port}", tmp_path, process)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            runtime.set_stock(name, 1)
+            break
+        except OSError:
+            time.sleep(0.1)
+    runtime.stop()
+    assert process.stdout is not None
+    entries = [json.loads(line) for line in process.stdout]
+    process.stdout.close()
+
+    assert [entry["outcome"] for entry in entries if "route" in entry] == ["ok"]
+
+
+def test_functions_are_given_no_variable_that_aws_would_not_give_them() -> None:
+    from infra.local.template import Function
+
+    function = Function("F", Path(), "app.handler", 1, 1, {}, ())
+
+    assert set(_environment_variables(function, "F#1", 1)) <= {
+        "HOME",
+        "LANG",
+        "PATH",
+        "TZ",
+        "_HANDLER",
+        "LAMBDA_TASK_ROOT",
+        "AWS_REGION",
+        *(f"AWS_LAMBDA_{name}" for name in ("RUNTIME_API", "FUNCTION_NAME", "FUNCTION_VERSION")),
+        *(f"AWS_LAMBDA_{name}" for name in ("FUNCTION_MEMORY_SIZE", "INITIALIZATION_TYPE")),
+        *(f"AWS_LAMBDA_{name}" for name in ("LOG_GROUP_NAME", "LOG_STREAM_NAME")),
+    }

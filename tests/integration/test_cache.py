@@ -1,0 +1,223 @@
+"""Redis may vanish at any moment: that costs speed, never a request and never the truth."""
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import psutil
+import pytest
+
+from infra.local import services
+from openreserve import cache, ledger
+from openreserve.errors import OutOfStock
+from openreserve.holds import Order
+from openreserve.stock import Item
+from tests.calls import available, call, commit, hold, release, reserve, set_stock
+from tests.conftest import Engine, forget
+
+
+@pytest.fixture
+def redis(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[psutil.Process]:
+    """A Redis that the test may do anything to."""
+    assert engine
+    monkeypatch.delenv("REDIS_URL")
+    with services.redis(tmp_path) as own:
+        monkeypatch.setenv("REDIS_URL", own.url)
+        forget()
+        yield psutil.Process(int((tmp_path / "redis.pid").read_text()))
+
+
+def ask(*command: str | bytes) -> object:
+    client = cache._client()
+    assert client is not None
+    return client.execute_command(*command)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_deadline_is_kept_for_as_long_as_the_hold_lives(name: str) -> None:
+    set_stock(name, 3)
+    committed, released, live = (hold((name, 1)) for _ in range(3))
+    commit(committed)
+    release(released)
+
+    def deadline(token: str) -> object:
+        return ask("ZSCORE", "openreserve:deadlines", token)
+
+    assert deadline(live) is not None
+    assert deadline(committed) is None
+    assert deadline(released) is None
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_returns_stock_clears_the_sold_out_marker_at_once(name: str) -> None:
+    set_stock(name, 1)
+    token = hold((name, 1))
+    assert reserve((name, 1)).code == "out_of_stock"
+    assert ask("EXISTS", f"openreserve:{{{name}}}:sold-out") == 1
+
+    release(token)
+    assert reserve((name, 1)).status == 200
+    assert reserve((name, 1)).code == "out_of_stock"
+    set_stock(name, 2)
+    assert reserve((name, 1)).status == 200
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_marker_refuses_only_what_is_too_much(name: str) -> None:
+    set_stock(name, 2)
+    assert reserve((name, 3)).json["items"][0]["available"] == 2
+
+    refused, held = reserve((name, 5)), reserve((name, 2))
+
+    assert refused.json["items"] == [{"resourceId": name, "requested": 5, "available": 2}]
+    assert held.status == 200
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_marker_lives_no_longer_than_the_first_live_hold(name: str) -> None:
+    set_stock(name, 2)
+    hold((name, 1), ttl_seconds=1)
+    hold((name, 1))
+    time.sleep(0.6)
+    assert reserve((name, 1)).code == "out_of_stock"
+
+    life_ms = ask("PTTL", f"openreserve:{{{name}}}:sold-out")
+
+    assert isinstance(life_ms, int)
+    assert 0 < life_ms <= 400
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_marker_that_is_older_than_a_return_of_stock_is_not_written(name: str) -> None:
+    """A refusal that was slow to reach Redis must not undo what a release has told it since."""
+    set_stock(name, 1)
+    token = hold((name, 1))
+    order = Order(name, bytes(32), (Item(name, 1),), 300)
+    recalled = cache.recall(order)
+    with pytest.raises(OutOfStock) as refused:
+        ledger.reserve(order, uuid4())
+    release(token)
+
+    cache.mark_sold_out(order, recalled, refused.value)
+
+    assert reserve((name, 1)).status == 200
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_buyer_of_the_last_unit_gets_the_hold_back_though_all_is_sold_out(name: str) -> None:
+    set_stock(name, 1)
+    first = reserve((name, 1), key=name)
+    assert reserve((name, 1)).code == "out_of_stock"
+
+    assert reserve((name, 1), key=name).text == first.text
+
+
+def sequence(name: str) -> None:
+    """All that a buyer may do, with the answers that it has to get."""
+    set_stock(name, 3)
+    first = reserve((name, 1), key=name)
+    assert first.status == 200
+    assert reserve((name, 1), key=name).text == first.text
+    assert reserve((name, 2), key=name).code == "idempotency_key_reused"
+    assert commit(first.json["token"]).status == 200
+    assert release(hold((name, 2))).status == 200
+    assert reserve((name, 3)).code == "out_of_stock"
+    assert available(name) == 2
+
+
+def test_redis_killed(redis: psutil.Process, engine: Engine, name: str) -> None:
+    sequence(name)
+    redis.kill()
+    redis.wait()
+
+    sequence(f"{name}-b")
+
+    health = call("health")
+    assert (health.status, health.json["status"], health.json["redis"]) == (
+        200,
+        "degraded",
+        "unavailable",
+    )
+    assert engine.drift() == []
+
+
+def test_redis_frozen_costs_a_few_milliseconds_a_request(
+    redis: psutil.Process, engine: Engine, name: str
+) -> None:
+    """Counted, not timed: how often Redis is waited for while it does not answer."""
+    sequence(name)
+    redis.send_signal(signal.SIGSTOP)
+    asked = []
+    client = cache._client()
+    assert client is not None
+    pipeline = client.pipeline
+
+    def counted(*, transaction: bool) -> object:
+        asked.append(time.monotonic())
+        return pipeline(transaction=transaction)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(client, "pipeline", counted)
+        requests = 0
+        until = time.monotonic() + 2
+        while time.monotonic() < until:
+            sequence(f"{name}-{requests}")
+            requests += 1
+    redis.send_signal(signal.SIGCONT)
+
+    # 0, 0.25, 0.75 and 1.75 s: the pauses double. At 50 ms each, that is spread over all requests.
+    assert 1 <= len(asked) <= 4
+    assert engine.drift() == []
+
+
+def test_redis_is_used_again_soon_after_it_is_back(redis: psutil.Process, name: str) -> None:
+    redis.send_signal(signal.SIGSTOP)
+    sequence(name)
+    redis.send_signal(signal.SIGCONT)
+    deadline = time.monotonic() + 10
+    while cache.ping() is not True:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_redis_flushed(redis: psutil.Process, engine: Engine, name: str) -> None:
+    assert redis.is_running()
+    set_stock(name, 2)
+    first = reserve((name, 1), key=name)
+    ask("FLUSHALL")
+
+    assert reserve((name, 1), key=name).text == first.text
+    assert reserve((name, 2)).code == "out_of_stock"
+    assert available(name) == 1
+    assert engine.drift() == []
+
+
+def test_redis_full(redis: psutil.Process, engine: Engine, name: str) -> None:
+    """Under memory pressure it refuses writes: nothing but speed is lost."""
+    assert redis.is_running()
+    ask("CONFIG", "SET", "maxmemory", "1")
+    ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+    sequence(name)
+
+    assert engine.drift() == []
+
+
+def test_a_redis_that_never_was(engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    forget()
+
+    sequence(name)
+
+    assert engine.drift() == []
+
+
+def test_no_redis_at_all(engine_without_redis: Engine, name: str) -> None:
+    sequence(name)
+
+    assert call("health").json == {"status": "ok", "postgres": "ok", "redis": "not configured"}
+    assert engine_without_redis.drift() == []

@@ -1,0 +1,157 @@
+"""commit, release and GET against every state: the matrix of the README, cell by cell."""
+
+from collections.abc import Callable
+
+import pytest
+
+from openreserve import cache
+from tests.calls import Reply, available, commit, hold, read_reservation, release, set_stock
+from tests.conftest import Engine
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+UNKNOWN = "550e8400-e29b-41d4-a716-446655440000"
+
+
+def past(engine: Engine, token: str) -> None:
+    """Let a hold's deadline be over, without waiting for it; what Redis knew of it ends, too."""
+    short = engine.sql(
+        "WITH earlier AS (UPDATE openreserve.reservations"
+        "                    SET created_at = created_at - interval '1 day',"
+        "                        expires_at = clock_timestamp() - interval '1 ms'"
+        "                  WHERE token = %s RETURNING token, expires_at)"
+        "UPDATE openreserve.reservation_items i SET held_until = e.expires_at"
+        "  FROM earlier e WHERE i.token = e.token RETURNING i.resource_id",
+        token,
+    )
+    cache.stock_returned(*(resource_id for (resource_id,) in short))
+
+
+def in_state(engine: Engine, name: str, state: str) -> str:
+    """A reservation of one of two units of `name`, in that state."""
+    set_stock(name, 2)
+    if state == "unknown":
+        return UNKNOWN
+    token = hold((name, 1))
+    match state:
+        case "HELD past":
+            past(engine, token)
+        case "EXPIRED":
+            past(engine, token)
+            release(token)
+        case "RELEASED":
+            release(token)
+        case "COMMITTED":
+            commit(token)
+        case "CANCELLED":
+            commit(token)
+            engine.sql(
+                "UPDATE openreserve.reservations SET status = 'CANCELLED' WHERE token = %s", token
+            )
+            engine.sql(
+                "UPDATE openreserve.resources SET available_stock = available_stock + 1"
+                " WHERE resource_id = %s",
+                name,
+            )
+    return token
+
+
+def reacquire(token: str) -> Reply:
+    return commit(token, reacquire=True)
+
+
+OK, GONE, CONFLICT, MISSING = 200, 410, 409, 404
+
+MATRIX: dict[Callable[[str], Reply], dict[str, tuple[int, str]]] = {
+    commit: {
+        "HELD live": (OK, "COMMITTED"),
+        "HELD past": (GONE, "hold_expired"),
+        "EXPIRED": (GONE, "hold_expired"),
+        "RELEASED": (CONFLICT, "already_released"),
+        "COMMITTED": (OK, "COMMITTED"),
+        "CANCELLED": (CONFLICT, "already_cancelled"),
+        "unknown": (MISSING, "reservation_not_found"),
+    },
+    reacquire: {
+        "HELD live": (OK, "COMMITTED"),
+        "HELD past": (OK, "COMMITTED"),
+        "EXPIRED": (OK, "COMMITTED"),
+        "RELEASED": (CONFLICT, "already_released"),
+        "COMMITTED": (OK, "COMMITTED"),
+        "CANCELLED": (CONFLICT, "already_cancelled"),
+        "unknown": (MISSING, "reservation_not_found"),
+    },
+    release: {
+        "HELD live": (OK, "RELEASED"),
+        "HELD past": (OK, "EXPIRED"),
+        "EXPIRED": (OK, "EXPIRED"),
+        "RELEASED": (OK, "RELEASED"),
+        "COMMITTED": (CONFLICT, "already_committed"),
+        "CANCELLED": (CONFLICT, "already_cancelled"),
+        "unknown": (MISSING, "reservation_not_found"),
+    },
+    read_reservation: {
+        "HELD live": (OK, "HELD"),
+        "HELD past": (OK, "EXPIRED"),
+        "EXPIRED": (OK, "EXPIRED"),
+        "RELEASED": (OK, "RELEASED"),
+        "COMMITTED": (OK, "COMMITTED"),
+        "CANCELLED": (OK, "CANCELLED"),
+        "unknown": (MISSING, "reservation_not_found"),
+    },
+}
+
+CELLS = [(verb, state, *cell) for verb, row in MATRIX.items() for state, cell in row.items()]
+
+
+@pytest.mark.parametrize(
+    ("verb", "state", "status", "word"),
+    CELLS,
+    ids=[f"{verb.__name__} of {state}" for verb, state, *_ in CELLS],
+)
+def test_each_cell_of_the_matrix_answers_as_documented_and_again_the_same(  # noqa: PLR0917
+    engine: Engine, name: str, verb: Callable[[str], Reply], state: str, status: int, word: str
+) -> None:
+    token = in_state(engine, name, state)
+
+    first, again = verb(token), verb(token)
+
+    told = first.json["status"] if first.status == OK else first.json["code"]
+    assert (first.status, told) == (status, word)
+    assert again.status == first.status
+    if first.status == OK:
+        assert again.text == first.text
+    if status == OK and word in ("COMMITTED", "HELD"):
+        assert available(name) == 1
+    elif told not in ("already_committed",):
+        assert available(name) == 2
+    assert engine.drift() == []
+
+
+def test_only_a_commit_that_took_the_stock_anew_says_reacquired(engine: Engine, name: str) -> None:
+    over = in_state(engine, name, "EXPIRED")
+    live = hold((name, 1))
+
+    assert reacquire(over).json["reacquired"] is True
+    assert "reacquired" not in reacquire(live).json
+
+
+def test_a_commit_may_not_reacquire_what_somebody_else_has_now(engine: Engine, name: str) -> None:
+    token = in_state(engine, name, "EXPIRED")
+    hold((name, 2))
+
+    reply = reacquire(token)
+
+    assert (reply.status, reply.code) == (410, "hold_expired")
+    assert reply.json["items"] == [{"resourceId": name, "requested": 1, "available": 0}]
+    assert read_reservation(token).json["status"] == "EXPIRED"
+    assert engine.drift() == []
+
+
+def test_a_commit_reacquires_from_holds_of_others_that_are_over(engine: Engine, name: str) -> None:
+    token = in_state(engine, name, "EXPIRED")
+    past(engine, hold((name, 2)))
+
+    assert reacquire(token).json["status"] == "COMMITTED"
+    assert available(name) == 1
+    assert engine.drift() == []

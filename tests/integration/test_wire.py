@@ -1,0 +1,199 @@
+"""What reaches Postgres: one round trip a verb, and nothing that ties a proxy to one client.
+
+What ties it: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html
+"""
+
+import re
+from collections.abc import Callable, Iterator
+
+import psycopg
+import pytest
+
+from openreserve import cache, database
+from tests.calls import (
+    Reply,
+    call,
+    commit,
+    hold,
+    list_resources,
+    read_reservation,
+    read_resource,
+    release,
+    reserve,
+    set_stock,
+)
+from tests.conftest import Engine, forget
+from tests.wire import Wire, tapped
+
+STARTUP_PARAMETERS = {
+    "user",
+    "database",
+    "application_name",
+    "client_encoding",
+    "DateStyle",
+    "TimeZone",
+    "extra_float_digits",
+    "search_path",
+}
+"""All that RDS Proxy accepts."""
+
+PINNING = re.compile(
+    r"\b(SET|RESET|DISCARD|DEALLOCATE|PREPARE|EXECUTE|LISTEN|DECLARE|LOAD|nextval|setval|set_config"
+    r"|pg_(try_)?advisory_lock\w*|CREATE\s+TEMP\w*)\b",
+    re.IGNORECASE,
+)
+STATEMENT_BYTES_MAX = 16_384
+
+
+@pytest.fixture
+def wire(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    with tapped(engine.database_url) as wire:
+        monkeypatch.setenv("DATABASE_URL", wire.url)
+        forget()
+        yield wire
+
+
+def cut_connections(engine: Engine) -> None:
+    """What a failover or a long freeze does to the connections of the functions."""
+    with psycopg.connect(engine.database_url) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE usename = 'openreserve_app' AND pid <> pg_backend_pid()"
+        )
+
+
+def connected(wire: Wire) -> Wire:
+    """Counted from now on, with the connection open."""
+    assert call("health").status == 200
+    wire.messages.clear()
+    return wire
+
+
+def test_reserve_is_one_round_trip_whatever_comes_of_it(wire: Wire, name: str) -> None:
+    set_stock(name, 5)
+    set_stock(f"{name}-b", 5)
+    connected(wire)
+
+    outcomes: list[Callable[[], Reply]] = [
+        lambda: reserve((name, 1), key=name),
+        lambda: reserve((name, 1), (f"{name}-b", 1)),
+        lambda: reserve((name, 9)),
+        lambda: reserve((f"{name}-x", 1)),
+        lambda: reserve((name, 1), ttl_seconds=0),
+        lambda: reserve((name, 2), key=name),
+    ]
+    for outcome in outcomes:
+        cache.stock_returned(name)  # no marker: Postgres has to say it
+        wire.messages.clear()
+        outcome()
+        assert wire.round_trips == 1, wire.statements
+
+
+def test_reserve_is_one_round_trip_when_it_has_to_reclaim(
+    wire: Wire, engine: Engine, name: str
+) -> None:
+    set_stock(name, 1)
+    token = hold((name, 1))
+    engine.sql(
+        "UPDATE openreserve.reservations SET created_at = '2026-01-01', expires_at = '2026-01-02'"
+        " WHERE token = %s",
+        token,
+    )
+    engine.sql(
+        "UPDATE openreserve.reservation_items SET held_until = '2026-01-02' WHERE token = %s", token
+    )
+    connected(wire)
+
+    assert reserve((name, 1)).status == 200
+    assert wire.round_trips == 1
+
+
+@pytest.mark.parametrize("verb", [commit, release, lambda token: commit(token, reacquire=True)])
+def test_commit_and_release_are_one_round_trip_each_and_so_are_their_repeats(
+    wire: Wire, name: str, verb: Callable[[str], Reply]
+) -> None:
+    set_stock(name, 1)
+    token = hold((name, 1))
+    connected(wire)
+
+    for round_trips in (1, 2):
+        assert verb(token).status == 200
+        assert wire.round_trips == round_trips
+
+
+def test_a_replay_and_a_refusal_that_redis_knows_never_reach_postgres(
+    wire: Wire, name: str
+) -> None:
+    set_stock(name, 1)
+    reserve((name, 1), key=name)
+    reserve((name, 1))
+    connected(wire)
+
+    assert reserve((name, 1), key=name).headers["idempotent-replayed"] == "true"
+    assert reserve((name, 1)).code == "out_of_stock"
+    assert wire.messages == []
+
+
+def test_nothing_that_pins_a_proxied_connection_is_ever_sent(wire: Wire, name: str) -> None:
+    for number in range(8):  # a driver may prepare what it has seen five times
+        set_stock(name, 20 + number)
+        commit(hold((name, 1)))
+        commit(hold((name, 1)), reacquire=True)
+        release(hold((name, 1)))
+        reserve((name, 1_000))
+        read_reservation(hold((name, 1)))
+        read_resource(name)
+        list_resources(prefix=name)
+    database.disconnect()
+    call("health")
+
+    assert wire.statements
+    for startup in wire.startups:
+        assert set(startup) - {""} <= STARTUP_PARAMETERS
+    for prepared_name, text in wire.statements:
+        assert prepared_name == ""
+        assert not PINNING.search(text), text
+        assert len(text.encode()) < STATEMENT_BYTES_MAX
+        assert text.split()[0] in ("CALL", "SELECT"), "no BEGIN, no COMMIT: one statement a verb"
+
+
+def test_a_connection_that_died_in_its_sleep_is_replaced_within_the_request(
+    engine: Engine, name: str
+) -> None:
+    set_stock(name, 5)
+    for verb in (
+        lambda: reserve((name, 1)),
+        lambda: read_resource(name),
+        lambda: set_stock(name, 6),
+    ):
+        cut_connections(engine)
+        assert verb().status in (200, 201)
+
+
+def test_what_may_not_be_repeated_is_not_repeated(engine: Engine, name: str) -> None:
+    """Nobody knows whether the lost one was carried out; a second one would be refused."""
+    etag = set_stock(name, 5).headers["etag"]
+    cut_connections(engine)
+
+    reply = set_stock(name, 6, **{"if-match": etag})
+
+    assert (reply.status, reply.code) == (503, "database_unavailable")
+    assert reply.headers["retry-after"] == "1"
+    assert set_stock(name, 6, **{"if-match": etag}).status == 200
+
+
+@pytest.mark.usefixtures("engine")
+def test_without_postgres_every_verb_is_503_and_health_says_why(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://openreserve_app@127.0.0.1:1/openreserve")
+    forget()
+
+    for reply in (reserve((name, 1)), commit("550e8400-e29b-41d4-a716-446655440000")):
+        assert (reply.status, reply.code) == (503, "database_unavailable")
+    health = call("health")
+    assert (health.status, health.json["postgres"], health.json["redis"]) == (
+        503,
+        "unavailable",
+        "ok",
+    )

@@ -1,0 +1,51 @@
+"""Every error has a place in the tree, a sentence, a status and a code."""
+
+import re
+from collections.abc import Iterator
+
+from openreserve import errors
+from openreserve.errors import BadRequest, Fault, NotDone, NotFound, Refusal
+from openreserve.holds import AFTER_COMMIT, AFTER_RELEASE, Status
+from openreserve.problems import RETRY_AFTER_SECONDS, STATUSES
+
+GROUPS = {NotDone, Refusal, BadRequest, NotFound, Fault}
+
+
+def descendants(of: type[NotDone]) -> Iterator[type[NotDone]]:
+    for child in of.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+def test_the_tree_at_the_top_of_the_module_names_every_error() -> None:
+    _, _, tree = (errors.__doc__ or "").partition("\n\n")
+    drawn = set(re.findall(r"^[│├└─ ]*([A-Z]\w+)", tree, re.MULTILINE))
+
+    assert drawn == {error.__name__ for error in descendants(NotDone)}
+
+
+def test_every_error_that_can_be_raised_has_a_status_and_a_code_of_its_own() -> None:
+    assert set(STATUSES) == set(descendants(NotDone)) - GROUPS
+    codes = [code for _, code in STATUSES.values()]
+    assert len(set(codes)) == len(codes)
+
+
+def test_every_error_says_in_one_sentence_what_was_not_done() -> None:
+    for error in STATUSES:
+        assert error.__doc__, error
+        assert error.__doc__.endswith("."), error
+        assert " not " in error.sentence() or error.sentence().startswith("Nothing "), error
+
+
+def test_only_what_may_go_better_next_time_says_when_to_retry() -> None:
+    faults = {error for error in STATUSES if issubclass(error, Fault)}
+
+    assert set(RETRY_AFTER_SECONDS) == faults | {errors.KeyInProgress}
+    assert {STATUSES[error][0] for error in faults} == {503}
+
+
+def test_commit_and_release_have_an_answer_to_every_status_that_ends_a_hold() -> None:
+    ended = set(Status) - {Status.HELD}
+
+    assert set(AFTER_COMMIT) == ended
+    assert set(AFTER_RELEASE) == ended
