@@ -77,7 +77,7 @@ def set_stock(resource_id: str, total_stock: int, **headers: str) -> Reply:
 
 def reserve(*items: tuple[str, int], key: str = "", ttl_seconds: int | None = None) -> Reply:
     lines = [{"resourceId": resource_id, "quantity": units} for resource_id, units in items]
-    body = lines[0] if len(lines) == 1 else {"items": lines}
+    body: dict[str, Any] = lines[0] if len(lines) == 1 else {"items": lines}
     if ttl_seconds is not None:
         body["ttlSeconds"] = ttl_seconds
     return call("reserve", body, headers={"idempotency-key": key or str(uuid4())})

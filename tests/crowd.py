@@ -1,10 +1,11 @@
-"""Many callers at once, each a process with a connection of its own, as environments of Lambda are."""
+"""Many callers at once, each a process with a connection of its own, as on Lambda."""
 
 import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
 from multiprocessing.synchronize import Barrier
+from pathlib import Path
 from typing import TypeVar
 
 from tests.conftest import Engine
@@ -50,5 +51,5 @@ def _join(variables: dict[str, str], barrier: Barrier) -> None:
 
 def _run(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
     _barrier.wait(60)  # also sees to it that each process takes one list
-    with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere):
+    with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         return [work(task) for task in tasks]

@@ -100,11 +100,15 @@ def redis(state: Path) -> Iterator[Redis]:
     pid_file = state / "redis.pid"
     _stop_leftover(pid_file)
     # A short path: that of a socket may have about a hundred characters.
-    with tempfile.TemporaryDirectory(prefix="openreserve-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="openreserve-") as folder,
+        (state / "redis.log").open("w") as log,
+    ):
         process = subprocess.Popen(
             [binary, "--port", "0", "--unixsocket", f"{folder}/redis.sock", "--save", ""],
             cwd=folder,
-            stdout=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             start_new_session=True,  # Ctrl-C in the terminal is for the runtime alone
         )
         pid_file.write_text(str(process.pid))

@@ -29,10 +29,14 @@ def lines() -> list[str]:
 def start(lines: list[str]) -> Start:
     @asynccontextmanager
     async def start(
-        code: str = "misbehaving", *, environments: int = 2, waiting: int = 100, timeout: int = 10
+        code: str = "misbehaving",
+        *,
+        environments: int = 2,
+        waiting: int = 100,
+        timeout_seconds: int = 10,
     ) -> AsyncIterator[Pool]:
         function = Function(
-            code, FUNCTIONS / code, "app.handler", timeout, 128, {"COLOUR": "red"}, ()
+            code, FUNCTIONS / code, "app.handler", timeout_seconds, 128, {"COLOUR": "red"}, ()
         )
         pool = Pool(function, environments, waiting, lambda _, line: lines.append(line))
         await pool.start()
@@ -77,7 +81,7 @@ async def test_what_cannot_even_wait_is_refused_at_once(start: Start) -> None:
 
 
 async def test_a_function_that_takes_too_long_is_killed_and_replaced(start: Start) -> None:
-    async with start(environments=1, timeout=1) as pool:
+    async with start(environments=1, timeout_seconds=1) as pool:
         first = await ask(pool)
         with pytest.raises(TimedOut):
             await ask(pool, sleep_seconds=60)
@@ -133,7 +137,7 @@ async def test_a_function_sees_what_lambda_sets_and_nothing_of_this_machine(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THIS_MACHINE", "x")
-    async with start(timeout=7) as pool:
+    async with start(timeout_seconds=7) as pool:
         answer = await ask(pool)
 
     environment = answer["environment"]

@@ -4,6 +4,8 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -15,6 +17,7 @@ import psutil
 import pytest
 
 from infra.local.environments import _environment_variables
+from infra.local.template import Function
 from tests.calls import Reply
 from tests.conftest import Engine
 from tests.e2e.runtime import Runtime, free_port, started
@@ -130,7 +133,7 @@ def test_a_function_killed_between_commit_and_answer_leaves_one_hold(
 
 def wait_for_hold(engine: Engine, key: str) -> None:
     deadline = time.monotonic() + 10
-    statement = "SELECT FROM openreserve.idempotency_keys WHERE idempotency_key = %s"
+    statement = "SELECT 1 FROM openreserve.idempotency_keys WHERE idempotency_key = %s"
     while not engine.sql(statement, key):
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -327,9 +330,6 @@ def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) ->
     """With --json the functions' own lines come out, one per outcome, and nothing else."""
     port = free_port()
     variables = {"DATABASE_URL": servers.database_url, "MIGRATION_URL": servers.owner_url}
-    import subprocess
-    import sys
-
     process = subprocess.Popen(
         [
             *(sys.executable, "-m", "infra.local", "--json"),
@@ -356,8 +356,6 @@ def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) ->
 
 
 def test_functions_are_given_no_variable_that_aws_would_not_give_them() -> None:
-    from infra.local.template import Function
-
     function = Function("F", Path(), "app.handler", 1, 1, {}, ())
 
     assert set(_environment_variables(function, "F#1", 1)) <= {

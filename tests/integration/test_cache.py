@@ -34,7 +34,7 @@ def redis(
 def ask(*command: str | bytes) -> object:
     client = cache._client()
     assert client is not None
-    return client.execute_command(*command)
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.usefixtures("engine")

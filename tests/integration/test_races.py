@@ -120,7 +120,7 @@ def test_commit_release_and_the_deadline_race_and_one_of_them_wins(
                     zip(names, tokens, strict=True), key=lambda pair: deadlines[pair[1]]
                 )
             ]
-            for verb, spread in zip(verbs, (random.uniform(-0.004, 0.001) for _ in verbs))
+            for verb, spread in ((verb, random.uniform(-0.004, 0.001)) for verb in verbs)
         ],
     )
 

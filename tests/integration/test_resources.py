@@ -115,7 +115,7 @@ def test_a_list_is_walked_page_by_page_in_the_order_of_the_ids(name: str) -> Non
             break
 
     assert [len(part) for part in seen] == [4, 4, 1]
-    assert sum(seen, []) == sorted(ids, key=str.encode)
+    assert [found for part in seen for found in part] == sorted(ids, key=str.encode)
 
 
 def test_resources_that_come_and_go_do_not_move_the_pages(name: str) -> None:

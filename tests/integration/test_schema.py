@@ -44,7 +44,7 @@ def test_migrating_from_eight_places_at_once_applies_everything_once(empty_url: 
     for thread in threads:
         thread.join()
 
-    assert sorted(applied, key=len)[-1] == [name for name, _ in migrations()]
+    assert max(applied, key=len) == [name for name, _ in migrations()]
     assert sorted(map(len, applied))[:-1] == [0] * 7
 
 
@@ -93,8 +93,10 @@ VIOLATIONS: list[tuple[str, LiteralString]] = [
     ),
     (
         "resources_never_returned_twice",
-        "UPDATE openreserve.resources SET available_stock = total_stock + 1"
-        " WHERE resource_id = %(name)s",
+        (
+            "UPDATE openreserve.resources SET available_stock = total_stock + 1"
+            " WHERE resource_id = %(name)s"
+        ),
     ),
     (
         "resources_total_in_range",
@@ -102,13 +104,17 @@ VIOLATIONS: list[tuple[str, LiteralString]] = [
     ),
     (
         "resources_id_has_no_slash",
-        "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
-        " VALUES ('a/b', 1, 1)",
+        (
+            "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
+            " VALUES ('a/b', 1, 1)"
+        ),
     ),
     (
         "resources_id_length",
-        "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
-        " VALUES ('', 1, 1)",
+        (
+            "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
+            " VALUES ('', 1, 1)"
+        ),
     ),
     (
         "reservations_held_until_settled",
@@ -132,12 +138,14 @@ VIOLATIONS: list[tuple[str, LiteralString]] = [
     ),
     (
         "reservation_items_of_a_reservation",
-        "INSERT INTO openreserve.reservation_items (token, resource_id, quantity)"
-        " VALUES (gen_random_uuid(), %(name)s, 1)",
+        (
+            "INSERT INTO openreserve.reservation_items (token, resource_id, quantity)"
+            " VALUES (gen_random_uuid(), %(name)s, 1)"
+        ),
     ),
     (
         "idempotency_keys_pkey",
-        "INSERT INTO openreserve.idempotency_keys SELECT * FROM openreserve.idempotency_keys LIMIT 1",
+        "INSERT INTO openreserve.idempotency_keys TABLE openreserve.idempotency_keys",
     ),
     (
         "idempotency_keys_hash_is_sha256",
@@ -201,7 +209,7 @@ def test_a_reader_reads_and_no_more(engine: Engine) -> None:
             with pytest.raises(
                 (psycopg.errors.ReadOnlySqlTransaction, psycopg.errors.InsufficientPrivilege)
             ):
-                connection.execute(statement)  # type: ignore[call-overload]
+                connection.execute(statement)
 
 
 def test_the_timeouts_stand_on_the_role(engine: Engine) -> None:

@@ -19,7 +19,7 @@ class Settings:
     redis_timeout_ms: int = 50
     """How long a request waits for Redis before it goes on without."""
     redis_pause_ms_min: int = 250
-    """How long Redis is left alone after it failed to answer in time; then twice that, and so on."""
+    """How long Redis is left alone after it failed to answer in time; then twice that."""
     redis_pause_ms_max: int = 10_000
     """The longest that Redis is left alone: so late it may be noticed that it is back."""
     sold_out_ms_max: int = 1_000

@@ -1,0 +1,125 @@
+"""The template, as the local runtime reads it, and what has to agree with it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from openapi_spec_validator import validate
+
+from infra import openapi
+from infra.local import template
+from infra.local.template import TemplateError
+from openreserve.problems import STATUSES, UNFORESEEN
+from openreserve.routes import EVERYTHING_ELSE, ROUTES, methods_at
+from openreserve.settings import Settings
+from tests.calls import EVENTS, HANDLERS, sample
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = {"DatabaseUrl": "postgresql://db", "MigrationUrl": "postgresql://owner@db"}
+
+FUNCTIONS = {
+    function.name: function for function in template.load(ROOT / "template.yaml", PARAMETERS)
+}
+
+
+def routes() -> Iterator[str]:
+    for function in FUNCTIONS.values():
+        yield from function.routes
+
+
+def test_the_table_of_routes_has_what_the_template_routes() -> None:
+    known = {f"{method} {path}" for path, methods in ROUTES.items() for method in methods}
+
+    assert sorted(routes()) == sorted(known | {EVERYTHING_ELSE})
+
+
+def test_the_handlers_carry_out_what_the_template_routes() -> None:
+    carried_out = {route for operation in openapi.OPERATIONS for route in operation.routes}
+
+    assert set(routes()) - {EVERYTHING_ELSE} == carried_out
+
+
+def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
+    samples = {sample(name)["routeKey"]: name for name in HANDLERS}
+
+    assert set(samples) == set(routes())
+    assert {path.stem for path in EVENTS.glob("*.json")} == {*HANDLERS, "migrate"}
+
+
+def test_a_path_takes_the_methods_of_its_template() -> None:
+    assert methods_at("/api/v1/resources/hotel-room-101") == ("GET",)
+    assert methods_at("/api/v1/resources") == ("GET", "POST")
+    assert methods_at("/api/v1/resources/a/b") == ()
+    assert methods_at("/api/v1/reserve/") == ()
+
+
+def test_globals_and_parameters_reach_every_function() -> None:
+    reserve, migrate = FUNCTIONS["ReserveFunction"], FUNCTIONS["MigrateFunction"]
+
+    assert reserve.code == ROOT / "functions/reserve/"
+    assert (reserve.handler, reserve.timeout_seconds) == ("app.handler", 10)
+    assert reserve.environment["DATABASE_URL"] == "postgresql://db"
+    assert reserve.environment["TTL_SECONDS_MAX"] == "86400"
+    assert "MIGRATION_URL" not in reserve.environment
+    assert migrate.timeout_seconds == 900
+    assert migrate.environment["MIGRATION_URL"] == "postgresql://owner@db"
+    assert migrate.environment["DATABASE_URL"] == "postgresql://db"
+
+
+def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> None:
+    read = {setting.name.upper() for setting in fields(Settings)} | {"POWERTOOLS_SERVICE_NAME"}
+
+    for function in FUNCTIONS.values():
+        assert set(function.environment) <= read
+
+
+def test_defaults_of_the_template_are_those_of_the_code() -> None:
+    known = {setting.name.upper(): str(setting.default) for setting in fields(Settings)}
+    for variable, value in FUNCTIONS["ReserveFunction"].environment.items():
+        if variable not in ("DATABASE_URL", "POWERTOOLS_SERVICE_NAME"):
+            assert value == known[variable], variable
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("Type: AWS::Logs::LogGroup", "Type: AWS::SNS::Topic"), "Logs: .*AWS::SNS::Topic"),
+        (("    Tracing: Active", "    EphemeralStorage: {Size: 512}"), "EphemeralStorage"),
+        (("Type: HttpApi", "Type: S3"), "events of type S3"),
+        (("!Ref DatabaseUrl", "!ImportValue Database"), "!ImportValue"),
+        (("    Default: 300", ""), "without a value: TtlSecondsDefault"),
+    ],
+)
+def test_what_the_runtime_does_not_know_it_refuses_to_run(
+    tmp_path: Path, change: tuple[str, str], complaint: str
+) -> None:
+    text = (ROOT / "template.yaml").read_text()
+    assert change[0] in text
+    (tmp_path / "template.yaml").write_text(text.replace(*change))
+
+    with pytest.raises(TemplateError, match=complaint):
+        template.load(tmp_path / "template.yaml", PARAMETERS)
+
+
+def test_a_parameter_that_the_template_does_not_have_is_refused() -> None:
+    with pytest.raises(TemplateError, match="Databse"):
+        template.load(ROOT / "template.yaml", PARAMETERS | {"Databse": "x"})
+
+
+def test_the_openapi_document_is_valid_and_the_one_that_the_code_makes() -> None:
+    made = json.loads(json.dumps(openapi.document()))
+
+    validate(made)
+    assert json.loads(openapi.__file__ and (ROOT / "infra/openapi.json").read_text()) == made, (
+        "run make openapi"
+    )
+
+
+def test_the_openapi_document_has_every_code_that_can_be_answered() -> None:
+    text = json.dumps(openapi.document()["paths"])
+    elsewhere = {"method_not_allowed", "route_not_found"}  # of no path at all
+
+    for _, code in [*STATUSES.values(), UNFORESEEN]:
+        assert (f"`{code}`" in text) != (code in elsewhere), code
