@@ -64,9 +64,9 @@ BEGIN
              ORDER BY i.held_until
              LIMIT batch_size) AS due;
 
-    -- Waits for a holder of these locks instead of skipping them: it is returning this very stock,
-    -- and who skipped would refuse a buyer whose units are a moment away. In the order of the
-    -- tokens, as two reclaims of one cart can start from different resources.
+    -- Waits for a holder of these locks instead of skipping them: it is returning this very stock, so
+    -- who skipped would only look again, and again. In the order of the tokens, as two reclaims of
+    -- one cart can start from different resources.
     PERFORM FROM openreserve.reservations AS r
       WHERE r.token = ANY (tokens)
       ORDER BY r.token
