@@ -12,8 +12,8 @@ TEST := .venv/.test-$(shell uname -s)
 help: ## List the chores
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
 
-run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081 for another port)
-	@exec .venv/bin/python -m infra.local --port $(PORT)
+run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, ARGS=--help)
+	@exec .venv/bin/python -m infra.local --port $(PORT) $(ARGS)
 
 test: $(TEST) ## Run every test against a real Postgres and a real Redis
 	@.venv/bin/python -m pytest $(ARGS)

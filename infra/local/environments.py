@@ -7,24 +7,18 @@ https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 
 import asyncio
 import json
-import os
-import signal
 import socket
-import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from uuid import uuid4
 
 from aiohttp import web
 
+from infra.local.processes import kill, spawn
 from infra.local.template import Function
-
-LINE_BYTES_MAX = 1 << 20
-"""As much as one log line may have: a traceback in one JSON document."""
 
 Print = Callable[[str, str], None]
 """Takes the name of an environment and a line that it wrote."""
@@ -92,7 +86,7 @@ class Pool:
         """Kill all environments, as Lambda does, and wait until they are gone."""
         self._stopped = True
         for environment in self._environments.values():
-            _kill(environment.process)
+            kill(environment.process)
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._runner.cleanup()
 
@@ -144,7 +138,7 @@ class Pool:
         port: int = port_socket.getsockname()[1]
         site = web.SockSite(self._runner, port_socket)
         await site.start()
-        process = await _spawn(self.function, name, port)
+        process = await spawn(self.function, name, port)
         environment = _Environment(name, process, site)
         self._environments[port] = environment
         try:
@@ -262,42 +256,7 @@ class Pool:
 
     def _time_out(self, environment: _Environment) -> None:
         environment.timed_out = True
-        _kill(environment.process)
-
-
-async def _spawn(function: Function, name: str, port: int) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "awslambdaric",
-        function.handler,
-        cwd=function.code,
-        env=_environment_variables(function, name, port),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        limit=LINE_BYTES_MAX,
-        start_new_session=True,  # Ctrl-C in the terminal is for the runtime alone
-    )
-
-
-def _environment_variables(function: Function, name: str, port: int) -> dict[str, str]:
-    """What Lambda sets, and what the template sets. Nothing else of this machine gets through."""
-    inherited = {name: os.environ[name] for name in ("HOME", "LANG", "PATH") if name in os.environ}
-    return inherited | {
-        "TZ": ":UTC",
-        "_HANDLER": function.handler,
-        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
-        "AWS_LAMBDA_FUNCTION_NAME": function.name,
-        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
-        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
-        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
-        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
-        "AWS_LAMBDA_LOG_STREAM_NAME": name,
-        "AWS_REGION": "eu-central-1",
-        "LAMBDA_TASK_ROOT": str(Path(function.code).resolve()),
-        **function.environment,
-    }
+        kill(environment.process)
 
 
 def _arn(function: Function) -> str:
@@ -309,8 +268,3 @@ def _told(body: bytes) -> str:
     told = json.loads(body)
     trace = "".join(told.get("stackTrace") or [])
     return f"{told.get('errorType')}: {told.get('errorMessage')}\n{trace}".rstrip()
-
-
-def _kill(process: asyncio.subprocess.Process) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)

@@ -16,7 +16,7 @@ import aiohttp
 import psutil
 import pytest
 
-from infra.local.environments import _environment_variables
+from infra.local.processes import environment_variables
 from infra.local.template import Function
 from tests.calls import Reply
 from tests.conftest import Engine
@@ -358,7 +358,7 @@ def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) ->
 def test_functions_are_given_no_variable_that_aws_would_not_give_them() -> None:
     function = Function("F", Path(), "app.handler", 1, 1, {}, ())
 
-    assert set(_environment_variables(function, "F#1", 1)) <= {
+    assert set(environment_variables(function, "F#1", 1)) <= {
         "HOME",
         "LANG",
         "PATH",

@@ -1,0 +1,55 @@
+"""The process of an execution environment: what it is started with, and how it ends."""
+
+import asyncio
+import os
+import signal
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from infra.local.template import Function
+
+LINE_BYTES_MAX = 1 << 20
+"""As much as one log line may have: a traceback in one JSON document."""
+
+
+async def spawn(function: Function, name: str, port: int) -> asyncio.subprocess.Process:
+    """Start AWS's runtime client with the function's handler; it asks for events at the port."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "awslambdaric",
+        function.handler,
+        cwd=function.code,
+        env=environment_variables(function, name, port),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        limit=LINE_BYTES_MAX,
+        start_new_session=True,  # Ctrl-C in the terminal is for the runtime alone
+    )
+
+
+def environment_variables(function: Function, name: str, port: int) -> dict[str, str]:
+    """What Lambda sets, and what the template sets. Nothing else of this machine gets through."""
+    inherited = {name: os.environ[name] for name in ("HOME", "LANG", "PATH") if name in os.environ}
+    return inherited | {
+        "TZ": ":UTC",
+        "_HANDLER": function.handler,
+        "AWS_LAMBDA_RUNTIME_API": f"127.0.0.1:{port}",
+        "AWS_LAMBDA_FUNCTION_NAME": function.name,
+        "AWS_LAMBDA_FUNCTION_VERSION": "$LATEST",
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
+        "AWS_LAMBDA_LOG_STREAM_NAME": name,
+        "AWS_REGION": "eu-central-1",
+        "LAMBDA_TASK_ROOT": str(Path(function.code).resolve()),
+        **function.environment,
+    }
+
+
+def kill(process: asyncio.subprocess.Process) -> None:
+    """Kill the process and whatever it started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,95 @@
+"""What waits too long is told to come again, and has changed nothing."""
+
+import threading
+
+import psycopg
+import pytest
+
+from tests.calls import Reply, available, commit, hold, release, reserve, set_stock
+from tests.conftest import Engine
+
+
+def assert_busy(reply: Reply, status: int, code: str) -> None:
+    assert (reply.status, reply.code) == (status, code)
+    assert reply.headers["retry-after"] == "1"
+
+
+def test_a_resource_that_somebody_keeps_locked_is_503(engine: Engine, name: str) -> None:
+    set_stock(name, 5)
+    token = hold((name, 1))
+    with psycopg.connect(engine.owner_url) as other:
+        other.execute("SELECT FROM openreserve.resources WHERE resource_id = %s FOR UPDATE", [name])
+        assert_busy(reserve((name, 1), key=name), 503, "contention")
+        assert_busy(release(token), 503, "contention")
+        assert commit(token).status == 200, "a commit does not need the row of the resource"
+
+    assert available(name) == 4
+    retried = reserve((name, 1), key=name)
+    assert retried.status == 200
+    assert "idempotent-replayed" not in retried.headers, "nothing was kept under the key"
+    assert engine.drift() == []
+
+
+def test_a_reservation_that_somebody_keeps_locked_is_503(engine: Engine, name: str) -> None:
+    set_stock(name, 5)
+    token = hold((name, 1))
+    with psycopg.connect(engine.owner_url) as other:
+        other.execute("SELECT FROM openreserve.reservations WHERE token = %s FOR UPDATE", [token])
+        assert_busy(commit(token), 503, "contention")
+        assert_busy(release(token), 503, "contention")
+
+    assert commit(token).status == 200
+
+
+def test_a_key_whose_first_request_is_still_under_way_is_409(engine: Engine, name: str) -> None:
+    set_stock(name, 5)
+    with psycopg.connect(engine.owner_url) as other:
+        under_way(other, name)
+        assert_busy(reserve((name, 1), key=name), 409, "idempotency_in_progress")
+        other.rollback()
+
+    assert reserve((name, 1), key=name).status == 200
+    assert available(name) == 4
+
+
+def test_a_key_whose_first_request_ends_in_time_waits_for_it(engine: Engine, name: str) -> None:
+    set_stock(name, 5)
+    replies: list[Reply] = []
+    with psycopg.connect(engine.owner_url) as other:
+        under_way(other, name)
+        twin = threading.Thread(target=lambda: replies.append(reserve((name, 1), key=name)))
+        twin.start()
+        twin.join(0.3)
+        assert twin.is_alive(), "it waits"
+        other.rollback()
+        twin.join()
+
+    assert replies[0].status == 200
+    assert available(name) == 4
+
+
+def under_way(connection: psycopg.Connection, key: str) -> None:
+    """A request with this key that has come as far as its key, and no further."""
+    connection.execute(
+        "WITH held AS (INSERT INTO openreserve.reservations (token, created_at, expires_at)"
+        "              VALUES (gen_random_uuid(), now(), now() + interval '1 min') RETURNING *)"
+        "INSERT INTO openreserve.idempotency_keys"
+        " (idempotency_key, request_hash, token, created_at, expires_at)"
+        " SELECT %s, sha256('another'), token, created_at, expires_at FROM held",
+        [key],
+    )
+
+
+def test_a_statement_that_takes_too_long_is_503(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_stock(name, 5)
+    monkeypatch.setattr(
+        "openreserve.ledger.statements",
+        lambda _: type("S", (), {"reserve": "SELECT pg_sleep(30)"}),
+    )
+
+    assert_busy(reserve((name, 1), key=name), 503, "contention")
+
+    monkeypatch.undo()
+    assert engine.drift() == []
