@@ -118,5 +118,15 @@ def list_resources(**query: str) -> Reply:
     return invoke("list-resources", event)
 
 
+class Context:
+    """What Lambda tells a function about its call."""
+
+    def __init__(self, remaining_ms: int = 60_000) -> None:
+        self._remaining_ms = remaining_ms
+
+    def get_remaining_time_in_millis(self) -> int:
+        return self._remaining_ms
+
+
 def available(resource_id: str) -> int:
     return int(read_resource(resource_id).json["availableStock"])

@@ -94,7 +94,13 @@ def forget() -> None:
     client = cache._client() if settings.settings.cache_info().currsize else None
     if client is not None:
         client.close()
-    for remembered in (settings.settings, cache._client, cache._pause, logs.logger):
+    for remembered in (
+        settings.settings,
+        cache._client,
+        cache._sleeper,
+        cache._pause,
+        logs.logger,
+    ):
         remembered.cache_clear()
 
 

@@ -21,7 +21,7 @@ def commit(_request: api.Request, body: CommitBody) -> api.Answer:
         reservation = ledger.reacquire(body.token)
     else:
         reservation = ledger.commit(body.token)
-    cache.forget_hold(body.token)
+    cache.forget_holds(body.token)
     view = ReservationView.of(reservation).model_dump_json(by_alias=True, exclude_none=True)
     return api.Answer(200, view, outcome="committed")
 

@@ -18,6 +18,7 @@ from aiohttp import web
 import openreserve
 from infra.local import docs, gateway, services, template
 from infra.local.environments import Failed, Pool
+from infra.local.schedule import Schedules
 from infra.local.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
@@ -117,6 +118,7 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     runner = web.AppRunner(_application(pools, terminal), access_log=None)
+    schedules = Schedules(pools)
     try:
         for pool in pools:
             await pool.start()
@@ -124,10 +126,12 @@ async def _serve(
         await runner.setup()
         for listening in sockets:
             await web.SockSite(runner, listening, backlog=4_096).start()
+        schedules.start()
         if not options.json:
             print(_greeting(options, postgres, redis, pools), flush=True)
         await stop.wait()
     finally:
+        await schedules.stop()
         await runner.cleanup()
         await asyncio.gather(*(pool.stop() for pool in pools))
 

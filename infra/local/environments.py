@@ -90,6 +90,10 @@ class Pool:
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._runner.cleanup()
 
+    def show(self, line: str) -> None:
+        """Show a line that is about the function."""
+        self._show(self.function.name, line)
+
     async def invoke(self, event: bytes) -> bytes:
         """Have an environment handle the event, and return what the handler returned.
 

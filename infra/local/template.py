@@ -3,6 +3,7 @@
 Refuses what it does not know, instead of running something else than AWS would.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +30,8 @@ class Function:
     environment: Mapping[str, str] = field(repr=False)
     routes: tuple[str, ...]
     """Route keys of API Gateway: `POST /reserve`, or `$default`."""
+    every_seconds: tuple[int, ...]
+    """How often its schedules call it."""
 
 
 _FUNCTION_PROPERTIES = {
@@ -45,6 +48,8 @@ _FUNCTION_PROPERTIES = {
     "Timeout",
     "Tracing",
 }
+
+_EVENT_TYPES = {"HttpApi", "ScheduleV2"}
 
 # These matter only on AWS: the layers are installed in .venv, and logs come to the terminal.
 _RESOURCES_OF_AWS = {
@@ -145,16 +150,28 @@ def _function(root: Path, name: str, properties: Mapping[str, Any]) -> Function:
         timeout_seconds=properties["Timeout"],
         memory_mb=properties["MemorySize"],
         environment={variable: str(value) for variable, value in variables.items()},
-        routes=tuple(
-            _route(name, event, facts) for event, facts in properties.get("Events", {}).items()
+        routes=tuple(_route(facts) for facts in _events(name, properties, "HttpApi")),
+        every_seconds=tuple(
+            _every_seconds(name, facts) for facts in _events(name, properties, "ScheduleV2")
         ),
     )
 
 
-def _route(function: str, event: str, facts: Mapping[str, Any]) -> str:
-    if facts["Type"] != "HttpApi":
-        raise TemplateError(f"{function}: events of type {facts['Type']} are unknown here: {event}")
-    properties = facts["Properties"]
-    if "Path" not in properties:
-        return DEFAULT_ROUTE
-    return f"{properties['Method']} {properties['Path']}"
+def _events(function: str, properties: Mapping[str, Any], of_type: str) -> list[Mapping[str, Any]]:
+    events = properties.get("Events", {}).values()
+    for event in events:
+        if event["Type"] not in _EVENT_TYPES:
+            raise TemplateError(f"{function}: events of type {event['Type']} are unknown here")
+    return [event["Properties"] for event in events if event["Type"] == of_type]
+
+
+def _route(event: Mapping[str, Any]) -> str:
+    return f"{event['Method']} {event['Path']}" if "Path" in event else DEFAULT_ROUTE
+
+
+def _every_seconds(function: str, event: Mapping[str, Any]) -> int:
+    expression = event["ScheduleExpression"]
+    found = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
+    if found is None:
+        raise TemplateError(f"{function}: the schedule {expression} is unknown here")
+    return int(found[1]) * {"minute": 60, "hour": 3_600, "day": 86_400}[found[2]]

@@ -36,7 +36,7 @@ def start(lines: list[str]) -> Start:
         timeout_seconds: int = 10,
     ) -> AsyncIterator[Pool]:
         function = Function(
-            code, FUNCTIONS / code, "app.handler", timeout_seconds, 128, {"COLOUR": "red"}, ()
+            code, FUNCTIONS / code, "app.handler", timeout_seconds, 128, {"COLOUR": "red"}, (), ()
         )
         pool = Pool(function, environments, waiting, lambda _, line: lines.append(line))
         await pool.start()

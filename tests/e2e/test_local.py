@@ -184,6 +184,35 @@ def test_an_environment_killed_under_load_costs_only_what_it_was_doing(
         assert conserved(runtime, name) == {"available": 599, "held": 401, "committed": 0}
 
 
+def test_the_schedules_of_the_template_close_holds_as_they_end(runtime: Runtime, name: str) -> None:
+    runtime.set_stock(name, 20)
+    tokens = []
+    for n in range(20):
+        body = {"resourceId": name, "quantity": 1, "ttlSeconds": 2}
+        headers = {"Idempotency-Key": f"{name}-{n}"}
+        tokens.append(runtime.call("POST", "/api/v1/reserve", body, headers).json["token"])
+    socket_folder = (runtime.state / "postgres/postmaster.pid").read_text().splitlines()[4]
+    owner_url = f"postgresql://openreserve_owner@/openreserve?host={socket_folder}"
+    engine = Engine("", owner_url, "")
+    deadline = time.monotonic() + 15
+    while len(lags := closed_lags_seconds(engine, tokens)) < len(tokens):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+    assert min(lags) >= 0, "never early"
+    assert conserved(runtime, name) == {"available": 20, "held": 0, "committed": 0}
+
+
+def closed_lags_seconds(engine: Engine, tokens: list[str]) -> list[float]:
+    """How late each of the holds was closed, of those that were."""
+    rows = engine.sql(
+        "SELECT extract(epoch FROM settled_at - expires_at)::float FROM openreserve.reservations"
+        " WHERE token = ANY (%s::uuid[]) AND status = 'EXPIRED'",
+        tokens,
+    )
+    return [lag for (lag,) in rows]
+
+
 @pytest.mark.parametrize(
     ("method", "path", "status", "code"),
     [
@@ -356,7 +385,7 @@ def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) ->
 
 
 def test_functions_are_given_no_variable_that_aws_would_not_give_them() -> None:
-    function = Function("F", Path(), "app.handler", 1, 1, {}, ())
+    function = Function("F", Path(), "app.handler", 1, 1, {}, (), ())
 
     assert set(environment_variables(function, "F#1", 1)) <= {
         "HOME",

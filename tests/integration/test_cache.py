@@ -45,7 +45,7 @@ def test_a_deadline_is_kept_for_as_long_as_the_hold_lives(name: str) -> None:
     release(released)
 
     def deadline(token: str) -> object:
-        return ask("ZSCORE", "openreserve:deadlines", token)
+        return ask("ZSCORE", "openreserve:{deadlines}", token)
 
     assert deadline(live) is not None
     assert deadline(committed) is None

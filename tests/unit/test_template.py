@@ -45,7 +45,12 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
     samples = {sample(name)["routeKey"]: name for name in HANDLERS}
 
     assert set(samples) == set(routes())
-    assert {path.stem for path in EVENTS.glob("*.json")} == {*HANDLERS, "migrate"}
+    assert {path.stem for path in EVENTS.glob("*.json")} == {
+        *HANDLERS,
+        "migrate",
+        "expire",
+        "reconcile",
+    }
 
 
 def test_a_path_takes_the_methods_of_its_template() -> None:
@@ -87,7 +92,8 @@ def test_defaults_of_the_template_are_those_of_the_code() -> None:
     [
         (("Type: AWS::Logs::LogGroup", "Type: AWS::SNS::Topic"), "Logs: .*AWS::SNS::Topic"),
         (("    Tracing: Active", "    EphemeralStorage: {Size: 512}"), "EphemeralStorage"),
-        (("Type: HttpApi", "Type: S3"), "events of type S3"),
+        (("Type: HttpApi\n", "Type: S3\n"), "events of type S3"),
+        (("rate(1 minute)", "cron(0 9 * * MON *)"), "the schedule cron"),
         (("!Ref DatabaseUrl", "!ImportValue Database"), "!ImportValue"),
         (("    Default: 300", ""), "without a value: TtlSecondsDefault"),
     ],

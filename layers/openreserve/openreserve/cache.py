@@ -7,6 +7,7 @@ just found sold out, and the deadlines of live holds. Every use fails open.
 import base64
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -17,13 +18,15 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from openreserve.errors import OutOfStock
-from openreserve.holds import Order, Reservation
+from openreserve.holds import Deadline, Order, Reservation
 from openreserve.logs import logger
 from openreserve.settings import settings
 from openreserve.stock import Item
 
 _PREFIX = "openreserve"
-_DEADLINES = f"{_PREFIX}:deadlines"
+_DEADLINES = f"{_PREFIX}:{{deadlines}}"
+_EARLIER = f"{_PREFIX}:{{deadlines}}:earlier"
+_EARLIER_KEPT_SECONDS = 60
 _RETURNS_KEPT_MS = 60_000
 """Longer than any request lives that could still write a sold-out marker from before a return."""
 
@@ -32,6 +35,18 @@ _RETURNS_KEPT_MS = 60_000
 _MARK_SOLD_OUT = """
 if (redis.call('GET', KEYS[2]) or '') == ARGV[1] then
     redis.call('SET', KEYS[1], ARGV[2], 'PX', ARGV[3])
+end
+"""
+
+
+# Adds deadlines, and wakes whoever sleeps until the first one if there is an earlier one now.
+_ADD_DEADLINES = """
+local first = redis.call('ZRANGE', KEYS[1], 0, 0)[1]
+redis.call('ZADD', KEYS[1], unpack(ARGV, 2))
+if redis.call('ZRANGE', KEYS[1], 0, 0)[1] ~= first then
+    redis.call('LPUSH', KEYS[2], '')
+    redis.call('LTRIM', KEYS[2], 0, 0)
+    redis.call('EXPIRE', KEYS[2], ARGV[1])
 end
 """
 
@@ -70,13 +85,41 @@ def remember_hold(order: Order, hold: Reservation, view: str) -> None:
     answer = f"{order.request_hash.hex()} {hold.token} {view}"
     _ask(
         ("SET", _answer_key(order.key), answer, "EX", settings().replay_seconds),
-        ("ZADD", _DEADLINES, int(hold.expires_at.timestamp() * 1_000), str(hold.token)),
+        _add_deadlines([Deadline(hold.expires_at, hold.token)]),
     )
 
 
-def forget_hold(token: UUID) -> None:
-    """The hold was committed: nobody has to wait for its deadline."""
-    _ask(("ZREM", _DEADLINES, str(token)))
+def remember_deadlines(deadlines: Sequence[Deadline]) -> None:
+    """Write deadlines of live holds anew: Redis may have lost them."""
+    if deadlines:
+        _ask(_add_deadlines(deadlines))
+
+
+def forget_holds(*tokens: UUID) -> None:
+    """The holds were settled: nobody has to wait for their deadlines."""
+    if tokens:
+        _ask(("ZREM", _DEADLINES, *map(str, tokens)))
+
+
+def wait_for_due(seconds: float, limit: int) -> list[UUID] | None:
+    """Up to `limit` holds that are over, as soon as there are any; none after so many seconds.
+
+    Sleeps in Redis until the first deadline, and is woken when a hold comes that ends before that.
+    None: Redis is away.
+    """
+    now_ms = int(time.time() * 1_000)
+    found = _ask(
+        ("ZRANGEBYSCORE", _DEADLINES, "-inf", now_ms, "LIMIT", 0, limit),
+        ("ZRANGE", _DEADLINES, 0, 0, "WITHSCORES"),
+    )
+    if found is None:
+        return None
+    due, first = found
+    if due:
+        return [UUID(token.decode()) for token in due]
+    if first:
+        seconds = min(seconds, (float(first[1]) - now_ms) / 1_000)
+    return [] if _sleep(seconds) else None
 
 
 def mark_sold_out(order: Order, recalled: Recalled, refusal: OutOfStock) -> None:
@@ -119,6 +162,28 @@ def _same_request(order: Order, answer: bytes | None) -> tuple[UUID, str] | None
         return None
     token, _, body = rest.partition(" ")
     return UUID(token), body
+
+
+def _add_deadlines(deadlines: Sequence[Deadline]) -> tuple[Any, ...]:
+    scores: list[int | str] = []
+    for deadline in deadlines:
+        scores += [int(deadline.expires_at.timestamp() * 1_000), str(deadline.token)]
+    return ("EVAL", _ADD_DEADLINES, 2, _DEADLINES, _EARLIER, _EARLIER_KEPT_SECONDS, *scores)
+
+
+def _sleep(seconds: float) -> bool:
+    """Wait in Redis, at most so long, for an earlier deadline. False: Redis went away."""
+    sleeper = _sleeper()
+    if sleeper is None or seconds <= 0:
+        return sleeper is not None
+    try:
+        # A millisecond more, since Redis may count its time-out from a clock tick before.
+        sleeper.execute_command("BLPOP", _EARLIER, round(seconds, 3) + 0.001)  # type: ignore[no-untyped-call]
+    except redis.RedisError as error:
+        sleeper.connection_pool.disconnect()
+        logger().warning("Redis went away while it was waited in", extra={"reason": repr(error)})
+        return False
+    return True
 
 
 def _shortage(item: Item, available: int) -> dict[str, Any] | None:
@@ -181,13 +246,22 @@ def _pause() -> _Pause:
 
 @cache
 def _client() -> redis.Redis | None:
+    return _connected(settings().redis_timeout_ms / 1_000)
+
+
+@cache
+def _sleeper() -> redis.Redis | None:
+    """A client that may be kept waiting, for as long as the prompt expiry stays."""
+    return _connected(settings().expire_stay_seconds + 1)
+
+
+def _connected(answer_seconds_max: float) -> redis.Redis | None:
     if not settings().redis_url:
         return None
-    timeout_seconds = settings().redis_timeout_ms / 1_000
     return redis.Redis.from_url(
         settings().redis_url,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
+        socket_timeout=answer_seconds_max,
+        socket_connect_timeout=settings().redis_timeout_ms / 1_000,
         # The one retry replaces a connection that died while this environment was frozen. A
         # server that does not answer in time is not asked twice.
         retry=Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,)),

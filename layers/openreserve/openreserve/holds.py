@@ -50,6 +50,24 @@ class Reservation:
     reacquired: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """When a live hold will be over."""
+
+    expires_at: datetime
+    token: UUID
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """What became of a batch of holds that were thought to be over."""
+
+    lags_ms: tuple[int, ...]
+    """How late each one was closed; as many as were closed."""
+    still_held: frozenset[UUID]
+    """Those asked for that are not over yet, or that somebody else is closing."""
+
+
 AFTER_COMMIT: Mapping[Status, type[Refusal] | None] = {
     Status.COMMITTED: None,
     Status.EXPIRED: HoldExpired,

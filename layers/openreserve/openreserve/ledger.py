@@ -1,5 +1,7 @@
 """The verbs and reads on Postgres, where the truth is. Each function is one round trip."""
 
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +16,16 @@ from openreserve.errors import (
     TtlOutOfRange,
     VersionMismatch,
 )
-from openreserve.holds import AFTER_COMMIT, AFTER_RELEASE, Order, Reservation, Status, settled
+from openreserve.holds import (
+    AFTER_COMMIT,
+    AFTER_RELEASE,
+    Deadline,
+    Expired,
+    Order,
+    Reservation,
+    Status,
+    settled,
+)
 from openreserve.settings import settings
 from openreserve.sql import statements
 from openreserve.stock import Item, Resource
@@ -104,6 +115,17 @@ def release(token: UUID) -> Reservation:
     return settled(_reservation(rows), AFTER_RELEASE)
 
 
+def expire(tokens: Sequence[UUID] | None, batch_size: int) -> Expired:
+    """Close a batch of holds that are over: of these tokens, or of all. A repeat closes nothing.
+
+    Raises:
+        Contention, DatabaseUnavailable: nobody knows whether the batch was closed; ask again.
+    """
+    wanted = None if tokens is None else list(tokens)
+    row = _only("verbs", "expire", tokens=wanted, batch_size=batch_size)
+    return Expired(tuple(row["lags_ms"]), frozenset(row["still_held"]))
+
+
 def set_stock(resource_id: str, total_stock: int, expected_version: int | None) -> bool:
     """Create the resource or set its total, and return whether it was created.
 
@@ -162,6 +184,20 @@ def list_resources(prefix: str, after: str, limit: int) -> list[Resource]:
         limit=limit,
     )
     return [Resource(**row) for row in rows]
+
+
+def list_deadlines(within_seconds: int, after: Deadline | None, limit: int) -> list[Deadline]:
+    """At most `limit` deadlines of live holds that end soon, those behind `after`."""
+    start = after or Deadline(datetime.min.replace(tzinfo=UTC), UUID(int=0))
+    rows = _all(
+        "reads",
+        "list_deadlines",
+        within_seconds=within_seconds,
+        after=start.expires_at,
+        after_token=start.token,
+        limit=limit,
+    )
+    return [Deadline(**row) for row in rows]
 
 
 def ping() -> int:

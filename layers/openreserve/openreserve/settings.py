@@ -40,6 +40,12 @@ class Settings:
     """Rows in one page of a list."""
     reclaim_batch_size: int = 100
     """Expired holds that one reserve closes in one transaction."""
+    expire_stay_seconds: int = 60
+    """How long the prompt expiry stays each time it is called. 0: there is none."""
+    expire_batch_size: int = 500
+    """Expired holds that are closed in one transaction."""
+    deadline_horizon_seconds: int = 150
+    """How far ahead the deadlines in Redis are written anew from Postgres, each minute."""
 
     @property
     def ttl_seconds_usual(self) -> int:

@@ -18,3 +18,6 @@ SELECT * FROM openreserve.release(%(token)s);
 CALL openreserve.set_stock(
     %(resource_id)s, %(total_stock)s::bigint, %(expected_version)s::bigint,
     %(reclaim_batch_size)s::integer, NULL, NULL, NULL);
+
+-- expire: A batch is one statement, and one change of each resource's row.
+SELECT lags_ms, still_held FROM openreserve.expire(%(tokens)s::uuid[], %(batch_size)s::integer);

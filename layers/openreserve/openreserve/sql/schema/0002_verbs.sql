@@ -10,7 +10,7 @@ CREATE FUNCTION openreserve.move_stock(resource_ids text[], deltas bigint[]) RET
 LANGUAGE plpgsql AS $$
 BEGIN
     -- Row by row, since a joined UPDATE locks in whatever order its plan visits the rows.
-    FOR n IN 1 .. cardinality(resource_ids) LOOP
+    FOR n IN 1 .. coalesce(cardinality(resource_ids), 0) LOOP
         UPDATE openreserve.resources AS r
            SET available_stock = r.available_stock + deltas[n],
                updated_at = clock_timestamp()
@@ -48,6 +48,26 @@ BEGIN
 END
 $$;
 
+-- Closes those of the reservations that are over and still HELD, gives their units back and returns
+-- their tokens; null, if there are none. The caller has locked them.
+CREATE FUNCTION openreserve.close_expired(tokens uuid[]) RETURNS uuid[]
+LANGUAGE plpgsql AS $$
+DECLARE
+    moment timestamptz := clock_timestamp();
+    closed uuid[];
+BEGIN
+    WITH expired AS (
+        UPDATE openreserve.reservations AS r
+           SET status = 'EXPIRED', settled_at = moment
+         WHERE r.token = ANY (tokens) AND r.status = 'HELD' AND r.expires_at <= moment
+     RETURNING r.token
+    )
+    SELECT array_agg(e.token) INTO closed FROM expired AS e;
+    PERFORM openreserve.return_stock(closed);
+    RETURN closed;
+END
+$$;
+
 -- Closes expired holds of a resource because somebody wants its stock now, at most batch_size of
 -- them, the first to expire first, and returns how many.
 CREATE FUNCTION openreserve.reclaim(wanted_resource_id text, batch_size integer) RETURNS integer
@@ -72,19 +92,7 @@ BEGIN
       ORDER BY r.token
         FOR UPDATE;
 
-    WITH closed AS (
-        UPDATE openreserve.reservations AS r
-           SET status = 'EXPIRED', settled_at = clock_timestamp()
-         WHERE r.token = ANY (tokens) AND r.status = 'HELD' AND r.expires_at <= moment
-     RETURNING r.token
-    )
-    SELECT array_agg(c.token) INTO tokens FROM closed AS c;
-
-    IF tokens IS NULL THEN
-        RETURN 0;
-    END IF;
-    PERFORM openreserve.return_stock(tokens);
-    RETURN cardinality(tokens);
+    RETURN coalesce(cardinality(openreserve.close_expired(tokens)), 0);
 END
 $$;
 
@@ -206,6 +214,37 @@ BEGIN
         END IF;
         ROLLBACK;  -- somebody took the units since we looked: look again
     END LOOP;
+END
+$$;
+
+-- Closes at most batch_size expired holds because nobody settled them, the first to expire first:
+-- of the wanted ones, or of all when that is null. lags_ms: how late each was closed. still_held:
+-- the wanted ones that are not over yet, or that somebody else is closing.
+CREATE FUNCTION openreserve.expire(
+    IN wanted uuid[], IN batch_size integer, OUT lags_ms integer[], OUT still_held uuid[]
+)
+LANGUAGE plpgsql AS $$
+DECLARE
+    tokens uuid[];
+BEGIN
+    -- Skips what is locked: whoever has it is settling it, and there is other work.
+    SELECT array_agg(due.token)
+      INTO tokens
+      FROM (SELECT r.token
+              FROM openreserve.reservations AS r
+             WHERE r.status = 'HELD' AND r.expires_at <= now()
+               AND (wanted IS NULL OR r.token = ANY (wanted))
+             ORDER BY r.expires_at
+             LIMIT batch_size
+               FOR UPDATE SKIP LOCKED) AS due;
+    tokens := openreserve.close_expired(tokens);
+
+    SELECT coalesce(array_agg(extract(epoch FROM r.settled_at - r.expires_at) * 1000), '{}')
+      INTO lags_ms
+      FROM openreserve.reservations AS r WHERE r.token = ANY (tokens);
+    SELECT coalesce(array_agg(r.token), '{}')
+      INTO still_held
+      FROM openreserve.reservations AS r WHERE r.token = ANY (wanted) AND r.status = 'HELD';
 END
 $$;
 

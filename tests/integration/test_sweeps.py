@@ -1,0 +1,272 @@
+"""The prompt expiry and the net: each hold that nobody settled is closed once, by one of them."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from functions.expire import app as expire_app
+from functions.reconcile import app as reconcile_app
+from openreserve import cache
+from tests.calls import (
+    Context,
+    available,
+    commit,
+    hold,
+    read_reservation,
+    release,
+    set_stock,
+)
+from tests.conftest import Engine, forget
+from tests.crowd import Crowd, crowd
+from tests.integration.test_settle import past
+from tests.wire import tapped
+
+
+def stored_status(engine: Engine, token: str) -> str:
+    ((status,),) = engine.sql(
+        "SELECT status::text FROM openreserve.reservations WHERE token = %s", token
+    )
+    return str(status)
+
+
+def reconcile(remaining_ms: int = 60_000) -> dict[str, int]:
+    return reconcile_app.handler({}, Context(remaining_ms))
+
+
+def stay(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EXPIRE_STAY_SECONDS", str(seconds))
+    forget()
+
+
+def redis(*command: Any) -> Any:
+    client = cache._client()
+    assert client is not None
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+def test_the_net_closes_what_is_over_and_nothing_else(engine: Engine, name: str) -> None:
+    set_stock(name, 10)
+    over = [hold((name, 1)) for _ in range(3)]
+    for token in over:
+        past(engine, token)
+    live, committed = hold((name, 1)), hold((name, 1))
+    commit(committed)
+
+    reconcile()
+
+    assert [stored_status(engine, token) for token in over] == ["EXPIRED"] * 3
+    assert read_reservation(live).json["status"] == "HELD"
+    assert read_reservation(committed).json["status"] == "COMMITTED"
+    assert available(name) == 8
+    assert reconcile()["closed"] == 0
+    assert engine.drift() == []
+
+
+def test_the_net_works_in_batches_until_nothing_is_left(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_stock(name, 10)
+    for _ in range(7):
+        past(engine, hold((name, 1)))
+    monkeypatch.setenv("EXPIRE_BATCH_SIZE", "3")
+    forget()
+
+    assert reconcile()["closed"] >= 7
+    assert available(name) == 10
+
+
+def test_the_net_stops_in_time_and_goes_on_the_next_time(engine: Engine, name: str) -> None:
+    set_stock(name, 1)
+    token = hold((name, 1))
+    past(engine, token)
+
+    assert reconcile(remaining_ms=1_000)["closed"] == 0
+    assert stored_status(engine, token) == "HELD"
+    assert reconcile()["closed"] >= 1
+
+
+def test_the_net_skips_what_somebody_is_settling(engine: Engine, name: str) -> None:
+    set_stock(name, 2)
+    settling, left = hold((name, 1)), hold((name, 1))
+    past(engine, settling)
+    past(engine, left)
+    with psycopg.connect(engine.owner_url) as other:
+        other.execute(
+            "SELECT FROM openreserve.reservations WHERE token = %s FOR UPDATE", [settling]
+        )
+        reconcile()
+
+    assert (stored_status(engine, settling), stored_status(engine, left)) == ("HELD", "EXPIRED")
+
+
+def test_the_net_needs_no_redis(engine_without_redis: Engine, name: str) -> None:
+    set_stock(name, 1)
+    token = hold((name, 1))
+    past(engine_without_redis, token)
+
+    reconcile()
+
+    assert stored_status(engine_without_redis, token) == "EXPIRED"
+
+
+@pytest.mark.usefixtures("engine")
+def test_the_net_tells_redis_the_deadlines_that_it_lost(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_stock(name, 3)
+    soon, later = hold((name, 1), ttl_seconds=60), hold((name, 1), ttl_seconds=600)
+    redis("FLUSHALL")
+    monkeypatch.setattr(reconcile_app, "DEADLINES_AT_A_TIME", 1)
+
+    reconcile()
+
+    assert redis("ZSCORE", "openreserve:{deadlines}", soon) is not None
+    assert redis("ZSCORE", "openreserve:{deadlines}", later) is None, "there is time for that"
+
+
+def test_the_prompt_path_closes_each_hold_as_it_ends(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stay(3, monkeypatch)
+    set_stock(name, 50)
+    tokens = [hold((name, 1), ttl_seconds=1 + n % 2) for n in range(40)]
+
+    closed = expire_app.handler({}, None)["closed"]
+
+    assert closed >= 40
+    assert {stored_status(engine, token) for token in tokens} == {"EXPIRED"}
+    ((worst,),) = engine.sql(
+        "SELECT max(extract(epoch FROM settled_at - expires_at)) FROM openreserve.reservations"
+        " WHERE token = ANY (%s::uuid[])",
+        tokens,
+    )
+    assert 0 <= worst < 1, "never early, and within the stay"
+    assert not any(redis("ZSCORE", "openreserve:{deadlines}", token) for token in tokens)
+    assert available(name) == 50
+    assert engine.drift() == []
+
+
+def test_a_hold_that_ends_first_wakes_the_prompt_path(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It sleeps until the first deadline; an earlier one must not have to wait for that."""
+    stay(3, monkeypatch)
+    redis("FLUSHALL")
+    set_stock(name, 2)
+    hold((name, 1), ttl_seconds=600)
+    sleeping = threading.Thread(target=expire_app.handler, args=({}, None))
+    sleeping.start()
+    time.sleep(0.5)
+
+    # Redis hands the wake-up to the sleeper; the hold itself comes over another connection.
+    token = hold((name, 1), ttl_seconds=1)
+
+    sleeping.join()
+    assert stored_status(engine, token) == "EXPIRED"
+
+
+def test_an_idle_stay_costs_a_handful_of_redis_calls_and_no_statement(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with tapped(engine.database_url) as wire:
+        monkeypatch.setenv("DATABASE_URL", wire.url)
+        stay(2, monkeypatch)
+        redis("FLUSHALL")
+        before = redis("INFO", "commandstats")
+
+        assert expire_app.handler({}, None) == {"closed": 0}
+
+        after = redis("INFO", "commandstats")
+    assert wire.messages == []
+    asked = {
+        command: facts["calls"] - before.get(command, {"calls": 0})["calls"]
+        for command, facts in after.items()
+        if command != "cmdstat_info"
+    }
+    assert sum(asked.values()) <= 10, asked
+
+
+def test_no_prompt_path_when_its_stay_is_zero(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stay(0, monkeypatch)
+    set_stock(name, 1)
+    token = hold((name, 1))
+    past(engine, token)
+
+    assert expire_app.handler({}, None) == {"closed": 0}
+    assert stored_status(engine, token) == "HELD"
+
+
+def test_the_prompt_path_outlives_a_redis_that_is_away(
+    engine_without_redis: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine_without_redis
+    monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
+    stay(2, monkeypatch)
+
+    assert expire_app.handler({}, None) == {"closed": 0}
+
+
+@pytest.fixture(scope="module")
+def callers(servers: Engine) -> Iterator[Crowd]:
+    with crowd(servers, 8) as callers:
+        yield callers
+
+
+def settle(task: tuple[str, str, float]) -> str:
+    verb, token, when = task
+    time.sleep(max(0, when - time.time()))
+    match verb:
+        case "commit":
+            return commit(token).code
+        case "release":
+            return release(token).code
+        case "reconcile":
+            return str(reconcile()["closed"])
+    os.environ["EXPIRE_STAY_SECONDS"] = "2"
+    forget()
+    return str(expire_app.handler({}, None)["closed"])
+
+
+def test_both_sweeps_and_the_callers_race_and_each_hold_ends_once(
+    engine: Engine, name: str, callers: Crowd
+) -> None:
+    """Two prompt paths, two nets, commits and releases, all at the deadline of every hold."""
+    set_stock(name, 300)
+    tokens = [hold((name, 1), ttl_seconds=2) for _ in range(60)]
+    ((first,),) = engine.sql(
+        "SELECT extract(epoch FROM min(expires_at))::float FROM openreserve.reservations"
+        " WHERE token = ANY (%s::uuid[])",
+        tokens,
+    )
+
+    replies = callers(
+        settle,
+        [
+            [("expire", "", first - 0.5)],
+            [("expire", "", first - 0.4)],
+            [("reconcile", "", first + n / 50) for n in range(30)],
+            [("reconcile", "", first + n / 50) for n in range(30)],
+            [("commit", token, first - 0.1) for token in tokens],
+            [("commit", token, first) for token in reversed(tokens)],
+            [("release", token, first) for token in tokens],
+            [("release", token, first + 0.05) for token in reversed(tokens)],
+        ],
+    )
+
+    final = {token: stored_status(engine, token) for token in tokens}
+    commits = dict(zip(tokens, replies[4], strict=True))
+    releases = dict(zip(tokens, replies[6], strict=True))
+    for token, status in final.items():
+        assert status in ("COMMITTED", "RELEASED", "EXPIRED")
+        assert (commits[token] == "ok") <= (status == "COMMITTED")
+        assert (releases[token] == "already_committed") == (status == "COMMITTED")
+    committed = list(final.values()).count("COMMITTED")
+    assert available(name) == 300 - committed
+    assert engine.drift() == []
