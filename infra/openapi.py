@@ -29,6 +29,7 @@ OPERATIONS: tuple[Operation, ...] = (
     stock.read_resource,
     stock.list_resources,
     stock.read_reservation,
+    stock.list_events,
     stock.health,
 )
 

@@ -23,6 +23,7 @@ HANDLERS = {
     "read-resource": stock_app.handler,
     "list-resources": stock_app.handler,
     "read-reservation": stock_app.handler,
+    "list-events": stock_app.handler,
     "health": stock_app.handler,
     "health-of-root": stock_app.handler,
     "everything-else": stock_app.handler,
@@ -116,6 +117,12 @@ def list_resources(**query: str) -> Reply:
     event = sample("list-resources")
     event["queryStringParameters"] = query
     return invoke("list-resources", event)
+
+
+def list_events(**query: str) -> Reply:
+    event = sample("list-events")
+    event["queryStringParameters"] = query
+    return invoke("list-events", event)
 
 
 class Context:

@@ -43,7 +43,13 @@ class Engine:
               FROM openreserve.reservation_items i
               JOIN openreserve.reservations v ON v.token = i.token
              WHERE i.held_until IS DISTINCT FROM
-                   CASE WHEN v.status = 'HELD' THEN v.expires_at END""")
+                   CASE WHEN v.status = 'HELD' THEN v.expires_at END
+             UNION ALL
+            SELECT r.resource_id, r.event_sequence, max(e.sequence), count(e.sequence)
+              FROM openreserve.resources r LEFT JOIN openreserve.events e USING (resource_id)
+             GROUP BY r.resource_id
+            HAVING r.event_sequence <> count(e.sequence)
+                OR r.event_sequence <> coalesce(max(e.sequence), 0)""")
 
 
 @pytest.fixture(scope="session")

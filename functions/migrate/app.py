@@ -8,4 +8,7 @@ from openreserve.settings import settings
 
 def handler(_event: Any, _context: Any) -> dict[str, list[str]]:
     """Apply what is missing and name it. Fails as a whole, and then changed nothing."""
-    return {"applied": migrate(settings().migration_url)}
+    applied = migrate(
+        settings().migration_url, reservation_events=bool(settings().reservation_events)
+    )
+    return {"applied": applied}

@@ -5,6 +5,8 @@ from uuid import UUID
 from openreserve import api, cache, errors, ledger, routes
 from openreserve.stock import is_resource_id
 from openreserve.views import (
+    EventPage,
+    EventQuery,
     HealthView,
     ReservationView,
     ResourceBody,
@@ -73,6 +75,18 @@ def read_reservation(request: api.Request) -> api.Answer:
     return api.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
 
 
+@api.operation(
+    "GET /api/v1/events",
+    query=EventQuery,
+    answers={200: EventPage},
+    refusals=(errors.QueryInvalid,),
+)
+def list_events(_request: api.Request, query: EventQuery) -> api.Answer:
+    """List what happened, the oldest first, from a cursor on."""
+    page = EventPage.of(ledger.list_events(query.place, query.limit), query)
+    return api.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
+
+
 @api.operation("GET /api/v1/health", "GET /health", answers={200: HealthView, 503: HealthView})
 def health(_request: api.Request) -> api.Answer:
     """Say whether Postgres and Redis answer. Without Redis all works, but slower."""
@@ -107,5 +121,5 @@ def _read(resource_id: str) -> tuple[str, str]:
 
 
 handler = api.entry_point(
-    set_stock, read_resource, list_resources, read_reservation, health, refuse
+    set_stock, read_resource, list_resources, read_reservation, list_events, health, refuse
 )

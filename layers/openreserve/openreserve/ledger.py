@@ -28,7 +28,7 @@ from openreserve.holds import (
 )
 from openreserve.settings import settings
 from openreserve.sql import statements
-from openreserve.stock import Item, Resource
+from openreserve.stock import Event, Item, Place, Resource
 
 
 def reserve(order: Order, token: UUID) -> tuple[Reservation, bool]:
@@ -184,6 +184,30 @@ def list_resources(prefix: str, after: str, limit: int) -> list[Resource]:
         limit=limit,
     )
     return [Resource(**row) for row in rows]
+
+
+def list_events(after: Place, limit: int) -> list[Event]:
+    """At most `limit` events behind the place, in the order in which nothing is ever missed."""
+    rows = _all(
+        "reads",
+        "list_events",
+        written_by=str(after.written_by),
+        position=after.position,
+        limit=limit,
+    )
+    return [
+        Event(
+            event_id=row["event_id"],
+            type=row["type"],
+            resource_id=row["resource_id"],
+            value=row["value"],
+            sequence=row["sequence"],
+            tokens=tuple(row["tokens"]),
+            created_at=row["created_at"],
+            place=Place(int(row["written_by"]), row["position"]),
+        )
+        for row in rows
+    ]
 
 
 def list_deadlines(within_seconds: int, after: Deadline | None, limit: int) -> list[Deadline]:

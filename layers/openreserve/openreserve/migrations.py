@@ -12,10 +12,11 @@ class MigrationChanged(Exception):
     """The schema was not touched: a migration that was applied before has another text now."""
 
 
-def migrate(database_url: str) -> list[str]:
+def migrate(database_url: str, *, reservation_events: bool = False) -> list[str]:
     """Apply what is missing, all of it or nothing, and return the names of what was applied.
 
-    A repeat applies nothing. Two at once apply one after the other.
+    `reservation_events`: whether from now on each change of a reservation is an event, too. A
+    repeat applies nothing. Two at once apply one after the other.
 
     Raises:
         MigrationChanged: an applied file was edited; write a new one instead.
@@ -29,11 +30,16 @@ def migrate(database_url: str) -> list[str]:
         applied = {
             number: sha256 for number, _, sha256 in connection.execute(statements.list_applied)
         }
-        return [
+        names = [
             name
             for name, text in sql.migrations()
             if _apply(connection, name, text, applied.get(int(name[:4])))
         ]
+        if reservation_events:
+            connection.execute(statements.enable_reservation_events)
+        else:
+            connection.execute(statements.disable_reservation_events)
+        return names
 
 
 def _apply(

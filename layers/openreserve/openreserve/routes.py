@@ -14,6 +14,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/api/v1/resources": ("GET", "POST"),
     "/api/v1/resources/{resourceId}": ("GET",),
     "/api/v1/reservations/{token}": ("GET",),
+    "/api/v1/events": ("GET",),
     "/api/v1/health": ("GET",),
     "/health": ("GET",),
 }

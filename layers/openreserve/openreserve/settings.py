@@ -40,6 +40,8 @@ class Settings:
     """Rows in one page of a list."""
     reclaim_batch_size: int = 100
     """Expired holds that one reserve closes in one transaction."""
+    reservation_events: int = 0
+    """1: each change of a reservation is an event, not only those of the stock."""
     expire_stay_seconds: int = 60
     """How long the prompt expiry stays each time it is called. 0: there is none."""
     expire_batch_size: int = 500

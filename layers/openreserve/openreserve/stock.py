@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from uuid import UUID
 
 RESOURCE_ID_LENGTH_MAX = 200
 TOTAL_STOCK_MAX = 10**12
@@ -16,6 +17,14 @@ class Item:
 
     resource_id: str
     quantity: int
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place in the order of all events: behind everything that was written before."""
+
+    written_by: int = 0
+    position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +41,23 @@ class Resource:
     committed_stock: int
     version: int
     updated_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened to a resource's stock, or to a reservation's item of it."""
+
+    event_id: UUID
+    type: str
+    resource_id: str
+    value: int
+    """Units that are available after it; or of the reservation's item."""
+    sequence: int | None
+    """Counts the stock events of the resource, without a gap; None for those of reservations."""
+    tokens: tuple[UUID, ...]
+    created_at: datetime
+    place: Place
+    """Where it stands among all events."""
 
 
 def summed(lines: Iterable[Item]) -> tuple[Item, ...]:

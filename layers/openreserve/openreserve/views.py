@@ -1,5 +1,6 @@
 """What callers send and what they get: the JSON of the API, its field names and limits."""
 
+import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -23,10 +24,14 @@ from openreserve.settings import Settings, settings
 from openreserve.stock import (
     RESOURCE_ID_LENGTH_MAX,
     TOTAL_STOCK_MAX,
+    Event,
     Item,
+    Place,
     Resource,
     is_resource_id,
 )
+
+_PLACE = re.compile(r"\d{1,18}\.\d{1,18}", re.ASCII)
 
 
 def _known_as_resource_id(text: str) -> str:
@@ -73,6 +78,11 @@ Quantity = Annotated[
     int,
     Field(ge=1, json_schema_extra={"maximum": Settings.quantity_max}),
     _at_most(lambda limits: limits.quantity_max),
+]
+PageSize = Annotated[
+    int,
+    Field(ge=1, json_schema_extra={"maximum": Settings.page_size_max}),
+    _at_most(lambda limits: limits.page_size_max),
 ]
 Instant = Annotated[
     datetime,
@@ -214,11 +224,7 @@ class ResourceQuery(_Json):
 
     prefix: Annotated[str, AfterValidator(_known_as_prefix)] = ""
     cursor: str = Field("", description="`nextCursor` of the page before.")
-    limit: Annotated[
-        int,
-        Field(ge=1, json_schema_extra={"maximum": Settings.page_size_max}),
-        _at_most(lambda limits: limits.page_size_max),
-    ] = 50
+    limit: PageSize = 50
 
     @field_validator("cursor")
     @classmethod
@@ -246,6 +252,71 @@ class ResourcePage(_Json):
         return cls.model_construct(
             resources=[ResourceView.of(resource) for resource in resources], next_cursor=cursor
         )
+
+
+class EventView(_Json):
+    """Something that happened. `id` names it wherever it is told; it may be told more than once."""
+
+    id: UUID
+    type: str
+    resource_id: str
+    value: int = Field(description="Units that are available then; or of the reservation's item.")
+    timestamp: Instant
+    sequence: int | None = Field(
+        None, description="Counts the stock events of the resource, without a gap."
+    )
+    tokens: list[UUID] = Field(description="The reservations concerned.")
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """The view of an event."""
+        return cls.model_construct(
+            id=event.event_id,
+            type=event.type,
+            resource_id=event.resource_id,
+            value=event.value,
+            timestamp=event.created_at,
+            sequence=event.sequence,
+            tokens=list(event.tokens),
+        )
+
+
+class EventQuery(_Json):
+    """Which events to list: those behind the cursor `after`, the oldest first."""
+
+    model_config = ConfigDict(strict=False)  # a query parameter is a text
+
+    after: str = Field("", description="`cursor` of the page before; empty: from the first event.")
+    limit: PageSize = 50
+
+    @field_validator("after")
+    @classmethod
+    def _decodes(cls, cursor: str) -> str:
+        if cursor and not _PLACE.fullmatch(_decoded(cursor)):
+            raise ValueError("is not a cursor that this API gave out")
+        return cursor
+
+    @property
+    def place(self) -> Place:
+        """Behind which place to begin."""
+        if not self.after:
+            return Place()
+        written_by, _, position = _decoded(self.after).partition(".")
+        return Place(int(written_by), int(position))
+
+
+class EventPage(_Json):
+    """Some events, in an order in which none is ever missed. `cursor` leads to those to come."""
+
+    events: list[EventView]
+    cursor: str
+
+    @classmethod
+    def of(cls, events: list[Event], query: EventQuery) -> Self:
+        """The view of a page."""
+        last = events[-1].place if events else query.place
+        cursor = urlsafe_b64encode(f"{last.written_by}.{last.position}".encode()).decode()
+        return cls.model_construct(events=[EventView.of(event) for event in events], cursor=cursor)
 
 
 class HealthView(_Json):

@@ -20,3 +20,9 @@ SELECT number, name, sha256 FROM openreserve.migrations ORDER BY number;
 -- record: In the transaction that applied it.
 INSERT INTO openreserve.migrations (number, name, sha256)
 VALUES (%(number)s, %(name)s, %(sha256)s);
+
+-- enable_reservation_events: With each deployment, since a stage may change its mind.
+ALTER TABLE openreserve.reservations ENABLE TRIGGER reservations_write_events;
+
+-- disable_reservation_events: Likewise.
+ALTER TABLE openreserve.reservations DISABLE TRIGGER reservations_write_events;

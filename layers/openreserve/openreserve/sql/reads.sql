@@ -24,3 +24,13 @@ SELECT token, expires_at
    AND (expires_at, token) > (%(after)s::timestamptz, %(after_token)s::uuid)
  ORDER BY expires_at, token
  LIMIT %(limit)s;
+
+-- list_events: Of transactions that are over, and older than any that is not: nothing can turn up
+-- later behind a cursor that has passed. What was written a moment ago waits for the rest.
+SELECT event_id, type, resource_id, value, sequence, tokens, created_at,
+       written_by::text AS written_by, position
+  FROM openreserve.events
+ WHERE (written_by, position) > (%(written_by)s::xid8, %(position)s::bigint)
+   AND written_by < pg_snapshot_xmin(pg_current_snapshot())
+ ORDER BY events.written_by, position
+ LIMIT %(limit)s;

@@ -12,12 +12,13 @@ CREATE TYPE openreserve.reservation_status AS ENUM (
     'CANCELLED'   -- COMMITTED
 );
 
--- The hot row. reserve changes available_stock and updated_at, neither of which is in an index,
--- and the page keeps half of its room free: every change is a HOT update within the page.
+-- The hot row. reserve changes available_stock and updated_at, at times event_sequence, none of
+-- which is in an index, and the page keeps half of its room free: every change is a HOT update within the page.
 CREATE TABLE openreserve.resources (
     total_stock     bigint      NOT NULL,
     available_stock bigint      NOT NULL,
     version         bigint      NOT NULL DEFAULT 1,  -- counts the changes of total_stock
+    event_sequence  bigint      NOT NULL DEFAULT 0,  -- counts the events of the stock
     updated_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
     resource_id     text        NOT NULL COLLATE "C",  -- one order everywhere: that of the bytes
 

@@ -4,20 +4,30 @@
 -- Locks are taken in one order by everything here, so that no two calls wait in a circle:
 -- reservations first, by token; then an idempotency key; then resources, by resource_id.
 
--- Moves stock by the deltas, which come in the order of resource_ids. False, when one would fall
--- below zero; the caller rolls back.
-CREATE FUNCTION openreserve.move_stock(resource_ids text[], deltas bigint[]) RETURNS boolean
+-- Moves stock by the deltas, which come in the order of resource_ids, on behalf of reservations.
+-- False, when one would fall below zero; the caller rolls back.
+CREATE FUNCTION openreserve.move_stock(resource_ids text[], deltas bigint[], tokens uuid[])
+RETURNS boolean
 LANGUAGE plpgsql AS $$
+DECLARE
+    stock openreserve.resources;
 BEGIN
     -- Row by row, since a joined UPDATE locks in whatever order its plan visits the rows.
     FOR n IN 1 .. coalesce(cardinality(resource_ids), 0) LOOP
         UPDATE openreserve.resources AS r
            SET available_stock = r.available_stock + deltas[n],
+               event_sequence = r.event_sequence
+                   + (deltas[n] > 0 OR r.available_stock + deltas[n] = 0)::integer,
                updated_at = clock_timestamp()
          WHERE r.resource_id = resource_ids[n]
-           AND r.available_stock + deltas[n] >= 0;  -- the guard
+           AND r.available_stock + deltas[n] >= 0  -- the guard
+     RETURNING r.* INTO stock;
         IF NOT FOUND THEN
             RETURN false;
+        ELSIF deltas[n] > 0 THEN
+            PERFORM openreserve.write_stock_event(stock, 'STOCK_RESTORED', tokens);
+        ELSIF stock.available_stock = 0 THEN
+            PERFORM openreserve.write_stock_event(stock, 'STOCK_DEPLETED', tokens);
         END IF;
     END LOOP;
     RETURN true;
@@ -44,7 +54,7 @@ BEGIN
     SELECT array_agg(s.resource_id ORDER BY s.resource_id), array_agg(s.quantity ORDER BY s.resource_id)
       INTO resource_ids, quantities
       FROM summed AS s;
-    PERFORM openreserve.move_stock(resource_ids, quantities);
+    PERFORM openreserve.move_stock(resource_ids, quantities, tokens);
 END
 $$;
 
@@ -207,7 +217,8 @@ BEGIN
         GET DIAGNOSTICS written = ROW_COUNT;
         CONTINUE WHEN written = 0;  -- the twin has finished: its answer is ours
 
-        IF openreserve.move_stock(resource_ids, ARRAY(SELECT -q::bigint FROM unnest(quantities) AS q)) THEN
+        IF openreserve.move_stock(
+            resource_ids, ARRAY(SELECT -q::bigint FROM unnest(quantities) AS q), ARRAY[new_token]) THEN
             outcome := 'held';
             token := new_token;
             RETURN;
@@ -327,7 +338,7 @@ BEGIN
                 outcome := 'out_of_stock';
                 RETURN;
             ELSIF NOT openreserve.move_stock(
-                resource_ids, ARRAY(SELECT -q::bigint FROM unnest(quantities) AS q)) THEN
+                resource_ids, ARRAY(SELECT -q::bigint FROM unnest(quantities) AS q), ARRAY[wanted]) THEN
                 ROLLBACK;  -- somebody took the units since we looked: look again
                 CONTINUE;
             END IF;
@@ -379,8 +390,14 @@ BEGIN
                SET total_stock = total,
                    available_stock = r.available_stock + total - r.total_stock,
                    version = r.version + 1,
+                   event_sequence = r.event_sequence
+                       + (r.available_stock + total = r.total_stock)::integer,
                    updated_at = clock_timestamp()
-             WHERE r.resource_id = wanted AND r.total_stock <> total;  -- else a repeat: no change
+             WHERE r.resource_id = wanted AND r.total_stock <> total  -- else a repeat: no change
+         RETURNING r.* INTO stock;
+            IF FOUND AND stock.available_stock = 0 THEN
+                PERFORM openreserve.write_stock_event(stock, 'STOCK_DEPLETED', '{}');
+            END IF;
             outcome := 'changed';
             RETURN;
         END IF;

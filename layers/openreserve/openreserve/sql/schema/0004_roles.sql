@@ -45,8 +45,9 @@ GRANT SELECT ON ALL TABLES IN SCHEMA openreserve TO openreserve_app, openreserve
 GRANT INSERT ON openreserve.resources,
                 openreserve.reservations,
                 openreserve.reservation_items,
-                openreserve.idempotency_keys TO openreserve_app;
-GRANT UPDATE (total_stock, available_stock, version, updated_at)
+                openreserve.idempotency_keys,
+                openreserve.events TO openreserve_app;
+GRANT UPDATE (total_stock, available_stock, version, event_sequence, updated_at)
    ON openreserve.resources TO openreserve_app;
 GRANT UPDATE (status, expires_at, settled_at, reacquired)
    ON openreserve.reservations TO openreserve_app;

@@ -1,0 +1,210 @@
+"""What happened can be pulled: each change of stock once, in an order in which none is missed."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from functions.reconcile import app as reconcile_app
+from openreserve.migrations import migrate
+from tests.calls import (
+    Context,
+    commit,
+    hold,
+    list_events,
+    release,
+    reserve,
+    set_stock,
+)
+from tests.conftest import Engine
+from tests.integration.test_settle import past
+
+
+def events(resource_id: str) -> list[Any]:
+    """All events of the resource, pulled page by page."""
+    found: list[Any] = []
+    after = ""
+    while True:
+        page = list_events(limit="200", after=after).json
+        if not page["events"]:
+            return found
+        found += [event for event in page["events"] if event["resourceId"] == resource_id]
+        after = page["cursor"]
+
+
+def told(resource_id: str) -> list[tuple[str, int, int | None]]:
+    return [(event["type"], event["value"], event.get("sequence")) for event in events(resource_id)]
+
+
+@pytest.mark.usefixtures("engine")
+def test_stock_that_runs_out_and_comes_back_is_told_with_the_tokens_concerned(name: str) -> None:
+    set_stock(name, 3)
+    first, last = hold((name, 1)), hold((name, 2))
+    release(first)
+    release(last)
+    release(last)
+
+    depleted, *restored = events(name)
+
+    assert depleted == {
+        "id": depleted["id"],
+        "type": "STOCK_DEPLETED",
+        "resourceId": name,
+        "value": 0,
+        "timestamp": depleted["timestamp"],
+        "sequence": 1,
+        "tokens": [last],
+    }
+    assert [(e["type"], e["value"], e["sequence"], e["tokens"]) for e in restored] == [
+        ("STOCK_RESTORED", 1, 2, [first]),
+        ("STOCK_RESTORED", 3, 3, [last]),
+    ]
+    assert events(name)[0] == depleted, "told again, it is the same"
+
+
+@pytest.mark.usefixtures("engine")
+def test_what_is_refused_repeated_or_committed_is_no_event_of_the_stock(name: str) -> None:
+    set_stock(name, 2)
+    token = reserve((name, 1), key=name).json["token"]
+    reserve((name, 1), key=name)
+    reserve((name, 5))
+    commit(token)
+    commit(token)
+    set_stock(name, 7)
+
+    assert events(name) == []
+
+
+def test_expiry_is_told_once_whoever_closes_the_hold(engine: Engine, name: str) -> None:
+    set_stock(name, 4)
+    by_the_net = [hold((name, 1)), hold((name, 1))]
+    for token in by_the_net:
+        past(engine, token)
+    reconcile_app.handler({}, Context())
+    by_a_buyer = hold((name, 4))
+    past(engine, by_a_buyer)
+    hold((name, 4))
+    reconcile_app.handler({}, Context())
+
+    found = events(name)
+
+    assert [(e["type"], e["value"]) for e in found] == [
+        ("STOCK_RESTORED", 4),
+        ("STOCK_DEPLETED", 0),
+        ("STOCK_RESTORED", 4),
+        ("STOCK_DEPLETED", 0),
+    ]
+    assert found[0]["tokens"] == sorted(by_the_net), "two holds, one change of the stock, one event"
+    assert found[2]["tokens"] == [by_a_buyer]
+    assert engine.drift() == []
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_cart_tells_each_resource_its_own(name: str) -> None:
+    room, dinner = f"{name}-room", f"{name}-dinner"
+    set_stock(room, 1)
+    set_stock(dinner, 5)
+    token = hold((room, 1), (dinner, 2))
+    release(token)
+
+    assert told(room) == [("STOCK_DEPLETED", 0, 1), ("STOCK_RESTORED", 1, 2)]
+    assert told(dinner) == [("STOCK_RESTORED", 5, 1)]
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_total_that_leaves_nothing_available_is_told(name: str) -> None:
+    set_stock(name, 5)
+    hold((name, 2))
+    set_stock(name, 2)
+    set_stock(name, 2)
+
+    assert told(name) == [("STOCK_DEPLETED", 0, 1)]
+
+
+def test_no_event_is_missed_that_was_written_early_and_committed_late(
+    engine: Engine, name: str
+) -> None:
+    """A cursor never passes a transaction that is still open."""
+    slow, quick = f"{name}-slow", f"{name}-quick"
+    set_stock(slow, 1)
+    set_stock(quick, 1)
+    start = last_cursor()
+    with psycopg.connect(engine.owner_url) as other:
+        other.execute(
+            "SELECT openreserve.write_stock_event(r, 'STOCK_DEPLETED', '{}')"
+            "  FROM openreserve.resources r WHERE resource_id = %s",
+            [slow],
+        )
+        hold((quick, 1))
+        early = list_events(after=start).json
+        assert early == {"events": [], "cursor": start}, "the quick one waits for the slow one"
+        other.commit()
+
+    late = list_events(after=early["cursor"]).json["events"]
+
+    assert [event["resourceId"] for event in late] == [slow, quick]
+    engine.sql("DELETE FROM openreserve.events WHERE resource_id = %s", slow)
+
+
+def last_cursor() -> str:
+    after = ""
+    while True:
+        page = list_events(limit="200", after=after).json
+        if not page["events"]:
+            return str(page["cursor"])
+        after = page["cursor"]
+
+
+@pytest.mark.usefixtures("engine")
+def test_pages_lead_from_one_to_the_next(name: str) -> None:
+    start = last_cursor()
+    set_stock(name, 1)
+    for _ in range(3):
+        release(hold((name, 1)))
+
+    first = list_events(after=start, limit="4").json
+    second = list_events(after=first["cursor"], limit="4").json
+    third = list_events(after=second["cursor"], limit="4").json
+
+    sequences = [event["sequence"] for event in first["events"] + second["events"]]
+    assert sequences == [1, 2, 3, 4, 5, 6]
+    assert third == {"events": [], "cursor": second["cursor"]}
+
+
+@pytest.mark.usefixtures("engine")
+@pytest.mark.parametrize(
+    "query", [{"after": "?"}, {"after": "MS4"}, {"after": "eC55"}, {"limit": "0"}, {"type": "x"}]
+)
+def test_a_cursor_that_was_never_given_out_is_400(query: dict[str, str]) -> None:
+    assert list_events(**query).code == "query_invalid"
+
+
+@pytest.fixture
+def with_reservation_events(engine: Engine) -> Iterator[Engine]:
+    migrate(engine.owner_url, reservation_events=True)
+    yield engine
+    migrate(engine.owner_url, reservation_events=False)
+
+
+def test_by_parameter_each_change_of_a_reservation_is_told(
+    with_reservation_events: Engine, name: str
+) -> None:
+    set_stock(name, 9)
+    commit(hold((name, 2)))
+    release(hold((name, 3)))
+    past(with_reservation_events, hold((name, 4)))
+    reconcile_app.handler({}, Context())
+
+    of_reservations = [event for event in events(name) if "RESERVATION" in event["type"]]
+
+    assert [(event["type"], event["value"]) for event in of_reservations] == [
+        ("RESERVATION_HELD", 2),
+        ("RESERVATION_COMMITTED", 2),
+        ("RESERVATION_HELD", 3),
+        ("RESERVATION_RELEASED", 3),
+        ("RESERVATION_HELD", 4),
+        ("RESERVATION_EXPIRED", 4),
+    ]
+    assert not any("sequence" in event for event in of_reservations)
+    assert with_reservation_events.drift() == []
