@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import psycopg
 import pytest
+import redis
 
 from infra.local import services
 from openreserve import cache, database, logs, settings
@@ -58,11 +59,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     with (
         pytest.MonkeyPatch.context() as patch,
         services.postgres(state) as postgres,
-        services.redis(state) as redis,
+        services.redis(state) as own_redis,
     ):
         patch.setenv("POWERTOOLS_SERVICE_NAME", "openreserve")
         migrate(postgres.migration_url)
-        yield Engine(postgres.app_url, postgres.migration_url, redis.url)
+        yield Engine(postgres.app_url, postgres.migration_url, own_redis.url)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,17 +98,23 @@ def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Eng
 def forget() -> None:
     """Make the next call read the environment and connect anew, as a cold start does."""
     database.disconnect()
-    client = cache._client() if settings.settings.cache_info().currsize else None
-    if client is not None:
-        client.close()
+    connection = cache._connection() if settings.settings.cache_info().currsize else None
+    if connection is not None:
+        connection.disconnect()
     for remembered in (
         settings.settings,
-        cache._client,
+        cache._connection,
         cache._sleeper,
         cache._pause,
         logs.logger,
     ):
         remembered.cache_clear()
+
+
+def ask_redis(*command: str) -> Any:
+    """What Redis has, asked over a connection of the test's own."""
+    with redis.Redis.from_url(settings.settings().redis_url) as client:
+        return client.execute_command(*command)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import psutil
@@ -15,7 +16,7 @@ from openreserve.errors import OutOfStock
 from openreserve.holds import Order
 from openreserve.stock import Item
 from tests.calls import available, call, commit, hold, release, reserve, set_stock
-from tests.conftest import Engine, forget
+from tests.conftest import Engine, ask_redis, forget
 
 
 @pytest.fixture
@@ -31,12 +32,6 @@ def redis(
         yield psutil.Process(int((tmp_path / "redis.pid").read_text()))
 
 
-def ask(*command: str | bytes) -> object:
-    client = cache._client()
-    assert client is not None
-    return client.execute_command(*command)  # type: ignore[no-untyped-call]
-
-
 @pytest.mark.usefixtures("engine")
 def test_a_deadline_is_kept_for_as_long_as_the_hold_lives(name: str) -> None:
     set_stock(name, 3)
@@ -45,7 +40,7 @@ def test_a_deadline_is_kept_for_as_long_as_the_hold_lives(name: str) -> None:
     release(released)
 
     def deadline(token: str) -> object:
-        return ask("ZSCORE", "openreserve:{deadlines}", token)
+        return ask_redis("ZSCORE", "openreserve:{deadlines}", token)
 
     assert deadline(live) is not None
     assert deadline(committed) is None
@@ -57,7 +52,7 @@ def test_what_returns_stock_clears_the_sold_out_marker_at_once(name: str) -> Non
     set_stock(name, 1)
     token = hold((name, 1))
     assert reserve((name, 1)).code == "out_of_stock"
-    assert ask("EXISTS", f"openreserve:{{{name}}}:sold-out") == 1
+    assert ask_redis("EXISTS", f"openreserve:{{{name}}}:sold-out") == 1
 
     release(token)
     assert reserve((name, 1)).status == 200
@@ -85,7 +80,7 @@ def test_a_marker_lives_no_longer_than_the_first_live_hold(name: str) -> None:
     time.sleep(0.6)
     assert reserve((name, 1)).code == "out_of_stock"
 
-    life_ms = ask("PTTL", f"openreserve:{{{name}}}:sold-out")
+    life_ms = ask_redis("PTTL", f"openreserve:{{{name}}}:sold-out")
 
     assert isinstance(life_ms, int)
     assert 0 < life_ms <= 400
@@ -151,17 +146,15 @@ def test_redis_frozen_costs_a_few_milliseconds_a_request(
     """Counted, not timed: how often Redis is waited for while it does not answer."""
     sequence(name)
     redis.send_signal(signal.SIGSTOP)
-    asked = []
-    client = cache._client()
-    assert client is not None
-    pipeline = client.pipeline
+    asked: list[float] = []
+    exchange = cache._exchange
 
-    def counted(*, transaction: bool) -> object:
+    def counted(*arguments: Any) -> list[Any]:
         asked.append(time.monotonic())
-        return pipeline(transaction=transaction)
+        return exchange(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(client, "pipeline", counted)
+        patch.setattr(cache, "_exchange", counted)
         requests = 0
         until = time.monotonic() + 2
         while time.monotonic() < until:
@@ -188,7 +181,7 @@ def test_redis_flushed(redis: psutil.Process, engine: Engine, name: str) -> None
     assert redis.is_running()
     set_stock(name, 2)
     first = reserve((name, 1), key=name)
-    ask("FLUSHALL")
+    ask_redis("FLUSHALL")
 
     assert reserve((name, 1), key=name).text == first.text
     assert reserve((name, 2)).code == "out_of_stock"
@@ -199,8 +192,8 @@ def test_redis_flushed(redis: psutil.Process, engine: Engine, name: str) -> None
 def test_redis_full(redis: psutil.Process, engine: Engine, name: str) -> None:
     """Under memory pressure it refuses writes: nothing but speed is lost."""
     assert redis.is_running()
-    ask("CONFIG", "SET", "maxmemory", "1")
-    ask("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    ask_redis("CONFIG", "SET", "maxmemory", "1")
+    ask_redis("CONFIG", "SET", "maxmemory-policy", "noeviction")
 
     sequence(name)
 

@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 
-from openreserve import cache
 from tests.calls import (
     Reply,
     available,
@@ -22,15 +21,9 @@ from tests.calls import (
     sample,
     set_stock,
 )
-from tests.conftest import Engine, forget
+from tests.conftest import Engine, ask_redis, forget
 
 pytestmark = pytest.mark.usefixtures("engine")
-
-
-def flush_redis() -> None:
-    client = cache._client()
-    assert client is not None
-    client.flushall()
 
 
 def test_a_hold_sets_units_aside_and_says_under_which_token(name: str) -> None:
@@ -151,7 +144,7 @@ def test_a_repeat_answers_the_first_answer_byte_for_byte(name: str) -> None:
     first = reserve((name, 1), key=name)
 
     from_redis = reserve((name, 1), key=name)
-    flush_redis()
+    ask_redis("FLUSHALL")
     from_postgres = reserve((name, 1), key=name)
 
     for repeat in (from_redis, from_postgres):
@@ -172,7 +165,7 @@ def test_a_repeat_answers_the_same_after_the_hold_was_settled(
 
     for _ in ("from Redis", "from Postgres"):
         assert reserve((name, 1), key=name).text == first.text
-        flush_redis()
+        ask_redis("FLUSHALL")
 
 
 def test_a_key_that_was_used_for_another_request_is_refused(name: str) -> None:
@@ -182,7 +175,7 @@ def test_a_key_that_was_used_for_another_request_is_refused(name: str) -> None:
     for _ in ("with Redis", "without what Redis knew"):
         reply = reserve((name, 2), key=name)
         assert (reply.status, reply.code) == (422, "idempotency_key_reused")
-        flush_redis()
+        ask_redis("FLUSHALL")
     assert available(name) == 4
 
 

@@ -4,14 +4,12 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import psycopg
 import pytest
 
 from functions.expire import app as expire_app
 from functions.reconcile import app as reconcile_app
-from openreserve import cache
 from tests.calls import (
     Context,
     available,
@@ -21,7 +19,7 @@ from tests.calls import (
     release,
     set_stock,
 )
-from tests.conftest import Engine, forget
+from tests.conftest import Engine, ask_redis, forget
 from tests.crowd import Crowd, crowd
 from tests.integration.test_settle import past
 from tests.wire import tapped
@@ -41,12 +39,6 @@ def reconcile(remaining_ms: int = 60_000) -> dict[str, int]:
 def stay(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPIRE_STAY_SECONDS", str(seconds))
     forget()
-
-
-def redis(*command: Any) -> Any:
-    client = cache._client()
-    assert client is not None
-    return client.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
 def test_the_net_closes_what_is_over_and_nothing_else(engine: Engine, name: str) -> None:
@@ -120,13 +112,13 @@ def test_the_net_tells_redis_the_deadlines_that_it_lost(
 ) -> None:
     set_stock(name, 3)
     soon, later = hold((name, 1), ttl_seconds=60), hold((name, 1), ttl_seconds=600)
-    redis("FLUSHALL")
+    ask_redis("FLUSHALL")
     monkeypatch.setattr(reconcile_app, "DEADLINES_AT_A_TIME", 1)
 
     reconcile()
 
-    assert redis("ZSCORE", "openreserve:{deadlines}", soon) is not None
-    assert redis("ZSCORE", "openreserve:{deadlines}", later) is None, "there is time for that"
+    assert ask_redis("ZSCORE", "openreserve:{deadlines}", soon) is not None
+    assert ask_redis("ZSCORE", "openreserve:{deadlines}", later) is None, "there is time for that"
 
 
 def test_the_prompt_path_closes_each_hold_as_it_ends(
@@ -146,7 +138,7 @@ def test_the_prompt_path_closes_each_hold_as_it_ends(
         tokens,
     )
     assert 0 <= worst < 1, "never early, and within the stay"
-    assert not any(redis("ZSCORE", "openreserve:{deadlines}", token) for token in tokens)
+    assert not any(ask_redis("ZSCORE", "openreserve:{deadlines}", token) for token in tokens)
     assert available(name) == 50
     assert engine.drift() == []
 
@@ -156,7 +148,7 @@ def test_a_hold_that_ends_first_wakes_the_prompt_path(
 ) -> None:
     """It sleeps until the first deadline; an earlier one must not have to wait for that."""
     stay(3, monkeypatch)
-    redis("FLUSHALL")
+    ask_redis("FLUSHALL")
     set_stock(name, 2)
     hold((name, 1), ttl_seconds=600)
     sleeping = threading.Thread(target=expire_app.handler, args=({}, None))
@@ -176,12 +168,12 @@ def test_an_idle_stay_costs_a_handful_of_redis_calls_and_no_statement(
     with tapped(engine.database_url) as wire:
         monkeypatch.setenv("DATABASE_URL", wire.url)
         stay(2, monkeypatch)
-        redis("FLUSHALL")
-        before = redis("INFO", "commandstats")
+        ask_redis("FLUSHALL")
+        before = ask_redis("INFO", "commandstats")
 
         assert expire_app.handler({}, None) == {"closed": 0}
 
-        after = redis("INFO", "commandstats")
+        after = ask_redis("INFO", "commandstats")
     assert wire.messages == []
     asked = {
         command: facts["calls"] - before.get(command, {"calls": 0})["calls"]
