@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         state = options.state or ROOT / ".openreserve" / str(options.port)
         with _alone_in(state), services.postgres(state) as postgres, services.redis(state) as redis:
             asyncio.run(_serve(options, sockets, postgres, redis))
-    except (CannotRun, template.TemplateError, Failed) as reason:
+    except (CannotRun, services.Unreachable, template.TemplateError, Failed) as reason:
         sys.stderr.write(f"OpenReserve cannot run: {reason}\n")
         return 1
     return 0

@@ -23,6 +23,10 @@ APP = "openreserve_app"
 REDIS_START_SECONDS_MAX = 5
 
 
+class Unreachable(Exception):
+    """A server was not reached: the text says which, and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Postgres:
     """A Postgres: where it is for the functions and for the migrations, and what to call it."""
@@ -38,8 +42,12 @@ def postgres(state: Path) -> Iterator[Postgres]:
     given = os.environ.get("DATABASE_URL")
     if given:
         migration_url = os.environ.get("MIGRATION_URL", given)
-        with psycopg.connect(migration_url, connect_timeout=5) as connection:
-            version = connection.info.server_version // 10_000
+        try:
+            with psycopg.connect(migration_url, connect_timeout=5) as connection:
+                version = connection.info.server_version // 10_000
+        except psycopg.OperationalError as refused:
+            reason = str(refused).strip().splitlines()[-1]
+            raise Unreachable(f"Postgres at DATABASE_URL: {reason}") from None
         yield Postgres(given, migration_url, f"PostgreSQL {version} at DATABASE_URL")
         return
     with warnings.catch_warnings():

@@ -348,6 +348,15 @@ def test_a_busy_port_is_said_in_one_line(runtime: Runtime, tmp_path: Path) -> No
     )
 
 
+def test_a_postgres_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+    variables = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
+    with pytest.raises(AssertionError) as refused, started(tmp_path, variables=variables):
+        pass
+
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith("OpenReserve cannot run: Postgres at DATABASE_URL: ")
+
+
 def test_a_state_that_is_in_use_is_said_in_one_line(runtime: Runtime) -> None:
     with pytest.raises(AssertionError) as refused, started(runtime.state, port=free_port()):
         pass
