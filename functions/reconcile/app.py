@@ -1,4 +1,4 @@
-"""The net: called every minute, closes from Postgres alone what nobody closed, and mends Redis."""
+"""The net: each minute closes from Postgres alone what nobody closed, mends Redis, and purges."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from openreserve.settings import settings
 SPARE_MS = 5_000
 """What is left of the function's time when it stops: the next call, in a minute, goes on."""
 DEADLINES_AT_A_TIME = 1_000
+PURGED_AT_A_TIME = 1_000
 
 
 def handler(_event: Any, context: Any) -> dict[str, int]:
@@ -24,7 +25,19 @@ def handler(_event: Any, context: Any) -> dict[str, int]:
         closed += len(expired.lags_ms)
         if len(expired.lags_ms) < batch_size:
             break
-    return {"closed": closed, "deadlines": _write_deadlines_anew()}
+    deadlines = _write_deadlines_anew()
+    return {"closed": closed, "deadlines": deadlines, "purged": _purge(context)}
+
+
+def _purge(context: Any) -> int:
+    """Delete what is past its retention, as far as the time goes, and return how many rows."""
+    purged = 0
+    while context.get_remaining_time_in_millis() > SPARE_MS:
+        batch = ledger.purge(PURGED_AT_A_TIME)
+        purged += sum(batch.values())
+        if max(batch.values()) < PURGED_AT_A_TIME:
+            break
+    return purged
 
 
 def _write_deadlines_anew() -> int:

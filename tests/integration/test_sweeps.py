@@ -17,6 +17,7 @@ from tests.calls import (
     hold,
     read_reservation,
     release,
+    reserve,
     set_stock,
 )
 from tests.conftest import Engine, ask_redis, forget
@@ -119,6 +120,65 @@ def test_the_net_tells_redis_the_deadlines_that_it_lost(
 
     assert ask_redis("ZSCORE", "openreserve:{deadlines}", soon) is not None
     assert ask_redis("ZSCORE", "openreserve:{deadlines}", later) is None, "there is time for that"
+
+
+def test_the_net_purges_what_is_past_its_retention_and_keeps_the_books(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_stock(name, 9)
+    old, young, committed = (reserve((name, 1), key=f"{name}-{n}").json["token"] for n in range(3))
+    live = hold((name, 1))
+    release(old)
+    release(young)
+    commit(committed)
+    engine.sql(
+        "UPDATE openreserve.reservations SET settled_at = settled_at - interval '31 days'"
+        " WHERE token = ANY (%s::uuid[])",
+        [old, committed],
+    )
+    engine.sql(
+        "UPDATE openreserve.idempotency_keys SET created_at = created_at - interval '49 hours'"
+        " WHERE token = ANY (%s::uuid[])",
+        [old, committed],
+    )
+    monkeypatch.setattr(reconcile_app, "PURGED_AT_A_TIME", 1)
+
+    assert reconcile()["purged"] == 3
+
+    assert read_reservation(old).code == "reservation_not_found"
+    assert [read_reservation(t).json["status"] for t in (young, committed, live)] == [
+        "RELEASED",
+        "COMMITTED",
+        "HELD",
+    ]
+    ask_redis("FLUSHALL")
+    assert "idempotent-replayed" in reserve((name, 1), key=f"{name}-1").headers
+    assert "idempotent-replayed" not in reserve((name, 1), key=f"{name}-0").headers
+    assert engine.drift() == []
+
+
+def test_nothing_younger_than_the_promise_is_purged_whatever_the_settings(
+    name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KEY_RETENTION_HOURS", "0")
+    monkeypatch.setenv("RESERVATION_RETENTION_DAYS", "0")
+    monkeypatch.setenv("EVENT_RETENTION_DAYS", "0")
+    forget()
+    set_stock(name, 1)
+    first = reserve((name, 1), key=name)
+    release(first.json["token"])
+    engine.sql(
+        "UPDATE openreserve.idempotency_keys SET created_at = created_at - interval '23 hours'"
+        " WHERE idempotency_key = %s",
+        name,
+    )
+    engine.sql(
+        "UPDATE openreserve.reservations SET settled_at = settled_at - interval '23 hours'"
+        " WHERE token = %s",
+        first.json["token"],
+    )
+
+    assert reconcile()["purged"] == 0
 
 
 def test_the_prompt_path_closes_each_hold_as_it_ends(

@@ -126,6 +126,22 @@ def expire(tokens: Sequence[UUID] | None, batch_size: int) -> Expired:
     return Expired(tuple(row["lags_ms"]), frozenset(row["still_held"]))
 
 
+def purge(batch_size: int) -> dict[str, int]:
+    """Delete a batch of what is past its retention; how many `keys`, `reservations` and `events`.
+
+    Raises:
+        Contention, DatabaseUnavailable: nobody knows whether the batch was deleted; ask again.
+    """
+    return _only(
+        "verbs",
+        "purge",
+        key_hours=settings().key_retention_hours,
+        reservation_days=settings().reservation_retention_days,
+        event_days=settings().event_retention_days,
+        batch_size=batch_size,
+    )
+
+
 def set_stock(resource_id: str, total_stock: int, expected_version: int | None) -> bool:
     """Create the resource or set its total, and return whether it was created.
 

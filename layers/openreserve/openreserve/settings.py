@@ -48,6 +48,12 @@ class Settings:
     """Expired holds that are closed in one transaction."""
     deadline_horizon_seconds: int = 150
     """How far ahead the deadlines in Redis are written anew from Postgres, each minute."""
+    key_retention_hours: int = 48
+    """How long a key is remembered; never less than 24 hours."""
+    reservation_retention_days: int = 30
+    """How long a reservation can be read whose stock was returned. Committed ones are kept."""
+    event_retention_days: int = 30
+    """How long an event can be pulled."""
 
     @property
     def ttl_seconds_usual(self) -> int:

@@ -30,6 +30,9 @@ CREATE TABLE openreserve.events (
         CHECK ((sequence IS NOT NULL) = (type IN ('STOCK_DEPLETED', 'STOCK_RESTORED')))
 );
 
+-- For the purge. Written in the order of their time.
+CREATE INDEX events_by_age ON openreserve.events USING brin (created_at);
+
 -- Writes the event of a change of a resource's stock. The row is locked and has counted it. Of the
 -- tokens, those that have an item of this resource are concerned.
 CREATE FUNCTION openreserve.write_stock_event(
