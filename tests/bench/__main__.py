@@ -23,6 +23,7 @@ from infra.local import services
 from openreserve import cache
 from openreserve.migrations import migrate
 from tests import calls
+from tests.bench import expiry
 
 BODY = '{"resourceId": "bench-hold", "quantity": 1, "ttlSeconds": 300}'
 ROUNDS = 7
@@ -48,11 +49,13 @@ def main() -> None:
         os.environ |= {
             "DATABASE_URL": postgres.app_url,
             "REDIS_URL": redis.url,
+            "EXPIRE_STAY_SECONDS": str(expiry.STAY_SECONDS),
             "POWERTOOLS_SERVICE_NAME": "openreserve",
         }
         print(f"{postgres.title}; {redis.title}; medians of {ROUNDS} rounds of {CALLS} calls\n")
         _warm_reserve(postgres.app_url)
         _refusals()
+        expiry.report(postgres.migration_url, redis.url)
     _cold_start()
 
 
