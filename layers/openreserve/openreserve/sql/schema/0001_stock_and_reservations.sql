@@ -13,7 +13,7 @@ CREATE TYPE openreserve.reservation_status AS ENUM (
 );
 
 -- The hot row. reserve changes available_stock and updated_at, at times event_sequence, none of
--- which is in an index, and the page keeps half of its room free: every change is a HOT update within the page.
+-- which is in an index, and the page keeps half of its room free: every change is a HOT update.
 CREATE TABLE openreserve.resources (
     total_stock     bigint      NOT NULL,
     available_stock bigint      NOT NULL,
@@ -87,7 +87,7 @@ CREATE TABLE openreserve.idempotency_keys (
     -- nothing but this row.
 );
 
--- For the purge. Rows are written in the order of their time, so a few bytes per many pages will do.
+-- For the purge. Rows are written in the order of their time: a few bytes per many pages will do.
 CREATE INDEX idempotency_keys_by_age ON openreserve.idempotency_keys USING brin (created_at);
 
 -- A reservation as callers see it: a hold is over at its deadline, whether or not anybody has

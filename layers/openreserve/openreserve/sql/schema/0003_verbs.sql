@@ -51,7 +51,8 @@ BEGIN
     ), summed AS (
         SELECT resource_id, sum(quantity) AS quantity FROM returned GROUP BY resource_id
     )
-    SELECT array_agg(s.resource_id ORDER BY s.resource_id), array_agg(s.quantity ORDER BY s.resource_id)
+    SELECT array_agg(s.resource_id ORDER BY s.resource_id),
+           array_agg(s.quantity ORDER BY s.resource_id)
       INTO resource_ids, quantities
       FROM summed AS s;
     PERFORM openreserve.move_stock(resource_ids, quantities, tokens);
@@ -94,9 +95,9 @@ BEGIN
              ORDER BY i.held_until
              LIMIT batch_size) AS due;
 
-    -- Waits for a holder of these locks instead of skipping them: it is returning this very stock, so
-    -- who skipped would only look again, and again. In the order of the tokens, as two reclaims of
-    -- one cart can start from different resources.
+    -- Waits for a holder of these locks instead of skipping them: it is returning this very stock,
+    -- so who skipped would only look again, and again. In the order of the tokens, as two reclaims
+    -- of one cart can start from different resources.
     PERFORM FROM openreserve.reservations AS r
       WHERE r.token = ANY (tokens)
       ORDER BY r.token
@@ -106,9 +107,9 @@ BEGIN
 END
 $$;
 
--- What keeps these items from being taken: null, or a list of {resourceId, requested,
--- available}, with available null where there is no such resource. reclaimable names one short
--- resource that has expired holds; short_until is when the first live hold of one of them ends.
+-- What keeps these items from being taken. shortages: null, or a list of {resourceId, requested,
+-- available}. unknown_id: the first that is no resource. reclaimable: one that is short and has
+-- expired holds. short_until: when the first live hold on one that is short ends.
 CREATE FUNCTION openreserve.find_shortages(
     IN resource_ids text[], IN quantities integer[],
     OUT shortages json[], OUT unknown_id text, OUT reclaimable text, OUT short_until timestamptz
@@ -167,6 +168,7 @@ DECLARE
     short_until timestamptz;
     moment      timestamptz(3);
     written     bigint;
+    taken       bigint[];
 BEGIN
     LOOP
         SELECT k.* INTO known FROM openreserve.idempotency_keys AS k WHERE k.idempotency_key = key;
@@ -217,8 +219,8 @@ BEGIN
         GET DIAGNOSTICS written = ROW_COUNT;
         CONTINUE WHEN written = 0;  -- the twin has finished: its answer is ours
 
-        IF openreserve.move_stock(
-            resource_ids, ARRAY(SELECT -q::bigint FROM unnest(quantities) AS q), ARRAY[new_token]) THEN
+        taken := ARRAY(SELECT -q::bigint FROM unnest(quantities) AS q);
+        IF openreserve.move_stock(resource_ids, taken, ARRAY[new_token]) THEN
             outcome := 'held';
             token := new_token;
             RETURN;
@@ -344,6 +346,7 @@ DECLARE
     hold        openreserve.reservations;
     past        boolean;
     reclaimable text;
+    taken       bigint[];
 BEGIN
     LOOP
         SELECT r.* INTO hold
@@ -368,8 +371,9 @@ BEGIN
             ELSIF shortages IS NOT NULL THEN
                 outcome := 'out_of_stock';
                 RETURN;
-            ELSIF NOT openreserve.move_stock(
-                resource_ids, ARRAY(SELECT -q::bigint FROM unnest(quantities) AS q), ARRAY[wanted]) THEN
+            END IF;
+            taken := ARRAY(SELECT -q::bigint FROM unnest(quantities) AS q);
+            IF NOT openreserve.move_stock(resource_ids, taken, ARRAY[wanted]) THEN
                 ROLLBACK;  -- somebody took the units since we looked: look again
                 CONTINUE;
             END IF;

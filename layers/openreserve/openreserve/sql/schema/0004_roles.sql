@@ -28,8 +28,8 @@ BEGIN
         'openreserve_app IN DATABASE %I SET lock_timeout = ''1s''',
         'openreserve_app IN DATABASE %I SET statement_timeout = ''5s''',
         'openreserve_app IN DATABASE %I SET idle_in_transaction_session_timeout = ''10s''',
-        -- All it does is look-ups by key. A plan made while a table was small must not become a scan
-        -- of it when it has grown.
+        -- All it does is look-ups by key. A plan made while a table was small must not become a
+        -- scan of it when it has grown.
         'openreserve_app IN DATABASE %I SET enable_seqscan = off',
         'openreserve_reader IN DATABASE %I SET statement_timeout = ''60s''',
         'openreserve_reader IN DATABASE %I SET default_transaction_read_only = on'
