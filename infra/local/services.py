@@ -114,11 +114,11 @@ def redis(state: Path) -> Iterator[Redis]:
     """The Redis of REDIS_URL, none if that is empty; without it one of our own, in memory."""
     given = os.environ.get("REDIS_URL")
     if given is not None:
-        yield Redis(given, "Redis at REDIS_URL" if given else "no Redis")
+        yield Redis(given, "Redis at REDIS_URL" if given else "none, as REDIS_URL is empty")
         return
     binary = _redis_binary()
     if binary is None:
-        yield Redis("", "no Redis: redis-server is not installed; everything works, but slower")
+        yield Redis("", "none: install redis-server for speed; all else works without")
         return
     pid_file = state / "redis.pid"
     _stop_leftover(pid_file)
