@@ -119,6 +119,8 @@ def test_each_cell_of_the_matrix_answers_as_documented_and_again_the_same(  # no
     told = first.json["status"] if first.status == OK else first.json["code"]
     assert (first.status, told) == (status, word)
     assert again.status == first.status
+    if first.status != OK:
+        assert first.json["status"] == first.status, "the problem's, not the reservation's"
     if first.status == OK:
         assert again.text == first.text
     if status == OK and word in ("COMMITTED", "HELD"):

@@ -92,9 +92,9 @@ def settled(
     """The reservation, if where it stands is what the verb wanted. Asked again, the same answer.
 
     Raises:
-        Refusal: the one that `answers` has for its status; `status` and `expiresAt` say more.
+        Refusal: the one that `answers` has for its status, which `reservationStatus` repeats.
     """
     refusal = answers[reservation.status]
     if refusal is not None:
-        raise refusal(status=reservation.status.value, expiresAt=reservation.expires_at)
+        raise refusal(reservationStatus=reservation.status.value, expiresAt=reservation.expires_at)
     return reservation

@@ -100,7 +100,7 @@ def reacquire(token: UUID) -> Reservation:
         case "unknown_token":
             raise ReservationUnknown
         case "out_of_stock":
-            raise HoldExpired(status=Status.EXPIRED.value, items=row["shortages"])
+            raise HoldExpired(reservationStatus=Status.EXPIRED.value, items=row["shortages"])
     return settled(_reservation([{**row, "token": token}]), AFTER_COMMIT)
 
 

@@ -51,7 +51,7 @@ RETRY_AFTER_SECONDS: Mapping[type[NotDone], int] = {
 def problem(error: NotDone | None, path: str, request_id: str) -> tuple[int, str, str]:
     """Status, code and problem document of an error; None is what nobody foresaw."""
     status, code = UNFORESEEN if error is None else STATUSES[type(error)]
-    document = {
+    document: dict[str, Any] = {
         "type": f"urn:openreserve:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
@@ -59,8 +59,10 @@ def problem(error: NotDone | None, path: str, request_id: str) -> tuple[int, str
         "instance": path,
         "code": code,
         "requestId": request_id,
-        **(error.details if error else {}),
     }
+    details = error.details if error else {}
+    assert not details.keys() & document.keys(), "a detail must not pass for a standard member"
+    document |= details
     return status, code, json.dumps(document, separators=(",", ":"), default=_text)
 
 
