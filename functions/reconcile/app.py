@@ -25,7 +25,7 @@ def handler(_event: Any, context: Any) -> dict[str, int]:
         closed += len(expired.lags_ms)
         if len(expired.lags_ms) < batch_size:
             break
-    deadlines = _write_deadlines_anew()
+    deadlines = _write_deadlines_anew(context) if cache.ping() else 0
     return {"closed": closed, "deadlines": deadlines, "purged": _purge(context)}
 
 
@@ -40,15 +40,16 @@ def _purge(context: Any) -> int:
     return purged
 
 
-def _write_deadlines_anew() -> int:
+def _write_deadlines_anew(context: Any) -> int:
     """Tell Redis the deadlines up to well behind the next call, and return how many there were."""
     written, last = 0, None
-    while True:
+    while context.get_remaining_time_in_millis() > SPARE_MS:
         deadlines: list[Deadline] = ledger.list_deadlines(
             settings().deadline_horizon_seconds, last, DEADLINES_AT_A_TIME
         )
         cache.remember_deadlines(deadlines)
         written += len(deadlines)
         if len(deadlines) < DEADLINES_AT_A_TIME:
-            return written
+            break
         last = deadlines[-1]
+    return written

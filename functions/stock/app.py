@@ -116,8 +116,9 @@ def _read(resource_id: str) -> tuple[str, str]:
     """The view of a resource, and its ETag."""
     if not is_resource_id(resource_id):
         raise errors.ResourceUnknown(resourceId=resource_id)
-    view = ResourceView.of(ledger.find_resource(resource_id)).model_dump_json(by_alias=True)
-    return view, api.entity_tag(view)
+    resource = ledger.find_resource(resource_id)
+    view = ResourceView.of(resource).model_dump_json(by_alias=True)
+    return view, api.entity_tag(resource.version, view)
 
 
 handler = api.entry_point(

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import unquote
 from uuid import uuid4
 
 from aiohttp import hdrs, web
@@ -104,9 +103,7 @@ def _event(request: web.Request, route: str, request_id: str, body: bytes) -> di
     if request.query:
         event["queryStringParameters"] = _joined(request.query.items())
     if request.match_info and route != DEFAULT_ROUTE:
-        event["pathParameters"] = {
-            name: unquote(value) for name, value in request.match_info.items()
-        }
+        event["pathParameters"] = dict(request.match_info)
     return event
 
 

@@ -1,11 +1,11 @@
 """What the person at the terminal reads: one line per request, or the functions' own JSON."""
 
 import json
-import re
 import sys
 from datetime import datetime
 
-_TOKEN = re.compile(r"([0-9a-f]{8})-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+from openreserve.logs import masked
+
 _QUIET_LEVELS = {"DEBUG", "INFO"}
 
 
@@ -20,8 +20,8 @@ class Terminal:
     ) -> None:
         """One line for a request that was answered, without its token: that is a secret."""
         if not self._as_json:
-            path = _TOKEN.sub(r"\1…", path)
-            _write(f"{_now()}  {status}  {method} {path}  {duration_ms:.0f} ms  {code}".rstrip())
+            line = f"{_now()}  {status}  {method} {masked(path)}  {duration_ms:.0f} ms  {code}"
+            _write(line.rstrip())
 
     def show_line(self, environment: str, line: str) -> None:
         """A line that a function wrote. Its metrics are not for people, nor is what went well."""
@@ -37,8 +37,8 @@ class Terminal:
         elif "_aws" not in entry and entry.get("level") not in _QUIET_LEVELS:
             told = [str(entry.get("message", line)), str(entry.get("reason", ""))]
             _write(f"{_now()}  {environment}: {' '.join(told).rstrip()}")
-            if "exception" in entry:
-                _write(str(entry["exception"]))
+            if "trace" in entry:
+                _write(str(entry["trace"]))
 
 
 def _now() -> str:

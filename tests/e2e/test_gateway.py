@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import yarl
 from aiohttp import web
 
 from infra.local import gateway
@@ -40,7 +41,7 @@ async def served(waiting_max: int = 100) -> AsyncIterator[str]:
         await runner.cleanup()
 
 
-async def send(url: str, method: str = "POST", **options: Any) -> Reply:
+async def send(url: str | yarl.URL, method: str = "POST", **options: Any) -> Reply:
     async with aiohttp.ClientSession() as session, session.request(method, url, **options) as got:
         headers = {name.lower(): value for name, value in got.headers.items()}
         return Reply(got.status, headers, await got.text())
@@ -65,6 +66,13 @@ async def test_a_request_becomes_an_event_of_payload_2_0() -> None:
     http = event["requestContext"]["http"]
     assert (http["method"], http["path"]) == ("POST", "/do/an echo")
     assert event["requestContext"]["requestId"]
+
+
+async def test_a_path_parameter_is_decoded_once() -> None:
+    async with served() as url:
+        event = (await send(yarl.URL(f"{url}/do/100%2525%2Foff", encoded=True))).json
+
+    assert event["pathParameters"] == {"what": "100%25/off"}
 
 
 async def test_bytes_that_are_no_text_come_in_base64() -> None:

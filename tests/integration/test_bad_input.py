@@ -17,6 +17,9 @@ STATE = """
            (SELECT sum(available_stock) FROM openreserve.resources)"""
 
 
+TOKEN = "550e8400-e29b-41d4-a716-446655440000"
+
+
 def one(**fields: Any) -> dict[str, Any]:
     return {"resourceId": "bad-input", "quantity": 1} | fields
 
@@ -203,7 +206,7 @@ def test_what_nobody_foresaw_is_a_500_with_its_request_id_and_a_log_line(
     name: str,
 ) -> None:
     def fail(*_: object, **__: object) -> None:
-        raise ZeroDivisionError("inner workings")
+        raise ZeroDivisionError(f"inner workings of {TOKEN}")
 
     monkeypatch.setattr("openreserve.ledger.reserve", fail)
 
@@ -213,7 +216,8 @@ def test_what_nobody_foresaw_is_a_500_with_its_request_id_and_a_log_line(
     assert reply.json["requestId"] == "JKJaXmPLvHcESHA="
     assert "inner workings" not in reply.text
     (logged,) = caplog.records
-    assert "ZeroDivisionError: inner workings" in caplog.text
+    assert "ZeroDivisionError: inner workings of 550e8400…" in logged.__dict__["trace"]
+    assert TOKEN not in str(logged.__dict__), "tokens are secrets"
     assert logged.__dict__["requestId"] == "JKJaXmPLvHcESHA="
     last_line = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert last_line["outcome"] == "internal_error", "what the alarm in template.yaml counts"

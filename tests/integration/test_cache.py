@@ -111,6 +111,33 @@ def test_the_buyer_of_the_last_unit_gets_the_hold_back_though_all_is_sold_out(na
     assert reserve((name, 1), key=name).text == first.text
 
 
+@pytest.mark.usefixtures("engine")
+def test_the_buyer_of_the_last_unit_gets_it_back_though_redis_was_never_told(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The environment died between Postgres and Redis; by the time of the retry all is sold out."""
+    set_stock(name, 1)
+    with monkeypatch.context() as dying:
+        dying.setattr("openreserve.cache.remember_hold", lambda *_: None)
+        first = reserve((name, 1), key=name)
+    assert reserve((name, 1)).code == "out_of_stock"
+    assert ask_redis("EXISTS", f"openreserve:{{{name}}}:sold-out") == 1
+
+    retried = reserve((name, 1), key=name)
+
+    assert (retried.status, retried.text) == (200, first.text)
+
+
+@pytest.mark.usefixtures("engine")
+def test_a_marker_does_not_jump_the_order_of_checks(name: str) -> None:
+    set_stock(name, 1)
+    reserve((name, 1), key=name)
+    assert reserve((name, 1)).code == "out_of_stock"
+
+    assert reserve((name, 1), ttl_seconds=0).code == "ttl_out_of_range"
+    assert reserve((name, 2), key=name).code == "idempotency_key_reused"
+
+
 def sequence(name: str) -> None:
     """All that a buyer may do, with the answers that it has to get."""
     set_stock(name, 3)

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 from openreserve import errors
 from openreserve.errors import NotDone
 from openreserve.holds import Order
-from openreserve.logs import logger, metrics
+from openreserve.logs import logger, masked, metrics
 from openreserve.problems import RETRY_AFTER_SECONDS, problem
 from openreserve.settings import settings
 from openreserve.stock import summed
@@ -107,7 +108,9 @@ def entry_point(*operations: Operation) -> Callable[[Mapping[str, Any], Any], di
         except NotDone as reason:
             answer = _refused(request, reason)
         except Exception:  # noqa: BLE001 - the caller gets an answer, the log the reason
-            logger().exception("Nobody foresaw this", extra={"requestId": request.id})
+            # Postgres repeats rows in its errors, and they have tokens.
+            trace = masked(traceback.format_exc())
+            logger().error("Nobody foresaw this", extra={"requestId": request.id, "trace": trace})
             answer = _refused(request, None)
         _account(request, answer, (time.perf_counter() - started) * 1_000)
         return _response(request, answer)
@@ -137,9 +140,8 @@ def order(request: Request, body: ReserveBody) -> Order:
     )
 
 
-def entity_tag(view: str) -> str:
+def entity_tag(version: int, view: str) -> str:
     """The strong ETag of a resource's view. It starts with the version, all that If-Match needs."""
-    version = json.loads(view)["version"]
     return f'"{version}-{hashlib.blake2b(view.encode(), digest_size=6).hexdigest()}"'
 
 

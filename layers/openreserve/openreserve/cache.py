@@ -68,15 +68,28 @@ def recall(order: Order) -> Recalled:
     """What is known of the order, in one round trip. Nothing, when Redis is away.
 
     Only a single item can be known to be short: a refusal names every short item, and markers
-    need not know them all.
+    need not know them all. And only to an order whose key was never tried: one that was may have
+    its hold, made by an environment that died before it could tell Redis, and gets it back.
     """
-    lookups = [("GET", _answer_key(order.key))]
-    if len(order.items) == 1:
-        lookups += [("GET", key) for key in _stock_keys(order.items[0].resource_id)]
-    answer, available, returned, *_ = [*(_ask(*lookups) or []), None, None, None]
+    answer_key = _answer_key(order.key)
+    lookups: list[tuple[Any, ...]] = [
+        ("GET", answer_key),
+        ("SET", answer_key, "", "NX", "EX", settings().replay_seconds),
+        *(("GET", key) for key in _stock_keys(order.items[0].resource_id)),
+    ]
+    replies = _ask(*lookups)
+    if replies is None:
+        return Recalled()
+    answer, _, available, returned = replies
+    may_refuse = (
+        answer is None
+        and available is not None
+        and len(order.items) == 1
+        and 1 <= order.ttl_seconds <= settings().ttl_seconds_max  # or that is told first
+    )
     return Recalled(
         answer=_same_request(order, answer),
-        shortage=None if available is None else _shortage(order.items[0], int(available)),
+        shortage=_shortage(order.items[0], int(available)) if may_refuse else None,
         returned=(returned or b"").decode(),
     )
 

@@ -3,11 +3,19 @@
 Never sees a whole token: tokens are bearer secrets.
 """
 
+import re
 from functools import cache
 
 from aws_lambda_powertools import Logger, Metrics
 
 NAMESPACE = "OpenReserve"
+
+_TOKEN = re.compile(r"\b([0-9a-f]{8})-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """The text with all but the beginning of each token left out."""
+    return _TOKEN.sub(r"\1…", text)
 
 
 @cache
