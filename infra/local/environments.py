@@ -10,7 +10,7 @@ import json
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -57,13 +57,22 @@ class _Environment:
 
 
 class Pool:
-    """The execution environments of one function."""
+    """The execution environments of one function.
+
+    `of_lambda`: variables that Lambda sets, not the template, such as credentials.
+    """
 
     def __init__(
-        self, function: Function, environments_max: int, waiting_max: int, show: Print
+        self,
+        function: Function,
+        environments_max: int,
+        waiting_max: int,
+        show: Print,
+        of_lambda: Mapping[str, str],
     ) -> None:
         self.function = function
-        self._environments_max = environments_max
+        self.environments_max = environments_max
+        self._of_lambda = of_lambda
         self._waiting_max = waiting_max
         self._show = show
         self._environments: dict[int, _Environment] = {}  # by the port that its runtime calls
@@ -121,7 +130,7 @@ class Pool:
         """Start another environment, if more events wait than environments are starting."""
         if (
             not self._stopped
-            and len(self._watchers) < self._environments_max
+            and len(self._watchers) < self.environments_max
             and len(self._waiting) > self._starting
         ):
             self._starting += 1
@@ -142,7 +151,7 @@ class Pool:
         port: int = port_socket.getsockname()[1]
         site = web.SockSite(self._runner, port_socket)
         await site.start()
-        process = await spawn(self.function, name, port)
+        process = await spawn(self.function, name, port, self._of_lambda)
         environment = _Environment(name, process, site)
         self._environments[port] = environment
         try:

@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 PARAMETERS = {"DatabaseUrl": "postgresql://db", "MigrationUrl": "postgresql://owner@db"}
 
 FUNCTIONS = {
-    function.name: function for function in template.load(ROOT / "template.yaml", PARAMETERS)
+    function.name: function
+    for function in template.load(ROOT / "template.yaml", PARAMETERS).functions
 }
 
 
@@ -50,6 +51,7 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
         "migrate",
         "expire",
         "reconcile",
+        "webhook",
     }
 
 

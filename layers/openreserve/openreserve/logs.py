@@ -4,9 +4,11 @@ Never sees a whole token: tokens are bearer secrets.
 """
 
 import re
+import threading
 from functools import cache
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
 
 NAMESPACE = "OpenReserve"
 
@@ -24,7 +26,18 @@ def logger() -> Logger:
     return Logger()
 
 
-@cache
-def metrics() -> Metrics:
-    """Metrics in CloudWatch's embedded format. Ids are never dimensions: each would be billed."""
-    return Metrics(namespace=NAMESPACE)
+def metrics() -> EphemeralMetrics:
+    """Metrics in CloudWatch's embedded format. Ids are never dimensions: each would be billed.
+
+    Those of this thread: what another one is about to write is none of its business.
+    """
+    if _of_this_thread.metrics is None:
+        _of_this_thread.metrics = EphemeralMetrics(namespace=NAMESPACE)
+    return _of_this_thread.metrics
+
+
+class _Thread(threading.local):
+    metrics: EphemeralMetrics | None = None
+
+
+_of_this_thread = _Thread()
