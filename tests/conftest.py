@@ -49,6 +49,7 @@ class Engine:
               JOIN openreserve.reservations v ON v.token = i.token
              WHERE i.held_until IS DISTINCT FROM
                    CASE WHEN v.status = 'HELD' THEN v.expires_at END
+                OR i.returned IS DISTINCT FROM (v.status IN ('RELEASED', 'EXPIRED', 'CANCELLED'))
              UNION ALL
             SELECT r.resource_id, r.event_sequence, max(e.sequence), count(e.sequence)
               FROM openreserve.resources r LEFT JOIN openreserve.events e USING (resource_id)

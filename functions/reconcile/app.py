@@ -32,8 +32,8 @@ def handler(_event: Any, context: Any) -> dict[str, int]:
         "closed": closed,
         "handedOn": _hand_events_on(context),
         "deadlines": _write_deadlines_anew(context) if cache.ping() else 0,
-        "drifting": _check_books(),
         "purged": _purge(context),
+        "drifting": _check_books(),
     }
 
 

@@ -174,6 +174,7 @@ def test_an_event_that_waits_is_never_purged_however_old(
 
     assert len(told(queues.messages())) == 2
     assert pulled(name) == set()
+    engine.sql("UPDATE openreserve.resources SET event_sequence = 0 WHERE resource_id = %s", name)
 
 
 def test_a_batch_is_two_round_trips_and_a_look_that_finds_nothing_one(

@@ -96,6 +96,21 @@ def test_the_net_skips_what_somebody_is_settling(engine: Engine, name: str) -> N
     assert (stored_status(engine, settling), stored_status(engine, left)) == ("HELD", "EXPIRED")
 
 
+def test_the_net_closes_a_hold_that_was_over_for_months(engine: Engine, name: str) -> None:
+    """An engine that was off for so long still starts: a lag of 25 days and more fits."""
+    set_stock(name, 1)
+    token = hold((name, 1))
+    past(engine, token)
+    engine.sql(
+        "UPDATE openreserve.reservations SET created_at = created_at - interval '90 days',"
+        " expires_at = expires_at - interval '90 days' WHERE token = %s",
+        token,
+    )
+
+    assert reconcile()["closed"] >= 1
+    assert stored_status(engine, token) == "EXPIRED"
+
+
 def test_the_net_needs_no_redis(engine_without_redis: Engine, name: str) -> None:
     set_stock(name, 1)
     token = hold((name, 1))

@@ -29,7 +29,7 @@ UPDATE openreserve.events AS e
  WHERE (e.written_by, e.position) = (waiting.written_by, waiting.position)
 RETURNING e.event_id, e.type, e.resource_id, e.value, e.sequence, e.tokens, e.created_at,
           e.written_by::text AS written_by, e.position,
-          (extract(epoch FROM clock_timestamp() - e.created_at) * 1000)::integer AS age_ms;
+          (extract(epoch FROM clock_timestamp() - e.created_at) * 1000)::bigint AS age_ms;
 
 -- mark_handed_on: By place, which is the key.
 UPDATE openreserve.events AS e

@@ -107,6 +107,37 @@ BEGIN
 END
 $$;
 
+-- As in 0003, but for lags of more than 24 days, which did not fit: the sweep of an engine that had
+-- been off for so long failed.
+CREATE OR REPLACE FUNCTION openreserve.expire(
+    IN wanted uuid[], IN batch_size integer, OUT lags_ms integer[], OUT still_held uuid[]
+)
+LANGUAGE plpgsql AS $$
+DECLARE
+    tokens uuid[];
+BEGIN
+    -- Skips what is locked: whoever has it is settling it, and there is other work.
+    SELECT array_agg(due.token)
+      INTO tokens
+      FROM (SELECT r.token
+              FROM openreserve.reservations AS r
+             WHERE r.status = 'HELD' AND r.expires_at <= now()
+               AND (wanted IS NULL OR r.token = ANY (wanted))
+             ORDER BY r.expires_at
+             LIMIT batch_size
+               FOR UPDATE SKIP LOCKED) AS due;
+    tokens := openreserve.close_expired(tokens);
+
+    SELECT coalesce(array_agg(
+               least(extract(epoch FROM r.settled_at - r.expires_at) * 1000, 2147483647)), '{}')
+      INTO lags_ms
+      FROM openreserve.reservations AS r WHERE r.token = ANY (tokens);
+    SELECT coalesce(array_agg(r.token), '{}')
+      INTO still_held
+      FROM openreserve.reservations AS r WHERE r.token = ANY (wanted) AND r.status = 'HELD';
+END
+$$;
+
 -- As in 0003, and keeps events that the queue does not have yet, however old they are.
 CREATE OR REPLACE FUNCTION openreserve.purge(
     IN key_hours integer, IN reservation_days integer, IN event_days integer, IN batch_size integer,
