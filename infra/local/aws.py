@@ -24,6 +24,7 @@ from botocore.exceptions import BotoCoreError
 from infra.local.processes import stop_leftover
 from infra.local.template import ACCOUNT, REGION
 
+ROOT = Path(__file__).parents[2]
 START_SECONDS_MAX = 30
 KEEP_SECONDS = 2
 """Between two looks whether there are other secrets to write down."""
@@ -78,11 +79,12 @@ class Aws:
 def server(state: Path) -> Iterator[Aws]:
     """A server that is starting; its log, and what outlives it, are in `state`."""
     pid_file = state / "aws.pid"
-    stop_leftover(pid_file, mark="moto.server")
+    stop_leftover(pid_file, mark="moto_server")
     aws = Aws(f"http://127.0.0.1:{_free_port()}")
     with (state / "aws.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-p", aws.url.rpartition(":")[2]],
+            [sys.executable, "-m", "infra.local.moto_server", aws.url.rpartition(":")[2]],
+            cwd=ROOT,
             env={"PATH": os.environ.get("PATH", ""), "MOTO_ACCOUNT_ID": ACCOUNT},
             stdout=log,
             stderr=log,

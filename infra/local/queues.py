@@ -36,20 +36,15 @@ class Mappings:
         self._mappings = [
             _Mapping(pool, trigger, aws) for pool in pools for trigger in pool.function.queues
         ]
-        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to receive."""
-        self._tasks = [
-            asyncio.get_running_loop().create_task(mapping.keep_receiving())
-            for mapping in self._mappings
-        ]
+        for mapping in self._mappings:
+            mapping.begin(mapping.keep_receiving())
 
     async def stop(self) -> None:
-        """Receive no more."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        """Receive no more, and leave what is under way to come back."""
+        await asyncio.gather(*(mapping.stop() for mapping in self._mappings))
 
 
 class _Mapping:
@@ -62,8 +57,20 @@ class _Mapping:
         self._slots = min(trigger.concurrency_max, pool.environments_max)
         self._waiting: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
         self._in_flight: Counter[str] = Counter()
-        self._batches: set[asyncio.Task[None]] = set()
+        self._batches = 0
+        self._tasks: set[asyncio.Task[None]] = set()
         self._room = asyncio.Event()
+
+    def begin(self, work: "asyncio._CoroutineLike[None]") -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def stop(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def keep_receiving(self) -> None:
         while True:
@@ -92,11 +99,10 @@ class _Mapping:
 
     def _hand_over(self) -> None:
         """Call the function with what waits, as long as there are environments for it."""
-        while len(self._batches) < self._slots and (batch := self._next_batch()):
+        while self._batches < self._slots and (batch := self._next_batch()):
             self._in_flight.update(map(_group, batch))
-            task = asyncio.get_running_loop().create_task(self._carry_out(batch))
-            self._batches.add(task)
-            task.add_done_callback(self._batches.discard)
+            self._batches += 1
+            self.begin(self._carry_out(batch))
         self._room.set()
 
     def _next_batch(self) -> list[dict[str, Any]]:
@@ -105,7 +111,7 @@ class _Mapping:
         The last environment is for groups that have nothing under way, so that they never wait for
         one that is slow.
         """
-        last_one = 1 < self._slots == len(self._batches) + 1
+        last_one = 1 < self._slots == self._batches + 1
         under_way = Counter(self._in_flight)
         batch: list[dict[str, Any]] = []
         while len(batch) < self._trigger.batch_size:
@@ -132,7 +138,8 @@ class _Mapping:
             self._pool.show(f"its queue does not answer: {failure}")
         finally:
             self._in_flight.subtract(map(_group, batch))
-            asyncio.get_running_loop().call_soon(self._hand_over)
+            self._batches -= 1
+        self._hand_over()
 
     def _done(self, batch: list[dict[str, Any]], answer: bytes) -> list[dict[str, Any]]:
         """The messages that need not come back. An answer that is not understood: none."""

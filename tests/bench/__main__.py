@@ -23,7 +23,7 @@ from infra.local import services
 from openreserve import cache
 from openreserve.migrations import migrate
 from tests import calls
-from tests.bench import expiry
+from tests.bench import expiry, webhooks
 
 BODY = '{"resourceId": "bench-hold", "quantity": 1, "ttlSeconds": 300}'
 ROUNDS = 7
@@ -56,6 +56,7 @@ def main() -> None:
         _warm_reserve(postgres.app_url)
         _refusals()
         expiry.report(postgres.migration_url, redis.url)
+    webhooks.report()
     _cold_start()
 
 
