@@ -54,7 +54,8 @@ class _Mapping:
         self._pool = pool
         self._trigger = trigger
         self._sqs = aws.client("sqs")
-        self._slots = min(trigger.concurrency_max, pool.environments_max)
+        # Half of the environments: a burst that starts them all at once waits for all of them.
+        self._slots = min(trigger.concurrency_max, max(2, pool.environments_max // 2))
         self._waiting: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
         self._in_flight: Counter[str] = Counter()
         self._batches = 0

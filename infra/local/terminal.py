@@ -2,7 +2,9 @@
 
 import json
 import sys
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from openreserve.logs import masked
 
@@ -34,11 +36,20 @@ class Terminal:
             entry = None
         if not isinstance(entry, dict):
             _write(f"{_now()}  {environment}: {line}")
+        elif "Deliveries" in entry and entry["outcome"] != "delivered":
+            _write(f"{_now()}  {_delivery(entry)}")
         elif "_aws" not in entry and entry.get("level") not in _QUIET_LEVELS:
             told = [str(entry.get("message", line)), str(entry.get("reason", ""))]
             _write(f"{_now()}  {environment}: {' '.join(told).rstrip()}")
             if "trace" in entry:
                 _write(str(entry["trace"]))
+
+
+def _delivery(entry: Mapping[str, Any]) -> str:
+    """What became of a webhook that was not delivered."""
+    told = f"webhook {entry.get('endpointId', '?')}: {entry['outcome']}"
+    reason = entry.get("reason", "")
+    return f"{told}, attempt {entry.get('attempt', '?')}: {reason}" if reason else told
 
 
 def _now() -> str:

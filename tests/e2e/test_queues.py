@@ -129,7 +129,7 @@ async def test_a_message_is_its_functions_alone_until_its_visibility_is_over(
 
 async def test_a_slow_group_leaves_room_for_the_others(own_aws: Aws, name: str) -> None:
     """As in a fair queue: ninety messages of one group do not stand before one of another."""
-    async with running(own_aws, name, environments=3, visibility_seconds=60) as line:
+    async with running(own_aws, name, environments=6, visibility_seconds=60) as line:
         slow = [{"name": f"slow-{n}", "sleep_seconds": 0.3} for n in range(90)]
         await asyncio.to_thread(line.send, *slow, group="slow")
         await line.until(lambda: len(line.said) >= 2)
