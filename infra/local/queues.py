@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-errorhandling.html
 
 import asyncio
 import json
+import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -57,6 +58,7 @@ class _Mapping:
         # Half of the environments: a burst that starts them all at once waits for all of them.
         self._slots = min(trigger.concurrency_max, max(2, pool.environments_max // 2))
         self._waiting: defaultdict[str, deque[dict[str, Any]]] = defaultdict(deque)
+        self._waiting_since = 0.0
         self._in_flight: Counter[str] = Counter()
         self._batches = 0
         self._tasks: set[asyncio.Task[None]] = set()
@@ -75,7 +77,7 @@ class _Mapping:
 
     async def keep_receiving(self) -> None:
         while True:
-            while sum(map(len, self._waiting.values())) >= WAITING_MAX:
+            while self._count_waiting() >= WAITING_MAX:
                 self._room.clear()
                 await self._room.wait()
             try:
@@ -84,9 +86,14 @@ class _Mapping:
                 self._pool.show(f"its queue does not answer: {failure}")
                 await asyncio.sleep(1)
                 continue
+            if received and not self._count_waiting():
+                self._waiting_since = time.monotonic()
             for message in received:
                 self._waiting[_group(message)].append(message)
             self._hand_over()
+
+    def _count_waiting(self) -> int:
+        return sum(map(len, self._waiting.values()))
 
     def _receive(self) -> list[dict[str, Any]]:
         answer = self._sqs.receive_message(
@@ -99,12 +106,22 @@ class _Mapping:
         return list(answer.get("Messages", ()))
 
     def _hand_over(self) -> None:
-        """Call the function with what waits, as long as there are environments for it."""
-        while self._batches < self._slots and (batch := self._next_batch()):
+        """Call the function with what waits, as long as there are environments for it.
+
+        Less than a batch waits for more, as long as the window says; each poll looks anew.
+        """
+        while self._batches < self._slots and self._is_time() and (batch := self._next_batch()):
             self._in_flight.update(map(_group, batch))
             self._batches += 1
             self.begin(self._carry_out(batch))
         self._room.set()
+
+    def _is_time(self) -> bool:
+        waited_seconds = time.monotonic() - self._waiting_since
+        return (
+            self._count_waiting() >= self._trigger.batch_size
+            or waited_seconds >= self._trigger.window_seconds
+        )
 
     def _next_batch(self) -> list[dict[str, Any]]:
         """As a fair queue does it: of the groups with the least under way first.

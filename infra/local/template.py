@@ -40,6 +40,8 @@ class QueueTrigger:
     concurrency_max: int
     partial_failures: bool
     """Whether the function tells which messages of a batch are to come back."""
+    window_seconds: int = 0
+    """How long messages may wait for others to make a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,13 @@ _OF_AWS = {"Policies"}
 """Properties that matter only on AWS: here, everything may do everything."""
 
 _EVENT_TYPES = {"HttpApi", "SQS", "ScheduleV2"}
+_SQS_EVENT_PROPERTIES = {
+    "BatchSize",
+    "FunctionResponseTypes",
+    "MaximumBatchingWindowInSeconds",
+    "Queue",
+    "ScalingConfig",
+}
 _QUEUE_PROPERTIES = {"MessageRetentionPeriod", "RedrivePolicy", "VisibilityTimeout"}
 
 _RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
@@ -260,7 +269,7 @@ def _events(function: str, properties: Mapping[str, Any], of_type: str) -> list[
 
 
 def _trigger(function: str, event: Mapping[str, Any], names: _Names) -> QueueTrigger:
-    unknown = event.keys() - {"BatchSize", "FunctionResponseTypes", "Queue", "ScalingConfig"}
+    unknown = event.keys() - _SQS_EVENT_PROPERTIES
     if unknown:
         raise TemplateError(f"{function}: unknown of a queue here: {', '.join(sorted(unknown))}")
     arn = event["Queue"]
@@ -268,6 +277,7 @@ def _trigger(function: str, event: Mapping[str, Any], names: _Names) -> QueueTri
         queue_url=names.ref(arn.rpartition(":")[2]),
         queue_arn=arn,
         batch_size=event.get("BatchSize", 10),
+        window_seconds=event.get("MaximumBatchingWindowInSeconds", 0),
         concurrency_max=event.get("ScalingConfig", {}).get("MaximumConcurrency", 1_000),
         partial_failures="ReportBatchItemFailures" in event.get("FunctionResponseTypes", ()),
     )

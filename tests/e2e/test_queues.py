@@ -59,16 +59,26 @@ class Line:
 
 @asynccontextmanager
 async def running(
-    aws: Aws, name: str, *, environments: int = 2, visibility_seconds: int = 1, attempts: int = 3
+    aws: Aws,
+    name: str,
+    *,
+    environments: int = 2,
+    visibility_seconds: int = 1,
+    window_seconds: int = 0,
 ) -> AsyncIterator[Line]:
     """`visibility_seconds`: so soon does a message come back that nobody has deleted."""
     line = Line(aws, name)
     dead_arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dead"
-    redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": attempts})
+    redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 3})
     attributes = {"VisibilityTimeout": str(visibility_seconds), "RedrivePolicy": redrive}
     queues.create(aws, [Queue(name, attributes), Queue(f"{name}-dead", {})])
     trigger = QueueTrigger(
-        line.url, f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}", 10, 50, partial_failures=True
+        line.url,
+        f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}",
+        batch_size=10,
+        window_seconds=window_seconds,
+        concurrency_max=50,
+        partial_failures=True,
     )
     function = Function("Q", ROOT / "queueing", "app.handler", 10, 128, {}, (), (), (trigger,))
     pool = Pool(function, environments, 100, line.show, {})
@@ -90,6 +100,16 @@ async def test_what_was_carried_out_is_deleted(own_aws: Aws, name: str) -> None:
     assert line.did() == {str(n): 1 for n in range(25)}
     assert max(said["batch"] for said in line.said) <= 10
     assert {said["attempt"] for said in line.said} == {1}
+
+
+async def test_messages_wait_for_others_as_long_as_the_window_says(own_aws: Aws, name: str) -> None:
+    async with running(own_aws, name, visibility_seconds=30, window_seconds=2) as line:
+        for n in range(4):
+            await asyncio.to_thread(line.send, {"name": str(n)})
+            await asyncio.sleep(0.2)
+        await line.until(lambda: len(line.said) == 4 and line.left() == 0)
+
+    assert [said["batch"] for said in line.said] == [4] * 4
 
 
 async def test_of_a_batch_only_what_failed_comes_back_and_is_given_up_at_last(
