@@ -2,27 +2,31 @@
 
 import asyncio
 import json
-from collections.abc import Mapping
+import traceback
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import random
 from typing import Any
 
 from openreserve import endpoints, outbound, queue
+from openreserve.errors import ServiceUnavailable
 from openreserve.logs import logger, metrics
 from openreserve.queue import Message
 from openreserve.settings import settings
 from openreserve.webhooks import Endpoint, Verdict, delay_seconds, verdict
 
+_ASKING = (429, 503)
+"""The answers whose Retry-After counts."""
 
-class Undelivered(Exception):
-    """The message stays in the queue: its attempt failed."""
+Known = Mapping[str, Endpoint]
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
     """A message as SQS hands it to a function."""
 
+    message_id: str
     message: Message
     receipt: str
     attempt: int
@@ -30,88 +34,97 @@ class _Record:
     event_type: str
 
 
-async def carry_out(raw: Mapping[str, Any]) -> None:
-    """Do with one record of a batch what is to be done now. Done twice, it is delivered twice.
+async def carry_out(batch: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Do with each record what is to be done now; which messages are to come back is returned.
 
-    Raises:
-        Undelivered: it is to come back, after a wait that the queue knows of.
-        ServiceUnavailable: it is to come back, when the queue likes.
+    All at once, so that none waits for an endpoint that is slow. Carried out twice, events are
+    delivered twice, under their ids.
     """
-    record = _record(raw)
-    if record is None:
-        await asyncio.to_thread(queue.postpone, raw["receiptHandle"], 0)
-        _account("malformed")
-        raise Undelivered("it is no event")
-    known = await asyncio.to_thread(endpoints.known_endpoints)
-    if not record.message.endpoint_id:
-        await _spread(record, known)
-        return
-    endpoint = known.get(record.message.endpoint_id)
-    if endpoint is None or endpoint.disabled:
-        _account("dropped", record)
-    else:
-        await _deliver(record, endpoint)
+    try:
+        known = endpoints.known_endpoints()
+    except ServiceUnavailable:
+        logger().warning("The endpoints cannot be told now: all comes back")
+        return {raw["messageId"] for raw in batch}
+    records = [record for raw in batch if (record := _record(raw))]
+    malformed = {raw["messageId"] for raw in batch} - {record.message_id for record in records}
+    to_spread = [record for record in records if not record.message.endpoint_id]
+    to_deliver = [record for record in records if record.message.endpoint_id]
+    not_spread, done = await asyncio.gather(
+        asyncio.to_thread(_spread, to_spread, known),
+        asyncio.gather(*(_carry_out(record, known) for record in to_deliver)),
+    )
+    failed = {record.message_id for record, was in zip(to_deliver, done, strict=True) if not was}
+    return malformed | not_spread | failed
 
 
-async def _spread(record: _Record, known: Mapping[str, Endpoint]) -> None:
-    """A message of its own for each endpoint that wants the event, so that none waits for another.
+def _spread(records: Sequence[_Record], known: Known) -> set[str]:
+    """A message of its own for each endpoint that wants an event, so that none waits for another.
 
-    If one is not taken, all are sent once more.
+    If one is not taken, its event comes back, and is spread to all of them once more.
     """
-    messages = [
-        Message(record.message.content, endpoint.endpoint_id)
+    wanted = [
+        (record.message_id, Message(record.message.content, endpoint.endpoint_id))
+        for record in records
         for endpoint in known.values()
         if endpoint.wants(record.event_type)
     ]
-    if not all(await asyncio.to_thread(queue.send, messages)):
-        raise Undelivered("the queue did not take a message for each endpoint")
+    taken = queue.send([message for _, message in wanted])
+    return {message_id for (message_id, _), was in zip(wanted, taken, strict=True) if not was}
 
 
-async def _deliver(record: _Record, endpoint: Endpoint) -> None:
+async def _carry_out(record: _Record, known: Known) -> bool:
+    """Deliver a message to its endpoint, if it still wants it, and whether that is done with."""
+    endpoint = known.get(record.message.endpoint_id)
+    if endpoint is None or endpoint.disabled:
+        _account("dropped", record)
+        return True
+    try:
+        return await _deliver(record, endpoint)
+    except Exception:  # noqa: BLE001 - the rest of the batch has nothing to do with it
+        trace = traceback.format_exc()
+        logger().error("Nobody foresaw this", extra={"eventId": record.event_id, "trace": trace})
+        return False
+
+
+async def _deliver(record: _Record, endpoint: Endpoint) -> bool:
     try:
         reply = await outbound.post(endpoint, record.event_id, record.message.content)
-        reason, asked_seconds, meant = (
-            f"it answered {reply.status}",
-            reply.retry_after_seconds if reply.status in _ASKING else 0,
-            verdict(reply.status),
-        )
+        reason, meant = f"it answered {reply.status}", verdict(reply.status)
+        asked_seconds = reply.retry_after_seconds if reply.status in _ASKING else 0
     except outbound.NotReached as failure:
-        reason, asked_seconds, meant = str(failure), 0, Verdict.FAILED
+        reason, meant, asked_seconds = str(failure), Verdict.FAILED, 0
     _account(meant, record, reason)
     if meant == Verdict.GONE:
-        since = datetime.now(UTC).isoformat(timespec="seconds")
-        await asyncio.to_thread(
-            endpoints.disable, endpoint.endpoint_id, f"{since.replace('+00:00', 'Z')} {reason}"
-        )
+        since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        await asyncio.to_thread(endpoints.disable, endpoint.endpoint_id, f"{since} {reason}")
     elif meant == Verdict.FAILED:
         wait_seconds = delay_seconds(
             record.attempt,
             settings().webhook_schedule_seconds,
             asked_seconds,
-            random(),  # noqa: S311
+            chance=random(),  # noqa: S311 - it keeps no secret
         )
         await asyncio.to_thread(queue.postpone, record.receipt, wait_seconds)
-        raise Undelivered(reason)
-
-
-_ASKING = (429, 503)
-"""The answers whose Retry-After counts."""
+    return meant != Verdict.FAILED
 
 
 def _record(raw: Mapping[str, Any]) -> _Record | None:
-    """The record; None, if it is none of ours."""
+    """The record; None, if it is none of ours: it comes back at once, until it is given up."""
     attribute = raw.get("messageAttributes", {}).get(queue.ENDPOINT, {})
     try:
         event = json.loads(raw["body"])
         return _Record(
+            message_id=raw["messageId"],
             message=Message(raw["body"], attribute.get("stringValue", "")),
             receipt=raw["receiptHandle"],
             attempt=int(raw["attributes"]["ApproximateReceiveCount"]),
             event_id=str(event["id"]),
             event_type=str(event["type"]),
         )
-    except (ValueError, KeyError, TypeError):
-        logger().error("A message is no event", extra={"messageId": raw.get("messageId")})
+    except (ValueError, KeyError, TypeError, RecursionError):
+        logger().error("A message is no event", extra={"messageId": raw["messageId"]})
+        queue.postpone(raw["receiptHandle"], 0)
+        _account("malformed")
         return None
 
 
