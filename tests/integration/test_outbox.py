@@ -2,18 +2,20 @@
 
 import json
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from botocore.exceptions import EndpointConnectionError
 
+from functions.expire import app as expire_app
 from functions.reconcile import app as reconcile_app
 from infra.local.aws import Aws
-from openreserve import outbox, queue, upkeep
-from tests.calls import Context, hold, list_events, release, set_stock
-from tests.conftest import Engine, Queues, forget
+from openreserve import cache, outbox, queue, upkeep
+from tests.calls import Context, commit, hold, list_events, release, set_stock
+from tests.conftest import Engine, Queues, ask_redis, beside, forget
 from tests.crowd import Crowd, crowd
 from tests.wire import tapped
 
@@ -199,6 +201,46 @@ def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> Non
 
     assert queue.send(large) == [True] * 7
     assert told(queues.messages()) == {str(n): 1 for n in range(7)}
+
+
+@pytest.mark.parametrize("verb", ["set_stock", "hold", "commit", "release", "expire"])
+def test_whoever_may_have_written_an_event_wakes_the_prompt_path(
+    engine: Engine, name: str, verb: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_stock(name, 2)
+    token = hold((name, 1), ttl_seconds=1)
+    monkeypatch.setenv("EXPIRE_STAY_SECONDS", "2")
+    forget()
+    ask_redis("DEL", cache._NEWS)
+    verbs: dict[str, Callable[[], object]] = {
+        "set_stock": lambda: set_stock(name, 1),
+        "hold": lambda: hold((name, 1)),
+        "commit": lambda: commit(token),
+        "release": lambda: release(token),
+        "expire": lambda: cache.forget_holds(*cache.wait_for_due(2, 10) or ()),
+    }
+
+    verbs[verb]()
+
+    assert ask_redis("LLEN", cache._NEWS) == 1
+    assert verb != "hold" or engine.drift() == []
+
+
+def test_the_prompt_path_hands_events_on_while_it_stays(
+    engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted at its end: nothing else hands on in this test, and nothing waits after it."""
+    monkeypatch.setenv("EXPIRE_STAY_SECONDS", "3")
+    forget()
+    handed_on: list[int] = []
+    staying = beside(lambda: handed_on.append(expire_app.handler({}, None)["handedOn"]))
+    time.sleep(0.5)
+    sell_and_return(name, 5)
+    staying.join()
+
+    assert handed_on == [10]
+    assert told(queues.messages()) == dict.fromkeys(pulled(name), 1)
+    assert waiting(engine) == 0
 
 
 @pytest.fixture(scope="module")
