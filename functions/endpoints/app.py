@@ -40,7 +40,7 @@ def save_endpoint(_request: api.Request, body: EndpointBody) -> api.Answer:
         return _answer(EndpointView.of(wanted, secret), status=201)
     wanted = replace(wanted, secrets=known.secrets or wanted.secrets)
     endpoints.save(wanted)
-    return _answer(EndpointView.of(wanted))
+    return _answer(EndpointView.of(wanted, None if known.secrets else secret))
 
 
 @api.operation("GET /api/v1/webhooks", answers={200: EndpointList})

@@ -10,6 +10,7 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from secrets import token_bytes
+from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -19,7 +20,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from openreserve.errors import EndpointUnknown, ServiceUnavailable
 from openreserve.logs import logger
 from openreserve.settings import settings
-from openreserve.webhooks import SECRETS_MAX, Endpoint
+from openreserve.webhooks import ENDPOINT_ID, SECRETS_MAX, Endpoint
 
 if TYPE_CHECKING:
     from mypy_boto3_secretsmanager import SecretsManagerClient
@@ -28,6 +29,9 @@ DISABLED = "disabled"
 _SECRET_BYTES = 32
 _VALUES_AT_A_TIME = 20
 """All that BatchGetSecretValue takes."""
+_NOT_THERE = ("ResourceNotFoundException", "InvalidRequestException")
+"""What Secrets Manager says of a secret that is none, and of one that is being deleted."""
+_asking = Lock()
 
 
 def list_endpoints() -> list[Endpoint]:
@@ -52,20 +56,31 @@ def known_endpoints() -> Mapping[str, Endpoint]:
     Raises:
         ServiceUnavailable: Secrets Manager did not answer.
     """
-    return _known(int(time.monotonic() // max(settings().webhook_cache_seconds, 1)))
+    with _asking:  # a batch asks at once: one asks for all of it
+        return _known(int(time.monotonic() // max(settings().webhook_cache_seconds, 1)))
 
 
 def find_endpoint(endpoint_id: str) -> Endpoint:
-    """The endpoint as it stands.
+    """The endpoint as it was saved last, whether it was disabled since or not.
+
+    Asked for by name: a list may leave out for minutes what is new.
 
     Raises:
         EndpointUnknown: there is none.
         ServiceUnavailable: Secrets Manager did not answer.
     """
-    for endpoint in list_endpoints():
-        if endpoint.endpoint_id == endpoint_id:
-            return endpoint
-    raise EndpointUnknown(endpointId=endpoint_id)
+    if not ENDPOINT_ID.fullmatch(endpoint_id):
+        raise EndpointUnknown(endpointId=endpoint_id)
+    name = _name(endpoint_id)
+    try:
+        value = _manager().get_secret_value(SecretId=name).get("SecretString", "")
+    except ClientError as failure:
+        if failure.response["Error"]["Code"] in _NOT_THERE:
+            raise EndpointUnknown(endpointId=endpoint_id) from None
+        raise ServiceUnavailable from failure
+    except BotoCoreError as failure:
+        raise ServiceUnavailable from failure
+    return _endpoint(name, value, disabled="")
 
 
 def save(endpoint: Endpoint) -> bool:
@@ -138,18 +153,24 @@ def _listed() -> Iterator[tuple[str, str]]:
     pages = _manager().get_paginator("list_secrets")
     for page in pages.paginate(Filters=[{"Key": "name", "Values": [prefix]}]):
         for secret in page["SecretList"]:
-            if secret["Name"].startswith(prefix):
+            name = secret["Name"]
+            # What is further down is not ours: its prefix only begins as this one does.
+            if name.startswith(prefix) and ENDPOINT_ID.fullmatch(name, len(prefix)):
                 tags = {tag["Key"]: tag["Value"] for tag in secret.get("Tags", ())}
-                yield secret["Name"], tags.get(DISABLED, "")
+                yield name, tags.get(DISABLED, "")
 
 
 def _values(names: list[str]) -> Iterator[tuple[str, str]]:
+    """What each secret says; empty, if that cannot be told now. What is gone is left out."""
     for start in range(0, len(names), _VALUES_AT_A_TIME):
-        answer = _manager().batch_get_secret_value(
-            SecretIdList=names[start : start + _VALUES_AT_A_TIME]
-        )
-        for secret in answer["SecretValues"]:
-            yield secret["Name"], secret.get("SecretString", "")
+        asked = names[start : start + _VALUES_AT_A_TIME]
+        answer = _manager().batch_get_secret_value(SecretIdList=asked)
+        found = {
+            secret["Name"]: secret.get("SecretString", "") for secret in answer["SecretValues"]
+        }
+        failures = answer.get("Errors", ())
+        gone = {each["SecretId"] for each in failures if each["ErrorCode"] in _NOT_THERE}
+        yield from ((name, found.get(name, "")) for name in asked if name not in gone)
 
 
 def _endpoint(name: str, value: str, disabled: str) -> Endpoint:

@@ -6,14 +6,17 @@ its head.
 """
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpcore
 from standardwebhooks.webhooks import EmptyWebhookSecretError, Webhook
@@ -22,6 +25,7 @@ from openreserve.settings import settings
 from openreserve.webhooks import Endpoint, is_public, url_fault
 
 _USER_AGENT = "OpenReserve-Webhooks/1"
+_LOOK_UPS_MAX = 30
 
 
 class NotReached(Exception):
@@ -61,7 +65,9 @@ async def post(endpoint: Endpoint, event_id: str, content: str) -> Reply:
             httpcore.AsyncConnectionPool(
                 ssl_context=_trusted(), network_backend=_Guard(development=development)
             ) as pool,
-            pool.stream("POST", endpoint.url, headers=headers, content=content.encode()) as answer,
+            pool.stream(
+                "POST", _whole(endpoint.url), headers=headers, content=content.encode()
+            ) as answer,
         ):
             return Reply(
                 status=answer.status,
@@ -109,7 +115,12 @@ class _Guard(httpcore.AsyncNetworkBackend):
 
     async def _checked(self, host: str, port: int) -> str:
         """An address of the host, if all of them are such that deliveries may go there."""
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, proto=6)  # TCP
+        try:
+            found = await asyncio.get_running_loop().run_in_executor(
+                _look_ups(), partial(socket.getaddrinfo, host, port, proto=socket.IPPROTO_TCP)
+            )
+        except UnicodeError:  # a part of it is empty, or longer than 63 characters
+            raise NotReached("its name is none that a host can have") from None
         addresses = [str(place[0]) for _, _, _, _, place in found]
         if not self._development:
             if str(port) not in settings().webhook_ports.split(","):
@@ -117,6 +128,26 @@ class _Guard(httpcore.AsyncNetworkBackend):
             if not all(map(is_public, addresses)):
                 raise Forbidden("its name leads to an address that is not public")
         return min(addresses, key=lambda address: ":" in address)  # IPv4 is reached from anywhere
+
+
+@cache
+def _look_ups() -> ThreadPoolExecutor:
+    """Threads for names alone: a name server that hangs holds them long after our patience ends.
+
+    Enough for three batches, so that it holds up nobody else.
+    """
+    return ThreadPoolExecutor(_LOOK_UPS_MAX, thread_name_prefix="look-up")
+
+
+def _whole(url: str) -> httpcore.URL:
+    """The URL in parts: of a whole one, the library forgets what follows a `;` in the path."""
+    parts = urlsplit(url)
+    return httpcore.URL(
+        scheme=parts.scheme,
+        host=parts.hostname or "",
+        port=parts.port,
+        target=(parts.path or "/") + (f"?{parts.query}" if parts.query else ""),
+    )
 
 
 def _signed(

@@ -3,6 +3,7 @@
 Sends in batches and looks at each entry's fate. Never loaded on the path of a request to reserve.
 """
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -114,8 +115,13 @@ def resend_dead_letters(endpoint_id: str, limit: int) -> int:
     """
     others: list[DeadLetter] = []
     resent = 0
+    until = time.monotonic() + _LOOK_SECONDS / 2
     try:
-        while resent < limit and (batch := _receive_dead(ENTRIES_MAX)):
+        while (
+            resent < limit
+            and time.monotonic() < until
+            and (batch := _receive_dead(min(ENTRIES_MAX, limit - resent)))
+        ):
             chosen = [dead for dead in batch if endpoint_id in ("", dead.message.endpoint_id)]
             others += [dead for dead in batch if dead not in chosen]
             taken = send([dead.message for dead in chosen])
@@ -162,6 +168,7 @@ def _receive_dead(limit: int) -> list[DeadLetter]:
             QueueUrl=settings().dead_letter_queue_url,
             MaxNumberOfMessages=limit,
             VisibilityTimeout=_LOOK_SECONDS,
+            WaitTimeSeconds=1,  # without a wait, SQS asks only some of its servers
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             MessageAttributeNames=[ENDPOINT],
         )
