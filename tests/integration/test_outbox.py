@@ -198,10 +198,10 @@ def test_a_batch_is_two_round_trips_and_a_look_that_finds_nothing_one(
 
 def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> None:
     """A call takes so many bytes, all entries together."""
-    large = [queue.Message(json.dumps({"id": str(n), "text": "x" * 90_000})) for n in range(7)]
+    large = [queue.Message(json.dumps({"id": str(n), "text": "x" * 120_000})) for n in range(9)]
 
-    assert queue.send(large) == [True] * 7
-    assert told(queues.messages()) == {str(n): 1 for n in range(7)}
+    assert queue.send(large) == [True] * 9
+    assert told(queues.messages()) == {str(n): 1 for n in range(9)}
 
 
 @pytest.mark.parametrize("verb", ["set_stock", "hold", "commit", "release", "expire"])
