@@ -10,7 +10,6 @@ from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from functools import cache, lru_cache
 from secrets import token_bytes
-from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 import boto3
@@ -31,7 +30,6 @@ _VALUES_AT_A_TIME = 20
 """All that BatchGetSecretValue takes."""
 _NOT_THERE = ("ResourceNotFoundException", "InvalidRequestException")
 """What Secrets Manager says of a secret that is none, and of one that is being deleted."""
-_asking = Lock()
 
 
 def list_endpoints() -> list[Endpoint]:
@@ -56,8 +54,7 @@ def known_endpoints() -> Mapping[str, Endpoint]:
     Raises:
         ServiceUnavailable: Secrets Manager did not answer.
     """
-    with _asking:  # a batch asks at once: one asks for all of it
-        return _known(int(time.monotonic() // max(settings().webhook_cache_seconds, 1)))
+    return _known(int(time.monotonic() // max(settings().webhook_cache_seconds, 1)))
 
 
 def find_endpoint(endpoint_id: str) -> Endpoint:
