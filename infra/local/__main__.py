@@ -19,6 +19,7 @@ from aiohttp import web
 import openreserve
 from infra.local import aws, docs, gateway, queues, services, template
 from infra.local.environments import Failed, Pool
+from infra.local.exposition import Exposition
 from infra.local.schedule import Schedules
 from infra.local.terminal import Terminal
 
@@ -143,7 +144,8 @@ async def _serve(
     servers: _Servers,
 ) -> None:
     _allow_many_sockets()
-    terminal = Terminal(as_json=options.json)
+    exposition = Exposition(servers.postgres.app_url)
+    terminal = Terminal(as_json=options.json, take_metrics=exposition.take_line)
     running = template.load(
         ROOT / "template.yaml", servers.parameters | dict(options.parameter), servers.aws.url
     )
@@ -160,7 +162,8 @@ async def _serve(
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(_application(pools, terminal), access_log=None)
+    exposition.watch(pools)
+    runner = web.AppRunner(_application(pools, terminal, exposition), access_log=None)
     schedules = Schedules(pools)
     mappings = queues.Mappings(pools, servers.aws)
     try:
@@ -184,8 +187,14 @@ async def _serve(
         await asyncio.gather(*(pool.stop() for pool in pools))
 
 
-def _application(pools: Sequence[Pool], terminal: Terminal) -> web.Application:
-    return gateway.application(pools, terminal.show_request, docs.add_pages)
+def _application(
+    pools: Sequence[Pool], terminal: Terminal, exposition: Exposition
+) -> web.Application:
+    def add_pages(app: web.Application) -> None:
+        docs.add_pages(app)
+        app.router.add_get("/metrics", exposition.answer)
+
+    return gateway.application(pools, (exposition.take_answer, terminal.show_answer), add_pages)
 
 
 async def _migrate(pools: Sequence[Pool]) -> None:

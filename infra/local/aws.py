@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import boto3
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local.processes import stop_leftover
 from infra.local.template import ACCOUNT, REGION
@@ -121,7 +121,7 @@ def _keep_secrets(aws: Aws, file: Path, over: threading.Event) -> None:
         manager.create_secret(**secret)
     while True:
         last = over.wait(KEEP_SECONDS)
-        with suppress(BotoCoreError):
+        with suppress(BotoCoreError, ClientError):  # or one was just removed
             found = _secrets(manager)
             if found != kept:
                 _write_whole(file, json.dumps(found, indent=2))

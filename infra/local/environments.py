@@ -24,6 +24,10 @@ Print = Callable[[str, str], None]
 """Takes the name of an environment and a line that it wrote."""
 
 
+WAITS_MAX = 10_000
+"""Waits that are remembered until somebody asks how long events waited."""
+
+
 class Failed(Exception):
     """The event was not answered: the text says what became of the environment."""
 
@@ -40,6 +44,7 @@ class Overloaded(Failed):
 class _Invocation:
     event: bytes
     answered: asyncio.Future[bytes]
+    since: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: str(uuid4()))
 
 
@@ -82,6 +87,7 @@ class Pool:
         self._started_ever = 0
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self.waits_seconds: deque[float] = deque(maxlen=WAITS_MAX)
         # A runtime that has died waits for nothing: its request is cancelled.
         self._runner = web.AppRunner(
             self._runtime_api(), access_log=None, handler_cancellation=True
@@ -98,6 +104,20 @@ class Pool:
             kill(environment.process)
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._runner.cleanup()
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for an environment."""
+        return len(self._waiting)
+
+    def states(self) -> dict[str, int]:
+        """How many environments there are in each state."""
+        starting, idle = self._starting, len(self._idle)
+        return {
+            "starting": starting,
+            "idle": idle,
+            "busy": len(self._watchers) - starting - idle,
+        }
 
     def show(self, line: str) -> None:
         """Show a line that is about the function."""
@@ -197,6 +217,7 @@ class Pool:
             self._show(environment.name, line.decode(errors="replace").rstrip())
 
     def _hand_over(self, environment: _Environment, invocation: _Invocation) -> None:
+        self.waits_seconds.append(time.monotonic() - invocation.since)
         environment.current = invocation
         environment.work.put_nowait(invocation)
 

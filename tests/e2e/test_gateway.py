@@ -27,7 +27,7 @@ async def served(waiting_max: int = 100) -> AsyncIterator[str]:
     """A gateway before a function that answers with the event it got, or misbehaves."""
     function = Function("Echo", FUNCTIONS / "echoing", "app.handler", 1, 128, {}, ROUTES, ())
     pool = Pool(function, 1, waiting_max, lambda *_: None, {})
-    app = gateway.application([pool], lambda *_: None, lambda _: None)
+    app = gateway.application([pool], (), lambda _: None)
     runner = web.AppRunner(app)
     await pool.start()
     await runner.setup()

@@ -175,10 +175,11 @@ def _endpoint(name: str, value: str, disabled: str) -> Endpoint:
     endpoint_id = name.removeprefix(settings().webhook_secrets_prefix)
     try:
         found: dict[str, Any] = json.loads(value)
+        events = found.get("events") or ()
         return Endpoint(
             endpoint_id=endpoint_id,
             url=str(found["url"]),
-            events=tuple(map(str, found.get("events") or ())),
+            events=(events,) if isinstance(events, str) else tuple(map(str, events)),
             secrets=tuple(map(str, found.get("secrets") or [found["secret"]]))[:SECRETS_MAX],
             disabled=disabled,
         )
