@@ -1,7 +1,7 @@
 """Calls to the handlers as API Gateway makes them, from the sample events in events/."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -131,6 +131,14 @@ def list_events(**query: str) -> Reply:
     event = sample("list-events")
     event["queryStringParameters"] = query
     return invoke("list-events", event)
+
+
+def event_pages() -> Iterator[Reply]:
+    """All events, page by page, as the API lists them."""
+    after = ""
+    while (page := list_events(limit="200", after=after)).json["events"]:
+        yield page
+        after = page.json["cursor"]
 
 
 class Context:

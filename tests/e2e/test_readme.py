@@ -38,13 +38,13 @@ def run(runtime: Runtime, command: str, token: str = SHOWN_TOKEN) -> Any:
 
 def shape(document: Any) -> Any:
     """The fields of an answer, in their order, and those of its values that do not vary."""
-    varying = {"token", "expiresAt", "updatedAt"}
+    varying = {"token", "expiresAt", "updatedAt", "secret"}
     return [(key, key if key in varying else value) for key, value in document.items()]
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_the_calls_of_the_readme_answer_as_it_says(runtime: Runtime) -> None:
-    (create, created), (hold, held), (commit, committed), (release, _), (read, _) = CALLS
+    (create, created), (hold, held), (commit, committed), (release, _), (read, _), _ = CALLS
 
     assert shape(run(runtime, create)) == shape(json.loads(created))
     first = run(runtime, hold)
@@ -55,6 +55,13 @@ def test_the_calls_of_the_readme_answer_as_it_says(runtime: Runtime) -> None:
     assert shape(released) == shape(json.loads(held) | {"status": "RELEASED"})
     stock = run(runtime, read)
     assert (stock["availableStock"], stock["committedStock"]) == (49, 1)
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_webhook_of_the_readme_can_be_made(runtime: Runtime) -> None:
+    save, saved = CALLS[-1]
+
+    assert shape(run(runtime, save)) == shape(json.loads(saved))
 
 
 def test_the_start_says_what_the_readme_shows(runtime: Runtime) -> None:

@@ -20,7 +20,7 @@ from infra.local import template
 from infra.local.aws import Aws
 from infra.local.environments import Pool
 from openreserve import database, outbox, redis_link
-from tests.calls import call, hold, invoke, list_events, release, sample, set_stock
+from tests.calls import call, event_pages, hold, invoke, release, sample, set_stock
 from tests.conftest import Engine, forget
 from tests.e2e.shop import Delivery, Shop, open_shop
 
@@ -108,12 +108,8 @@ def disabled(name: str) -> bool:
 
 
 def pulled(resource_id: str) -> list[str]:
-    found: list[str] = []
-    after = ""
-    while (page := list_events(limit="200", after=after).json)["events"]:
-        found += [event["id"] for event in page["events"] if event["resourceId"] == resource_id]
-        after = page["cursor"]
-    return found
+    events = (event for page in event_pages() for event in page.json["events"])
+    return [event["id"] for event in events if event["resourceId"] == resource_id]
 
 
 def until(holds: Callable[[], Any], seconds_max: float = SECONDS_MAX) -> None:

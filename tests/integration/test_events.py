@@ -11,6 +11,7 @@ from openreserve.migrations import migrate
 from tests.calls import (
     Context,
     commit,
+    event_pages,
     hold,
     list_events,
     release,
@@ -23,14 +24,8 @@ from tests.integration.test_settle import past
 
 def events(resource_id: str) -> list[Any]:
     """All events of the resource, pulled page by page."""
-    found: list[Any] = []
-    after = ""
-    while True:
-        page = list_events(limit="200", after=after).json
-        if not page["events"]:
-            return found
-        found += [event for event in page["events"] if event["resourceId"] == resource_id]
-        after = page["cursor"]
+    found = (event for page in event_pages() for event in page.json["events"])
+    return [event for event in found if event["resourceId"] == resource_id]
 
 
 def told(resource_id: str) -> list[tuple[str, int, int | None]]:

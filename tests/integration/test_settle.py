@@ -53,6 +53,9 @@ def in_state(engine: Engine, name: str, state: str) -> str:
                 " WHERE resource_id = %s",
                 name,
             )
+            engine.sql(
+                "UPDATE openreserve.reservation_items SET returned = true WHERE token = %s", token
+            )
     return token
 
 
