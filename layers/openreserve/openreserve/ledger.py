@@ -240,6 +240,16 @@ def list_deadlines(within_seconds: int, after: Deadline | None, limit: int) -> l
     return [Deadline(**row) for row in rows]
 
 
+def find_place_before_newest(count: int) -> Place:
+    """The place from which on so many events are listed; the beginning, if there are not as many.
+
+    An event that comes meanwhile is listed behind them.
+    """
+    for row in _all("reads", "find_place_before_newest", count=count):
+        return Place(int(row["written_by"]), row["position"])
+    return Place()
+
+
 def ping() -> int:
     """The number of the newest migration that Postgres has.
 

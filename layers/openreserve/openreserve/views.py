@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -46,7 +47,19 @@ def _known_as_prefix(text: str) -> str:
     return text
 
 
-def _decoded(cursor: str) -> str:
+def faults(invalid: ValidationError) -> list[dict[str, str]]:
+    """Where in the request (RFC 6901) and what is wrong there, without repeating what was sent."""
+    return [
+        {
+            "pointer": "".join(f"/{part}" for part in error["loc"]),
+            "message": error["msg"].removeprefix("Value error, "),
+        }
+        for error in invalid.errors(include_url=False, include_input=False)
+    ]
+
+
+def decoded(cursor: str) -> str:
+    """The text in a cursor; empty, if there is none in it."""
     try:
         return urlsafe_b64decode(cursor).decode()
     except ValueError:  # of base64 or of UTF-8
@@ -91,7 +104,7 @@ Instant = Annotated[
 ]
 
 
-class _Json(BaseModel):
+class Json(BaseModel):
     """Camel case outside, snake case inside; no field that is not named here; no conversions."""
 
     model_config = ConfigDict(
@@ -102,14 +115,14 @@ class _Json(BaseModel):
     )
 
 
-class ItemView(_Json):
+class ItemView(Json):
     """Some units of one resource."""
 
     resource_id: ResourceId
     quantity: Quantity
 
 
-class ReserveBody(_Json):
+class ReserveBody(Json):
     """Either `resourceId` and `quantity`, or `items`. Lines of one resource are added up."""
 
     resource_id: ResourceId | None = None
@@ -143,20 +156,20 @@ class ReserveBody(_Json):
         return [Item(line.resource_id, line.quantity) for line in self.items or ()]
 
 
-class CommitBody(_Json):
+class CommitBody(Json):
     """The hold to settle; `ifExpired: reacquire` takes its stock anew if the hold is over."""
 
     token: UUID
     if_expired: Annotated[str, Field(pattern="^(refuse|reacquire)$")] = "refuse"
 
 
-class ReleaseBody(_Json):
+class ReleaseBody(Json):
     """The hold to give back."""
 
     token: UUID
 
 
-class ReservationView(_Json):
+class ReservationView(Json):
     """A reservation. `resourceId` and `quantity` repeat its item when it has just one."""
 
     token: UUID
@@ -185,14 +198,14 @@ class ReservationView(_Json):
         )
 
 
-class ResourceBody(_Json):
+class ResourceBody(Json):
     """A resource and how many units there are of it, in all."""
 
     resource_id: ResourceId
     total_stock: int = Field(ge=0, le=TOTAL_STOCK_MAX)
 
 
-class ResourceView(_Json):
+class ResourceView(Json):
     """A resource as it stands. totalStock = availableStock + heldStock + committedStock."""
 
     resource_id: str
@@ -217,7 +230,7 @@ class ResourceView(_Json):
         )
 
 
-class ResourceQuery(_Json):
+class ResourceQuery(Json):
     """Which resources to list: those whose ids start with the prefix, from the cursor on."""
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
@@ -229,17 +242,17 @@ class ResourceQuery(_Json):
     @field_validator("cursor")
     @classmethod
     def _decodes(cls, cursor: str) -> str:
-        if cursor and not is_resource_id(_decoded(cursor)):
+        if cursor and not is_resource_id(decoded(cursor)):
             raise ValueError("is not a cursor that this API gave out")
         return cursor
 
     @property
     def after(self) -> str:
         """The id of the last resource of the page before; empty: this is the first page."""
-        return _decoded(self.cursor)
+        return decoded(self.cursor)
 
 
-class ResourcePage(_Json):
+class ResourcePage(Json):
     """Some resources, by id. `nextCursor` leads to those behind them; without it there are none."""
 
     resources: list[ResourceView]
@@ -254,7 +267,7 @@ class ResourcePage(_Json):
         )
 
 
-class EventView(_Json):
+class EventView(Json):
     """Something that happened. `id` names it wherever it is told; it may be told more than once."""
 
     id: UUID
@@ -281,45 +294,52 @@ class EventView(_Json):
         )
 
 
-class EventQuery(_Json):
+class EventQuery(Json):
     """Which events to list: those behind the cursor `after`, the oldest first."""
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
 
     after: str = Field("", description="`cursor` of the page before; empty: from the first event.")
+    newest: bool = Field(default=False, description="The last `limit` events there are.")
     limit: PageSize = 50
 
     @field_validator("after")
     @classmethod
     def _decodes(cls, cursor: str) -> str:
-        if cursor and not _PLACE.fullmatch(_decoded(cursor)):
+        if cursor and not _PLACE.fullmatch(decoded(cursor)):
             raise ValueError("is not a cursor that this API gave out")
         return cursor
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.newest and self.after:
+            raise ValueError("takes either after or newest, not both")
+        return self
 
     @property
     def place(self) -> Place:
         """Behind which place to begin."""
         if not self.after:
             return Place()
-        written_by, _, position = _decoded(self.after).partition(".")
+        written_by, _, position = decoded(self.after).partition(".")
         return Place(int(written_by), int(position))
 
 
-class EventPage(_Json):
+class EventPage(Json):
     """Some events, in an order in which none is ever missed. `cursor` leads to those to come."""
 
     events: list[EventView]
     cursor: str
 
     @classmethod
-    def of(cls, events: list[Event], query: EventQuery) -> Self:
-        """The view of a page."""
-        last = events[-1].place if events else query.place
+    def of(cls, events: list[Event], after: Place) -> Self:
+        """The view of a page behind a place."""
+        last = events[-1].place if events else after
         cursor = urlsafe_b64encode(f"{last.written_by}.{last.position}".encode()).decode()
         return cls.model_construct(events=[EventView.of(event) for event in events], cursor=cursor)
 
 
-class HealthView(_Json):
+class HealthView(Json):
     """`status` is ok, degraded (slower, but nothing is lost) or unavailable."""
 
     status: str
