@@ -104,7 +104,7 @@ Instant = Annotated[
 ]
 
 
-class Json(BaseModel):
+class _Json(BaseModel):
     """Camel case outside, snake case inside; no field that is not named here; no conversions."""
 
     model_config = ConfigDict(
@@ -115,14 +115,14 @@ class Json(BaseModel):
     )
 
 
-class ItemView(Json):
+class ItemView(_Json):
     """Some units of one resource."""
 
     resource_id: ResourceId
     quantity: Quantity
 
 
-class ReserveBody(Json):
+class ReserveBody(_Json):
     """Either `resourceId` and `quantity`, or `items`. Lines of one resource are added up."""
 
     resource_id: ResourceId | None = None
@@ -156,20 +156,20 @@ class ReserveBody(Json):
         return [Item(line.resource_id, line.quantity) for line in self.items or ()]
 
 
-class CommitBody(Json):
+class CommitBody(_Json):
     """The hold to settle; `ifExpired: reacquire` takes its stock anew if the hold is over."""
 
     token: UUID
     if_expired: Annotated[str, Field(pattern="^(refuse|reacquire)$")] = "refuse"
 
 
-class ReleaseBody(Json):
+class ReleaseBody(_Json):
     """The hold to give back."""
 
     token: UUID
 
 
-class ReservationView(Json):
+class ReservationView(_Json):
     """A reservation. `resourceId` and `quantity` repeat its item when it has just one."""
 
     token: UUID
@@ -198,14 +198,14 @@ class ReservationView(Json):
         )
 
 
-class ResourceBody(Json):
+class ResourceBody(_Json):
     """A resource and how many units there are of it, in all."""
 
     resource_id: ResourceId
     total_stock: int = Field(ge=0, le=TOTAL_STOCK_MAX)
 
 
-class ResourceView(Json):
+class ResourceView(_Json):
     """A resource as it stands. totalStock = availableStock + heldStock + committedStock."""
 
     resource_id: str
@@ -230,7 +230,7 @@ class ResourceView(Json):
         )
 
 
-class ResourceQuery(Json):
+class ResourceQuery(_Json):
     """Which resources to list: those whose ids start with the prefix, from the cursor on."""
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
@@ -252,7 +252,7 @@ class ResourceQuery(Json):
         return decoded(self.cursor)
 
 
-class ResourcePage(Json):
+class ResourcePage(_Json):
     """Some resources, by id. `nextCursor` leads to those behind them; without it there are none."""
 
     resources: list[ResourceView]
@@ -267,7 +267,7 @@ class ResourcePage(Json):
         )
 
 
-class EventView(Json):
+class EventView(_Json):
     """Something that happened. `id` names it wherever it is told; it may be told more than once."""
 
     id: UUID
@@ -294,7 +294,7 @@ class EventView(Json):
         )
 
 
-class EventQuery(Json):
+class EventQuery(_Json):
     """Which events to list: those behind the cursor `after`, the oldest first."""
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
@@ -325,7 +325,7 @@ class EventQuery(Json):
         return Place(int(written_by), int(position))
 
 
-class EventPage(Json):
+class EventPage(_Json):
     """Some events, in an order in which none is ever missed. `cursor` leads to those to come."""
 
     events: list[EventView]
@@ -339,7 +339,7 @@ class EventPage(Json):
         return cls.model_construct(events=[EventView.of(event) for event in events], cursor=cursor)
 
 
-class HealthView(Json):
+class HealthView(_Json):
     """`status` is ok, degraded (slower, but nothing is lost) or unavailable."""
 
     status: str
