@@ -41,13 +41,14 @@ class NotAnswered(Exception):
 class Event:
     """Something that happened to a resource's stock, or to a reservation's item of it."""
 
-    event_id: UUID
+    id: UUID
+    """Names it, wherever and however often it is told."""
     type: str
     resource_id: str
     value: int
     """Units that are available after it; or of the reservation's item."""
     sequence: int | None
-    created_at: datetime
+    timestamp: datetime
     tokens: tuple[UUID, ...]
 
 
@@ -181,23 +182,30 @@ def adjustment(fields: Mapping[str, Any]) -> Adjustment:
 def event(fields: Mapping[str, Any]) -> Event:
     """An event, from its JSON."""
     return Event(
-        event_id=UUID(fields["id"]),
+        id=UUID(fields["id"]),
         type=fields["type"],
         resource_id=fields["resourceId"],
         value=fields["value"],
         sequence=fields.get("sequence"),
-        created_at=datetime.fromisoformat(fields["timestamp"]),
+        timestamp=datetime.fromisoformat(fields["timestamp"]),
         tokens=tuple(UUID(token) for token in fields.get("tokens", ())),
     )
 
 
 def row(fields: Mapping[str, Any]) -> Row:
     """What became of a row, from its JSON."""
-    reason = ""
+    return Row(fields["outcome"], reason_of(fields))
+
+
+def reason_of(fields: Mapping[str, Any]) -> str:
+    """What a problem, or the outcome of a row, says of what exactly was in the way."""
     if "allocatedStock" in fields:
-        reason = f"{fields['allocatedStock']} units are held or committed"
-    elif "errors" in fields:
-        reason = "; ".join(
-            f"{error['pointer'].removeprefix('/')} {error['message']}" for error in fields["errors"]
-        )
-    return Row(fields["outcome"], reason)
+        return f"{fields['allocatedStock']} units are held or committed"
+    if "errors" in fields:
+        faults = [(fault["pointer"].strip("/"), fault["message"]) for fault in fields["errors"]]
+        return "; ".join(f"{where}: {what}".removeprefix(": ") for where, what in faults)
+    if "resourceId" in fields and "code" in fields:
+        return str(fields["resourceId"])
+    if "version" in fields:
+        return f"the version is {fields['version']}"
+    return str(fields.get("reservationStatus", ""))

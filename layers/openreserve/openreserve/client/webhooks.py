@@ -15,7 +15,7 @@ def verify_webhook(body: bytes, headers: Mapping[str, str], *secrets: str) -> Ev
     """The event in a webhook, once its signature has been checked against any of the secrets.
 
     `body`: as it came in, byte for byte. Two secrets are for a change from one to the other.
-    The same event may come more than once: its `event_id` tells.
+    The same event may come more than once: its `id` tells.
 
     Raises:
         NotGenuine: answer 400, and do nothing.

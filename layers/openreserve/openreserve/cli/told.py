@@ -1,0 +1,17 @@
+"""What a command says when it ends otherwise than well."""
+
+from typing import Any
+
+import click
+
+
+class Told(click.ClickException):
+    """What went wrong, in one line on standard error, and the exit code."""
+
+    def __init__(self, line: str, exit_code: int) -> None:
+        super().__init__(line)
+        self.exit_code = exit_code
+
+    def show(self, _file: Any = None) -> None:
+        """Write the line."""
+        click.echo(f"{click.style('openreserve:', fg='red')} {self.message}", err=True)
