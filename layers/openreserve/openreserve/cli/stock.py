@@ -40,7 +40,14 @@ def check(resource_id: str, *, as_json: bool) -> None:
 
 @click.command("set")
 @resource_option
-@click.option("-t", "--total", metavar="N", type=click.IntRange(min=0), required=True)
+@click.option(
+    "-t",
+    "--total",
+    metavar="N",
+    type=click.IntRange(min=0),
+    required=True,
+    help="How many units there are.",
+)
 @click.option(
     "--if-version",
     "version",

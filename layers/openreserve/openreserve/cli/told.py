@@ -1,5 +1,6 @@
 """What a command says when it ends otherwise than well."""
 
+import os
 from typing import Any
 
 import click
@@ -14,4 +15,6 @@ class Told(click.ClickException):
 
     def show(self, _file: Any = None) -> None:
         """Write the line."""
-        click.echo(f"{click.style('openreserve:', fg='red')} {self.message}", err=True)
+        colour = False if os.environ.get("NO_COLOR") else None  # None: on a terminal
+        who = click.style("openreserve:", fg="red")
+        click.echo(f"{who} {self.message}", err=True, color=colour)

@@ -1,7 +1,7 @@
 """What the API answers, as objects; and refusals as the errors that the engine raises."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Self
@@ -117,29 +117,31 @@ class Answer:
         told = self.headers.get("retry-after", "")
         return float(told) if told.isdecimal() else 0.0
 
-    def understood(self, key: str | None) -> Self:
+    def understood(self, key: str | None, successes: Container[int] = ()) -> Self:
         """The same, if it is one of the API's; `key` is the Idempotency-Key that was sent.
+
+        `successes`: statuses of problems that the API answers with something else here.
 
         Raises:
             NotAnswered: it is not, or there is none.
         """
         if self.status is None:
             raise NotAnswered(self.reason, status=None, code="server_unreachable", key=key)
-        if isinstance(self.document, dict) and (self.status < _REFUSED or self.code in ERRORS):
+        known = self.status < _REFUSED or self.status in successes or self.code in ERRORS
+        if known and isinstance(self.document, dict):
             return self
         who = "the server failed" if self.status >= _FAILED else "the server refused"
         code = self.code or f"http_{self.status}"
         raise NotAnswered(f"{who} ({self.status})", status=self.status, code=code, key=key)
 
-    def fields(self, *, also: frozenset[int] = frozenset()) -> dict[str, Any]:
-        """The JSON object of a success, or of one of the statuses in `also`.
+    def fields(self) -> dict[str, Any]:
+        """The JSON object of a success.
 
         Raises:
             NotDone: the error of the engine that it tells of, with the whole problem as `details`.
         """
-        assert self.status is not None
         document: dict[str, Any] = self.document
-        if self.status >= _REFUSED and self.status not in also:
+        if self.code in ERRORS:
             raise ERRORS[self.code](**document)
         return document
 

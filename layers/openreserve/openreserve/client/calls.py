@@ -143,8 +143,8 @@ class Client:
 
     def health(self) -> Health:
         """Whether Postgres and Redis answer; `unavailable` is an answer, too."""
-        answer = self._transport.send(Call("GET", "/health", repeatable=False))
-        return Health(**answer.fields(also=frozenset({503})))
+        call = Call("GET", "/health", repeatable=False, successes=frozenset({503}))
+        return Health(**self._transport.send(call).fields())
 
     def _get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return self._transport.send(Call("GET", path, query or {})).fields()

@@ -53,6 +53,8 @@ class Call:
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     repeatable: bool = True
+    successes: frozenset[int] = frozenset()
+    """Statuses that are answers here, though they tell of problems elsewhere."""
 
     @property
     def target(self) -> str:
@@ -99,7 +101,7 @@ class Transport:
             answer = self._try(call)
             pause = answer.retry_after_seconds + pause_seconds
             if not _may_go_better(answer, call) or time.monotonic() + pause > end:
-                return answer.understood(call.headers.get("idempotency-key"))
+                return answer.understood(call.headers.get("idempotency-key"), call.successes)
             time.sleep(pause)
         raise AssertionError("there is always another pause")
 

@@ -193,6 +193,7 @@ BEGIN
       FROM openreserve.resources AS r WHERE r.resource_id = wanted FOR NO KEY UPDATE;
     IF NOT FOUND THEN
         outcome := 'unknown_resource';
+        difference := 0;
         ROLLBACK;
         RETURN;
     END IF;
