@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 COMMAND = (sys.executable, "-m", "openreserve.cli")
 
@@ -24,11 +25,14 @@ class Said:
         return self.out.splitlines()
 
 
-def in_a_pipe(*arguments: str, variables: Mapping[str, str] | None = None) -> Said:
+def in_a_pipe(
+    *arguments: str, variables: Mapping[str, str] | None = None, folder: Path | None = None
+) -> Said:
     done = subprocess.run(
         [*COMMAND, *arguments],
         capture_output=True,
         text=True,
+        cwd=folder,
         env=environment(variables),
         timeout=120,
         check=False,
@@ -40,10 +44,12 @@ def in_a_terminal(
     *arguments: str,
     variables: Mapping[str, str] | None = None,
     typed: Sequence[tuple[str, bytes]] = (),
+    folder: Path | None = None,
 ) -> Said:
     """Run it in a terminal; `typed`: once a text was read there, these keys are pressed."""
     pid, terminal = pty.fork()
     if pid == 0:
+        os.chdir(folder or Path.cwd())
         os.execve(COMMAND[0], [*COMMAND, *arguments], environment(variables))  # noqa: S606
     out, waiting, end = b"", list(typed), time.monotonic() + 120
     while True:
