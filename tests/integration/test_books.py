@@ -23,7 +23,7 @@ def checked(engine: Engine) -> Check:
 
 
 def repaired(engine: Engine, *resource_ids: str) -> list[books.Repair]:
-    done = books.repair(engine.database_url, list(resource_ids), "a test broke it")
+    done = books.repair(engine.database_url, list(resource_ids), "a test broke it", 60)
     return [outcome for _, outcome in done]
 
 
@@ -221,4 +221,4 @@ def test_the_reader_can_check_and_can_not_mend(engine: Engine, name: str) -> Non
     set_stock(name, 1)
 
     with pytest.raises(CouldNotCheck, match=r"permission denied|read-only"):
-        list(books.repair(reader(engine), [name], "no"))
+        list(books.repair(reader(engine), [name], "no", 60))

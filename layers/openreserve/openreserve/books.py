@@ -75,13 +75,18 @@ def check(database_url: str, timeout_seconds: float, **overrides: Any) -> Check:
     return Check(**counts, drift=tuple(Drift(**row) for row in drift))
 
 
-def repair(database_url: str, resource_ids: list[str], reason: str) -> Iterator[tuple[str, Repair]]:
+def repair(
+    database_url: str, resource_ids: list[str], reason: str, timeout_seconds: float
+) -> Iterator[tuple[str, Repair]]:
     """Make each counter what the reservations say, and keep the reason. A repeat finds it clean.
 
     Raises:
         CouldNotCheck: Postgres was not reached, or refused; those told before are mended.
     """
-    with _connected(database_url) as connection:
+    # As an option of the connection, since a procedure that rolls back cannot have it set before it
+    # in its transaction. So this wants Postgres itself, not a pooling proxy.
+    longer = f"-c statement_timeout={int(timeout_seconds * 1_000)}"
+    with _connected(database_url, options=longer) as connection:
         for resource_id in resource_ids:
             parameters = {"resource_id": resource_id, "reason": reason}
             (row,) = connection.execute(statements("books").repair, parameters).fetchall()

@@ -29,7 +29,7 @@ timeout_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     default=600,
     show_default=True,
-    help="How long the check may take.",
+    help="How long one question to Postgres may take.",
 )
 
 
@@ -87,9 +87,8 @@ def repair(
     url = database_url or _local_url(context)
     left = 0
     try:
-        for resource_id, done in books.repair(
-            url, [row.resource_id for row in drift], reason or ""
-        ):
+        ids = [row.resource_id for row in drift]
+        for resource_id, done in books.repair(url, ids, reason or "", timeout_seconds):
             left += done.outcome not in ("repaired", "clean")
             _write_repair(resource_id, done, as_json=flags["as_json"])
     except CouldNotCheck as error:

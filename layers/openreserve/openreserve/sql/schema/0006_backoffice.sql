@@ -69,7 +69,9 @@ BEGIN
         outcomes[n] := outcome;
         allocated[n] := units;
     END LOOP;
-    PERFORM pg_logical_emit_message(true, 'openreserve', '');  -- a commit that wrote does wait
+    -- A commit that wrote does wait. Also when no row did: what was found unchanged may have been
+    -- committed a moment ago by somebody who has yet to wait.
+    PERFORM pg_logical_emit_message(true, 'openreserve', '');
 END
 $$;
 
