@@ -19,13 +19,12 @@ def set_stock_of_many(_request: api.Request, body: BatchBody) -> api.Answer:
     rows = body.totals()
     totals = [row for row in rows if not isinstance(row, ValidationError)]
     outcomes = backoffice.set_stock_of_many(totals) if totals else []
-    cache.stock_returned(
-        *(
-            total.resource_id
-            for total, (outcome, _) in zip(totals, outcomes, strict=True)
-            if outcome in ("created", "changed")
-        )
-    )
+    changed = [
+        total.resource_id
+        for total, (outcome, _) in zip(totals, outcomes, strict=True)
+        if outcome == "changed"  # what was created cannot have been sold out before
+    ]
+    cache.stock_returned(*changed)
     view = BatchView.of(rows, outcomes)
     return api.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
 

@@ -19,6 +19,7 @@ from tests.calls import (
     list_reservations,
     read_resource,
     release,
+    reserve,
     set_stock,
     set_stock_of_many,
 )
@@ -187,6 +188,17 @@ def test_what_a_batch_has_answered_is_on_disk(engine: Engine, name: str) -> None
             on_disk += written[0]
 
     assert on_disk > 15  # now and then somebody else has just written something
+
+
+def test_stock_that_a_batch_or_an_adjustment_adds_can_be_had_at_once(name: str) -> None:
+    set_stock(name, 1)
+    hold((name, 1))
+    assert reserve((name, 1)).code == "out_of_stock"  # for a second, Redis says so
+    set_stock_of_many((name, 2))
+    hold((name, 1))
+    assert reserve((name, 1)).code == "out_of_stock"
+    adjust_stock(name, 1)
+    hold((name, 1))
 
 
 def test_lowering_many_to_what_is_held_tells_that_they_are_depleted(name: str) -> None:

@@ -1,6 +1,7 @@
 """The command line against a server that answers by a script: also late, broken, or not at all."""
 
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -259,6 +260,13 @@ def test_every_command_and_every_option_says_what_it_is_for() -> None:
         for parameter in command.params:
             if isinstance(parameter, click.Option):
                 assert parameter.help, (names, parameter.name)
+
+
+def test_the_readme_has_every_command() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    table = readme.partition("### From a terminal")[2].partition("### From Python")[0]
+    for names, _ in every_command(commands):
+        assert re.search(rf"^\| `{names[0]}\b.*`.*\b{names[-1]}\b", table, re.MULTILINE), names
 
 
 def test_a_group_says_of_a_command_what_can_be_read_without_importing_it() -> None:
