@@ -265,8 +265,9 @@ def test_every_command_and_every_option_says_what_it_is_for() -> None:
 def test_the_readme_has_every_command() -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text()
     table = readme.partition("### From a terminal")[2].partition("### From Python")[0]
+    shown = [re.findall(r"\w+", row.split("|")[1]) for row in table.splitlines() if "|" in row]
     for names, _ in every_command(commands):
-        assert re.search(rf"^\| `{names[0]}\b.*`.*\b{names[-1]}\b", table, re.MULTILINE), names
+        assert any({names[0], names[-1]} <= set(words) for words in shown), names
 
 
 def test_a_group_says_of_a_command_what_can_be_read_without_importing_it() -> None:
