@@ -79,6 +79,14 @@ def test_stock_can_be_set_adjusted_checked_and_listed(run: Run, resource_id: str
     assert listed.lines[1].split()[:6] == [resource_id, "15", "15", "0", "0", "3"]
 
 
+def test_a_resource_may_have_the_name_of_a_route(runtime: Runtime) -> None:
+    in_a_pipe("stock", "set", "-r", "batch", "-t", "7", variables=server(runtime))
+    refused = runtime.call("DELETE", "/api/v1/resources/batch")
+
+    assert runtime.stock("batch")["totalStock"] == 7
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, POST")
+
+
 def test_a_refusal_is_one_line_with_its_code(run: Run, resource_id: str) -> None:
     said = run("stock", "set", "-r", resource_id, "-t", "1", "--if-version", "7")
 
@@ -243,6 +251,8 @@ def test_an_import_shows_a_bar_in_a_terminal_and_plain_lines_in_a_pipe(
 
     assert re.search(r"Importing  \[#+-+\] +\d+%", seen)
     assert "100%" in seen
+    assert re.search(r"line_invalid: [^\n]*\n[^\n]*Importing  \[", seen)  # again, below a message
+    assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")  # the cursor is shown again
     assert "\x1b" not in piped.out + piped.err
     assert "\r" not in piped.err
     assert re.search(r"^1\d,\d{3} lines: [\d,]+ unchanged, \d+ refused$", piped.err, re.MULTILINE)

@@ -57,11 +57,13 @@ class Progress:
             else:
                 erased = _ERASE_LINE if self._bar is not None else ""
                 click.echo(f"{erased}{self._path}:{line}: {code}: {reason}", err=True)
+                self._draw_anew()
 
     def stop(self) -> None:
-        """Leave the bar as it is."""
+        """Leave the bar as it is, and give the terminal its cursor back."""
         if self._bar is not None:
             self._bar.render_finish()
+            self._bar = None
 
     def finish(self) -> None:
         """Say what became of all lines."""
@@ -75,6 +77,12 @@ class Progress:
             else:
                 total = self.counts.total() + self.refused
                 click.echo(f"{total:,} lines in {seconds:.1f} s: {self._summary()}")
+
+    def _draw_anew(self) -> None:
+        """Below a message, the bar is drawn again, even if it looks as before."""
+        if self._bar is not None:
+            self._bar._last_line = None  # noqa: SLF001 - click has no other way
+            self._bar.render_progress()
 
     def _summary(self) -> str:
         counted = [f"{count:,} {outcome}" for outcome, count in sorted(self.counts.items())]

@@ -74,12 +74,15 @@ def import_file(path: str, **options: Any) -> int:
     with click.open_file(path, "rb") as file, _terminable():
         progress = Progress(path, _size(file, path), as_json=options["as_json"])
         run = _Import(path, options["first"], progress)
-        if options["dry_run"]:
-            for _ in run.lines(file):
-                progress.counts["valid"] += 1
-        else:
-            _send(run, file, options)
-        progress.finish()
+        try:
+            if options["dry_run"]:
+                for _ in run.lines(file):
+                    progress.counts["valid"] += 1
+            else:
+                _send(run, file, options)
+            progress.finish()
+        finally:
+            progress.stop()
     return 1 if progress.refused else 0
 
 
@@ -128,11 +131,9 @@ def _send(run: _Import, file: IO[bytes], options: dict[str, Any]) -> None:
             lanes.send(run.lines(file))
         except KeyboardInterrupt:
             lanes.stop(STOP_SECONDS_MAX)
-            run.progress.stop()
             raise Told(_where(run, lanes, "interrupted"), 2) from None
         if lanes.failure is not None:
             lanes.stop(STOP_SECONDS_MAX)
-            run.progress.stop()
             if not isinstance(lanes.failure, (NotDone, NotAnswered)):
                 raise lanes.failure
             raise Told(_where(run, lanes, api.line_of(lanes.failure)), 2)
