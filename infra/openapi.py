@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 import openreserve
 from functions.backoffice import app as backoffice
 from functions.commit import app as commit
+from functions.endpoints import app as endpoints
 from functions.release import app as release
 from functions.reserve import app as reserve
 from functions.stock import app as stock
@@ -22,6 +23,15 @@ from openreserve.problems import STATUSES, UNFORESEEN
 from openreserve.routes import EVERYTHING_ELSE
 from openreserve.views import Problem
 
+OF_WEBHOOKS: tuple[Operation, ...] = (
+    endpoints.save_endpoint,
+    endpoints.list_endpoints,
+    endpoints.remove_endpoint,
+    endpoints.rotate_secret,
+    endpoints.ping_endpoint,
+    endpoints.list_dead_letters,
+    endpoints.resend_dead_letters,
+)
 OPERATIONS: tuple[Operation, ...] = (
     reserve.reserve,
     commit.commit,
@@ -31,6 +41,7 @@ OPERATIONS: tuple[Operation, ...] = (
     stock.list_resources,
     stock.read_reservation,
     stock.list_events,
+    *OF_WEBHOOKS,
     stock.health,
     backoffice.set_stock_of_many,
     backoffice.adjust_stock,
@@ -45,7 +56,8 @@ OF_ANY_BODY = (
     errors.ContentTypeUnsupported,
 )
 OF_COMPONENTS = "#/components/schemas/{model}"
-OF_ANY_REQUEST = (errors.Contention, errors.DatabaseUnavailable)
+FAULTS = (errors.Contention, errors.DatabaseUnavailable)
+FAULTS_OF_WEBHOOKS = (errors.ServiceUnavailable,)
 
 
 def document() -> dict[str, Any]:
@@ -75,7 +87,7 @@ def refusals_of(operation: Operation) -> Iterator[type[NotDone]]:
         yield from OF_ANY_BODY
     yield from operation.refusals
     if 503 not in operation.answers:  # noqa: PLR2004 - health answers for itself
-        yield from OF_ANY_REQUEST
+        yield from FAULTS_OF_WEBHOOKS if operation in OF_WEBHOOKS else FAULTS
 
 
 def _operation(operation: Operation, path: str) -> dict[str, Any]:

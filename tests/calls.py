@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from functions.backoffice import app as backoffice_app
 from functions.commit import app as commit_app
+from functions.endpoints import app as endpoints_app
 from functions.release import app as release_app
 from functions.reserve import app as reserve_app
 from functions.stock import app as stock_app
@@ -25,6 +26,13 @@ HANDLERS = {
     "list-resources": stock_app.handler,
     "read-reservation": stock_app.handler,
     "list-events": stock_app.handler,
+    "save-endpoint": endpoints_app.handler,
+    "list-endpoints": endpoints_app.handler,
+    "remove-endpoint": endpoints_app.handler,
+    "rotate-secret": endpoints_app.handler,
+    "ping-endpoint": endpoints_app.handler,
+    "list-dead-letters": endpoints_app.handler,
+    "resend-dead-letters": endpoints_app.handler,
     "health": stock_app.handler,
     "health-of-root": stock_app.handler,
     "set-stock-of-many": backoffice_app.handler,

@@ -1,6 +1,8 @@
 """Real servers for everything below: a Postgres and a Redis of the tests' own."""
 
-from collections.abc import Iterator
+import json
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, LiteralString
 from uuid import uuid4
@@ -9,8 +11,10 @@ import psycopg
 import pytest
 import redis
 
-from infra.local import services
-from openreserve import cache, database, logs, settings
+from infra.local import aws, services
+from infra.local.aws import Aws
+from infra.local.template import ACCOUNT, REGION
+from openreserve import database, endpoints, logs, queue, redis_link, settings
 from openreserve.migrations import migrate
 
 
@@ -45,6 +49,7 @@ class Engine:
               JOIN openreserve.reservations v ON v.token = i.token
              WHERE i.held_until IS DISTINCT FROM
                    CASE WHEN v.status = 'HELD' THEN v.expires_at END
+                OR i.returned IS DISTINCT FROM (v.status IN ('RELEASED', 'EXPIRED', 'CANCELLED'))
              UNION ALL
             SELECT r.resource_id, r.event_sequence, max(e.sequence), count(e.sequence)
               FROM openreserve.resources r LEFT JOIN openreserve.events e USING (resource_id)
@@ -100,23 +105,96 @@ def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Eng
 def forget() -> None:
     """Make the next call read the environment and connect anew, as a cold start does."""
     database.disconnect()
-    connection = cache._connection() if settings.settings.cache_info().currsize else None
-    if connection is not None:
-        connection.disconnect()
+    redis_link.disconnect()
     for remembered in (
         settings.settings,
-        cache._connection,
-        cache._sleeper,
-        cache._pause,
         logs.logger,
+        queue._sqs,
+        endpoints._manager,
+        endpoints._known,
     ):
         remembered.cache_clear()
+
+
+def beside(call: Callable[[], object]) -> threading.Thread:
+    """A started thread that makes the call, and closes the connections that were its own."""
+
+    def run() -> None:
+        try:
+            call()
+        finally:
+            database.disconnect()
+            redis_link.disconnect()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
 
 
 def ask_redis(*command: str) -> Any:
     """What Redis has, asked over a connection of the test's own."""
     with redis.Redis.from_url(settings.settings().redis_url) as client:
         return client.execute_command(*command)
+
+
+@pytest.fixture(scope="session")
+def own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
+    """SQS and Secrets Manager of the tests' own."""
+    with aws.server(tmp_path_factory.mktemp("aws")) as server:
+        server.wait_until_up()
+        yield server
+
+
+@dataclass(frozen=True)
+class Queues:
+    """The queues of one test, empty at first, and a way to look into them."""
+
+    sqs: Any
+    url: str
+    dead_url: str
+
+    def messages(self, *, dead: bool = False) -> list[Any]:
+        """What waits, taken out of the queue."""
+        url = self.dead_url if dead else self.url
+        found: list[Any] = []
+        while batch := self.sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+        ).get("Messages"):
+            for message in batch:
+                self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+            found += batch
+        return found
+
+
+@pytest.fixture
+def queues(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
+    """SQS and Secrets Manager for the functions in this process, with nothing in them.
+
+    A message is given up after three attempts.
+    """
+    sqs = own_aws.client("sqs")
+    dead_url = sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
+    arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dead"
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
+    url = sqs.create_queue(
+        QueueName=name, Attributes={"RedrivePolicy": redrive, "VisibilityTimeout": "180"}
+    )["QueueUrl"]
+    variables = {
+        **own_aws.variables,
+        "WEBHOOK_QUEUE_URL": url,
+        "DEAD_LETTER_QUEUE_URL": dead_url,
+        "WEBHOOK_SECRETS_PREFIX": f"{name}/",
+        "WEBHOOK_RETRY_SECONDS": "5,300",
+        "WEBHOOK_DEVELOPMENT": "1",
+    }
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    forget()
+    yield Queues(sqs, url, dead_url)
+    forget()
 
 
 @pytest.fixture

@@ -1,9 +1,10 @@
-"""The net: each minute closes from Postgres alone what nobody closed, mends Redis, and purges."""
+"""The net: each minute does from Postgres alone what nobody did, mends Redis, checks and purges."""
 
 from typing import Any
 
-from openreserve import cache, expiry, ledger
+from openreserve import cache, expiry, outbox, upkeep
 from openreserve.holds import Deadline
+from openreserve.logs import logger, metrics
 from openreserve.settings import settings
 
 SPARE_MS = 5_000
@@ -13,27 +14,57 @@ PURGED_AT_A_TIME = 1_000
 
 
 def handler(_event: Any, context: Any) -> dict[str, int]:
-    """Close what is over, in batches, until nothing is left or time is up. A repeat is harmless.
+    """Close what is over, in batches, until nothing is left or time is up; then all the rest.
+
+    A repeat is harmless, and so is a second copy at the same time.
 
     Raises:
         Fault: Postgres did not answer. What was closed so far stays closed.
     """
     closed, batch_size = 0, settings().expire_batch_size
     while context.get_remaining_time_in_millis() > SPARE_MS:
-        expired = ledger.expire(None, batch_size)
+        expired = upkeep.expire(None, batch_size)
         expiry.account(expired, path="net")
         closed += len(expired.lags_ms)
         if len(expired.lags_ms) < batch_size:
             break
-    deadlines = _write_deadlines_anew(context) if cache.ping() else 0
-    return {"closed": closed, "deadlines": deadlines, "purged": _purge(context)}
+    return {
+        "closed": closed,
+        "handedOn": _hand_events_on(context),
+        "deadlines": _write_deadlines_anew(context) if cache.ping() else 0,
+        "purged": _purge(context),
+        "drifting": _check_books(),
+    }
+
+
+def _hand_events_on(context: Any) -> int:
+    """Hand on what nobody has, as far as the time goes, and return how many events."""
+    handed_on = 0
+    while context.get_remaining_time_in_millis() > SPARE_MS:
+        batch = outbox.hand_on()
+        handed_on += batch
+        if not batch:
+            break
+    return handed_on
+
+
+def _check_books() -> int:
+    """Check some resources, the next ones next time, and return how many have a wrong counter."""
+    checked, drifting = upkeep.check_books(settings().audit_batch_size)
+    for resource in drifting:
+        logger().error("The books do not agree with the counter", extra=resource)
+    line = metrics()
+    line.add_metric("ResourcesChecked", "Count", checked)
+    line.add_metric("ResourcesDrifting", "Count", len(drifting))
+    line.flush_metrics()
+    return len(drifting)
 
 
 def _purge(context: Any) -> int:
     """Delete what is past its retention, as far as the time goes, and return how many rows."""
     purged = 0
     while context.get_remaining_time_in_millis() > SPARE_MS:
-        batch = ledger.purge(PURGED_AT_A_TIME)
+        batch = upkeep.purge(PURGED_AT_A_TIME)
         purged += sum(batch.values())
         if max(batch.values()) < PURGED_AT_A_TIME:
             break
@@ -44,7 +75,7 @@ def _write_deadlines_anew(context: Any) -> int:
     """Tell Redis the deadlines up to well behind the next call, and return how many there were."""
     written, last = 0, None
     while context.get_remaining_time_in_millis() > SPARE_MS:
-        deadlines: list[Deadline] = ledger.list_deadlines(
+        deadlines: list[Deadline] = upkeep.list_deadlines(
             settings().deadline_horizon_seconds, last, DEADLINES_AT_A_TIME
         )
         cache.remember_deadlines(deadlines)

@@ -11,19 +11,41 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
 
 import openreserve
-from infra.local import docs, gateway, services, template
+from infra.local import aws, docs, gateway, queues, services, template
 from infra.local.environments import Failed, Pool
+from infra.local.exposition import Exposition
 from infra.local.schedule import Schedules
 from infra.local.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
 WAITING_MAX = 5_000
 """Events that may wait for an environment of one function; more are refused with 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    """What the functions use."""
+
+    postgres: services.Postgres
+    redis: services.Redis
+    aws: aws.Aws
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """Values of the template's parameters: where the servers are, and that this is a laptop."""
+        return {
+            "DatabaseUrl": self.postgres.app_url,
+            "MigrationUrl": self.postgres.migration_url,
+            "RedisUrl": self.redis.url,
+            "WebhookDevelopment": "1",
+            "WebhookCacheSeconds": "1",
+        }
 
 
 class CannotRun(Exception):
@@ -36,8 +58,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         sockets = _listen(options.host, options.port)
         state = options.state or ROOT / ".openreserve" / str(options.port)
-        with _alone_in(state), services.postgres(state) as postgres, services.redis(state) as redis:
-            asyncio.run(_serve(options, sockets, postgres, redis))
+        with (
+            _alone_in(state),
+            aws.server(state) as own_aws,  # first: it takes longest, and starts beside the others
+            services.postgres(state) as postgres,
+            services.redis(state) as redis,
+        ):
+            asyncio.run(_serve(options, sockets, _Servers(postgres, redis, own_aws)))
     except (CannotRun, services.Unreachable, template.TemplateError, Failed) as reason:
         sys.stderr.write(f"OpenReserve cannot run: {reason}\n")
         return 1
@@ -61,7 +88,22 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", action="store_true", help="print the functions' log and metrics as they are"
     )
+    parser.add_argument(
+        "--parameter",
+        action="append",
+        default=[],
+        type=_parameter,
+        metavar="NAME=VALUE",
+        help="another value for a parameter of template.yaml, such as ReservationEvents=1",
+    )
     return parser.parse_args(arguments)
+
+
+def _parameter(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
+    return name, value
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
@@ -99,45 +141,60 @@ def _alone_in(state: Path) -> Iterator[None]:
 async def _serve(
     options: argparse.Namespace,
     sockets: list[socket.socket],
-    postgres: services.Postgres,
-    redis: services.Redis,
+    servers: _Servers,
 ) -> None:
     _allow_many_sockets()
-    terminal = Terminal(as_json=options.json)
-    parameters = {
-        "DatabaseUrl": postgres.app_url,
-        "MigrationUrl": postgres.migration_url,
-        "RedisUrl": redis.url,
-    }
-    functions = template.load(ROOT / "template.yaml", parameters)
+    exposition = Exposition(servers.postgres.app_url)
+    terminal = Terminal(as_json=options.json, take_metrics=exposition.take_line)
+    running = template.load(
+        ROOT / "template.yaml", servers.parameters | dict(options.parameter), servers.aws.url
+    )
     pools = [
-        Pool(function, options.environments, WAITING_MAX, terminal.show_line)
-        for function in functions
+        Pool(
+            function,
+            options.environments,
+            WAITING_MAX,
+            terminal.show_line,
+            of_lambda=servers.aws.variables,
+        )
+        for function in running.functions
     ]
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    runner = web.AppRunner(_application(pools, terminal), access_log=None)
+    exposition.watch(pools)
+    runner = web.AppRunner(_application(pools, terminal, exposition), access_log=None)
     schedules = Schedules(pools)
+    mappings = queues.Mappings(pools, servers.aws)
     try:
         for pool in pools:
             await pool.start()
         await _migrate(pools)
+        servers.aws.wait_until_up()
+        queues.create(servers.aws, running.queues)
         await runner.setup()
         for listening in sockets:
             await web.SockSite(runner, listening, backlog=4_096).start()
         schedules.start()
+        mappings.start()
         if not options.json:
-            print(_greeting(options, postgres, redis, pools), flush=True)
+            print(_greeting(options, servers, pools), flush=True)
         await stop.wait()
     finally:
         await schedules.stop()
+        await mappings.stop()
         await runner.cleanup()
         await asyncio.gather(*(pool.stop() for pool in pools))
 
 
-def _application(pools: Sequence[Pool], terminal: Terminal) -> web.Application:
-    return gateway.application(pools, terminal.show_request, docs.add_pages)
+def _application(
+    pools: Sequence[Pool], terminal: Terminal, exposition: Exposition
+) -> web.Application:
+    def add_pages(app: web.Application) -> None:
+        docs.add_pages(app)
+        app.router.add_get("/metrics", exposition.answer)
+
+    return gateway.application(pools, (exposition.take_answer, terminal.show_answer), add_pages)
 
 
 async def _migrate(pools: Sequence[Pool]) -> None:
@@ -153,19 +210,15 @@ def _allow_many_sockets() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _greeting(
-    options: argparse.Namespace,
-    postgres: services.Postgres,
-    redis: services.Redis,
-    pools: Sequence[Pool],
-) -> str:
+def _greeting(options: argparse.Namespace, servers: _Servers, pools: Sequence[Pool]) -> str:
     url = f"http://{options.host}:{options.port}"
     names = ", ".join(pool.function.name.removesuffix("Function") for pool in pools)
     return f"""
 OpenReserve {openreserve.__version__} serves {url}/api/v1, documented at {url}/docs
   functions  {names}: up to {options.environments} environments each
-  Postgres   {postgres.title}
-  Redis      {redis.title}
+  Postgres   {servers.postgres.title}
+  Redis      {servers.redis.title}
+  SQS        moto, in memory; events go to whom POST /webhooks names
 Try:
   curl -X POST {url}/api/v1/resources -H "Content-Type: application/json" \\
     -d '{{"resourceId": "hotel-room-101", "totalStock": 50}}'

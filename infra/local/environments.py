@@ -10,7 +10,7 @@ import json
 import socket
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from uuid import uuid4
@@ -22,6 +22,10 @@ from infra.local.template import Function
 
 Print = Callable[[str, str], None]
 """Takes the name of an environment and a line that it wrote."""
+
+
+WAITS_MAX = 10_000
+"""Waits that are remembered until somebody asks how long events waited."""
 
 
 class Failed(Exception):
@@ -40,6 +44,7 @@ class Overloaded(Failed):
 class _Invocation:
     event: bytes
     answered: asyncio.Future[bytes]
+    since: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: str(uuid4()))
 
 
@@ -57,13 +62,22 @@ class _Environment:
 
 
 class Pool:
-    """The execution environments of one function."""
+    """The execution environments of one function.
+
+    `of_lambda`: variables that Lambda sets, not the template, such as credentials.
+    """
 
     def __init__(
-        self, function: Function, environments_max: int, waiting_max: int, show: Print
+        self,
+        function: Function,
+        environments_max: int,
+        waiting_max: int,
+        show: Print,
+        of_lambda: Mapping[str, str],
     ) -> None:
         self.function = function
-        self._environments_max = environments_max
+        self.environments_max = environments_max
+        self._of_lambda = of_lambda
         self._waiting_max = waiting_max
         self._show = show
         self._environments: dict[int, _Environment] = {}  # by the port that its runtime calls
@@ -73,6 +87,7 @@ class Pool:
         self._started_ever = 0
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopped = False
+        self.waits_seconds: deque[float] = deque(maxlen=WAITS_MAX)
         # A runtime that has died waits for nothing: its request is cancelled.
         self._runner = web.AppRunner(
             self._runtime_api(), access_log=None, handler_cancellation=True
@@ -89,6 +104,20 @@ class Pool:
             kill(environment.process)
         await asyncio.gather(*self._watchers, return_exceptions=True)
         await self._runner.cleanup()
+
+    @property
+    def waiting(self) -> int:
+        """How many events wait for an environment."""
+        return len(self._waiting)
+
+    def states(self) -> dict[str, int]:
+        """How many environments there are in each state."""
+        starting, idle = self._starting, len(self._idle)
+        return {
+            "starting": starting,
+            "idle": idle,
+            "busy": len(self._watchers) - starting - idle,
+        }
 
     def show(self, line: str) -> None:
         """Show a line that is about the function."""
@@ -121,7 +150,7 @@ class Pool:
         """Start another environment, if more events wait than environments are starting."""
         if (
             not self._stopped
-            and len(self._watchers) < self._environments_max
+            and len(self._watchers) < self.environments_max
             and len(self._waiting) > self._starting
         ):
             self._starting += 1
@@ -142,7 +171,7 @@ class Pool:
         port: int = port_socket.getsockname()[1]
         site = web.SockSite(self._runner, port_socket)
         await site.start()
-        process = await spawn(self.function, name, port)
+        process = await spawn(self.function, name, port, self._of_lambda)
         environment = _Environment(name, process, site)
         self._environments[port] = environment
         try:
@@ -188,6 +217,7 @@ class Pool:
             self._show(environment.name, line.decode(errors="replace").rstrip())
 
     def _hand_over(self, environment: _Environment, invocation: _Invocation) -> None:
+        self.waits_seconds.append(time.monotonic() - invocation.since)
         environment.current = invocation
         environment.work.put_nowait(invocation)
 

@@ -8,6 +8,7 @@ import base64
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -22,12 +23,25 @@ BODY_BYTES_MAX = 10 << 20
 ANSWER_SECONDS_MAX = 30
 """API Gateway's own limit."""
 
-Show = Callable[[str, str, int, float, str], None]
-"""Takes method, path, status, milliseconds and the problem's code of a request."""
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """A request that was answered."""
+
+    route: str
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    code: str
+    """The problem's; empty, if there was none."""
+
+
+Tell = Callable[[Answered], None]
 
 
 def application(
-    pools: Sequence[Pool], show: Show, add_pages: Callable[[web.Application], None]
+    pools: Sequence[Pool], tell: Sequence[Tell], add_pages: Callable[[web.Application], None]
 ) -> web.Application:
     """The routes of the functions, the runtime's own pages, and `$default` for everything else."""
     app = web.Application(client_max_size=BODY_BYTES_MAX)
@@ -39,13 +53,13 @@ def application(
                 defaults.append(pool)
             else:
                 method, path = route.split(" ")
-                app.router.add_route(method, path, _integration(pool, route, show))
+                app.router.add_route(method, path, _integration(pool, route, tell))
     for pool in defaults:  # behind the others: the first that matches is taken
-        app.router.add_route("*", "/{proxy:.*}", _integration(pool, DEFAULT_ROUTE, show))
+        app.router.add_route("*", "/{proxy:.*}", _integration(pool, DEFAULT_ROUTE, tell))
     return app
 
 
-def _integration(pool: Pool, route: str, show: Show) -> Callable[[web.Request], Any]:
+def _integration(pool: Pool, route: str, tell: Sequence[Tell]) -> Callable[[web.Request], Any]:
     async def handle(request: web.Request) -> web.StreamResponse:
         started = time.perf_counter()
         request_id = str(uuid4())
@@ -62,8 +76,16 @@ def _integration(pool: Pool, route: str, show: Show) -> Callable[[web.Request], 
             response = _problem(504, "function_timeout", request_id)
         except Failed:
             response = _problem(502, "function_failed", request_id)
-        duration_ms = (time.perf_counter() - started) * 1_000
-        show(request.method, request.path, response.status, duration_ms, _code(response))
+        answered = Answered(
+            route=route,
+            method=request.method,
+            path=request.path,
+            status=response.status,
+            duration_ms=(time.perf_counter() - started) * 1_000,
+            code=_code(response),
+        )
+        for listener in tell:
+            listener(answered)
         return response
 
     return handle

@@ -4,8 +4,11 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from infra.local.template import Function
 
@@ -13,7 +16,9 @@ LINE_BYTES_MAX = 1 << 20
 """As much as one log line may have: a traceback in one JSON document."""
 
 
-async def spawn(function: Function, name: str, port: int) -> asyncio.subprocess.Process:
+async def spawn(
+    function: Function, name: str, port: int, of_lambda: Mapping[str, str]
+) -> asyncio.subprocess.Process:
     """Start AWS's runtime client with the function's handler; it asks for events at the port."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -21,7 +26,7 @@ async def spawn(function: Function, name: str, port: int) -> asyncio.subprocess.
         "awslambdaric",
         function.handler,
         cwd=function.code,
-        env=environment_variables(function, name, port),
+        env=environment_variables(function, name, port) | dict(of_lambda),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.STDOUT,
@@ -43,7 +48,6 @@ def environment_variables(function: Function, name: str, port: int) -> dict[str,
         "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
         "AWS_LAMBDA_LOG_GROUP_NAME": f"/aws/lambda/{function.name}",
         "AWS_LAMBDA_LOG_STREAM_NAME": name,
-        "AWS_REGION": "eu-central-1",
         "LAMBDA_TASK_ROOT": str(Path(function.code).resolve()),
         **function.environment,
     }
@@ -53,3 +57,14 @@ def kill(process: asyncio.subprocess.Process) -> None:
     """Kill the process and whatever it started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def stop_leftover(pid_file: Path, mark: str) -> None:
+    """Stop the server of a runtime that was killed: it would go on for ever.
+
+    `mark`: a part of its command line, as another process may have its number by now.
+    """
+    with suppress(FileNotFoundError, psutil.NoSuchProcess):
+        process = psutil.Process(int(pid_file.read_text()))
+        if any(mark in part for part in process.cmdline()):
+            process.kill()

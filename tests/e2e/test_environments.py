@@ -38,7 +38,7 @@ def start(lines: list[str]) -> Start:
         function = Function(
             code, FUNCTIONS / code, "app.handler", timeout_seconds, 128, {"COLOUR": "red"}, (), ()
         )
-        pool = Pool(function, environments, waiting, lambda _, line: lines.append(line))
+        pool = Pool(function, environments, waiting, lambda _, line: lines.append(line), {})
         await pool.start()
         try:
             yield pool

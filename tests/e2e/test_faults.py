@@ -17,6 +17,7 @@ import redis
 from infra.local import services
 from tests.conftest import Engine
 from tests.e2e.runtime import Runtime, free_port, started
+from tests.e2e.shop import open_shop
 
 RECONCILE_SECONDS = 60
 
@@ -99,7 +100,9 @@ def test_redis_flushed_frozen_killed_and_restarted_empty_loses_no_hold(
         "MIGRATION_URL": servers.owner_url,
         "REDIS_URL": server.url,
     }
-    with started(tmp_path, variables=variables) as runtime:
+    with started(tmp_path, variables=variables) as runtime, open_shop() as shop:
+        body = {"endpointId": name, "url": f"{shop.url}/hook"}
+        assert runtime.call("POST", "/api/v1/webhooks", body).status == 201
         runtime.set_stock(name, 100_000)
         with stream_of_holds(runtime, name) as tokens:
             time.sleep(1.5)
@@ -122,10 +125,14 @@ def test_redis_flushed_frozen_killed_and_restarted_empty_loses_no_hold(
         assert len(tokens) > 20
         stock = runtime.stock(name)
         assert (stock["availableStock"], stock["heldStock"]) == (100_000, 0)
-        restored = [event for event in events(runtime, name) if event["type"] == "STOCK_RESTORED"]
+        told = events(runtime, name)
+        restored = [event for event in told if event["type"] == "STOCK_RESTORED"]
         returned = Counter(token for event in restored for token in event["tokens"])
         assert returned == Counter(tokens), "each once"
         assert servers.drift() == []
+        while {event["id"] for event in told} > set(shop.ids("/hook")):
+            assert time.monotonic() < deadline, "every event arrives"
+            time.sleep(0.5)
 
 
 def open_holds(engine: Engine, tokens: list[str]) -> int:

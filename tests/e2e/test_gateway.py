@@ -26,8 +26,8 @@ ROUTES = ("POST /do/{what}", "GET /do/{what}")
 async def served(waiting_max: int = 100) -> AsyncIterator[str]:
     """A gateway before a function that answers with the event it got, or misbehaves."""
     function = Function("Echo", FUNCTIONS / "echoing", "app.handler", 1, 128, {}, ROUTES, ())
-    pool = Pool(function, 1, waiting_max, lambda *_: None)
-    app = gateway.application([pool], lambda *_: None, lambda _: None)
+    pool = Pool(function, 1, waiting_max, lambda *_: None, {})
+    app = gateway.application([pool], (), lambda _: None)
     runner = web.AppRunner(app)
     await pool.start()
     await runner.setup()

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from infra.local import services
-from openreserve import cache, ledger
+from openreserve import cache, ledger, redis_link
 from openreserve.errors import OutOfStock
 from openreserve.holds import Order
 from openreserve.stock import Item
@@ -174,14 +174,14 @@ def test_redis_frozen_costs_a_few_milliseconds_a_request(
     sequence(name)
     redis.send_signal(signal.SIGSTOP)
     asked: list[float] = []
-    exchange = cache._exchange
+    exchange = redis_link._exchange
 
     def counted(*arguments: Any) -> list[Any]:
         asked.append(time.monotonic())
         return exchange(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cache, "_exchange", counted)
+        patch.setattr(redis_link, "_exchange", counted)
         requests = 0
         until = time.monotonic() + 2
         while time.monotonic() < until:

@@ -1,12 +1,10 @@
 """What waits too long is told to come again, and has changed nothing."""
 
-import threading
-
 import psycopg
 import pytest
 
 from tests.calls import Reply, available, commit, hold, release, reserve, set_stock
-from tests.conftest import Engine
+from tests.conftest import Engine, beside
 
 
 def assert_busy(reply: Reply, status: int, code: str) -> None:
@@ -57,8 +55,7 @@ def test_a_key_whose_first_request_ends_in_time_waits_for_it(engine: Engine, nam
     replies: list[Reply] = []
     with psycopg.connect(engine.owner_url) as other:
         under_way(other, name)
-        twin = threading.Thread(target=lambda: replies.append(reserve((name, 1), key=name)))
-        twin.start()
+        twin = beside(lambda: replies.append(reserve((name, 1), key=name)))
         twin.join(0.3)
         assert twin.is_alive(), "it waits"
         other.rollback()

@@ -1,6 +1,5 @@
 """A hold is over at its deadline, by the clock of Postgres, with nobody there to sweep."""
 
-import threading
 import time
 
 import psycopg
@@ -16,7 +15,7 @@ from tests.calls import (
     reserve,
     set_stock,
 )
-from tests.conftest import Engine, forget
+from tests.conftest import Engine, beside, forget
 from tests.integration.test_settle import past
 
 
@@ -109,9 +108,8 @@ def test_a_commit_that_waited_past_the_deadline_is_refused(engine: Engine, name:
     with psycopg.connect(engine.owner_url) as other:
         other.execute("SELECT FROM openreserve.reservations WHERE token = %s FOR UPDATE", [token])
         replies = []
-        waiting = threading.Thread(target=lambda: replies.append(commit(token)))
         time.sleep(0.6)
-        waiting.start()  # well before the deadline
+        waiting = beside(lambda: replies.append(commit(token)))  # well before the deadline
         time.sleep(0.7)
         other.rollback()  # well after it, and having changed nothing
         waiting.join()

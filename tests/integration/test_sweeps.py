@@ -1,7 +1,6 @@
 """The prompt expiry and the net: each hold that nobody settled is closed once, by one of them."""
 
 import os
-import threading
 import time
 from collections.abc import Iterator
 
@@ -20,7 +19,7 @@ from tests.calls import (
     reserve,
     set_stock,
 )
-from tests.conftest import Engine, ask_redis, forget
+from tests.conftest import Engine, ask_redis, beside, forget
 from tests.crowd import Crowd, crowd
 from tests.integration.test_settle import past
 from tests.wire import tapped
@@ -95,6 +94,21 @@ def test_the_net_skips_what_somebody_is_settling(engine: Engine, name: str) -> N
         reconcile()
 
     assert (stored_status(engine, settling), stored_status(engine, left)) == ("HELD", "EXPIRED")
+
+
+def test_the_net_closes_a_hold_that_was_over_for_months(engine: Engine, name: str) -> None:
+    """An engine that was off for so long still starts: a lag of 25 days and more fits."""
+    set_stock(name, 1)
+    token = hold((name, 1))
+    past(engine, token)
+    engine.sql(
+        "UPDATE openreserve.reservations SET created_at = created_at - interval '90 days',"
+        " expires_at = expires_at - interval '90 days' WHERE token = %s",
+        token,
+    )
+
+    assert reconcile()["closed"] >= 1
+    assert stored_status(engine, token) == "EXPIRED"
 
 
 def test_the_net_needs_no_redis(engine_without_redis: Engine, name: str) -> None:
@@ -211,8 +225,7 @@ def test_a_hold_that_ends_first_wakes_the_prompt_path(
     ask_redis("FLUSHALL")
     set_stock(name, 2)
     hold((name, 1), ttl_seconds=600)
-    sleeping = threading.Thread(target=expire_app.handler, args=({}, None))
-    sleeping.start()
+    sleeping = beside(lambda: expire_app.handler({}, None))
     time.sleep(0.5)
 
     # Redis hands the wake-up to the sleeper; the hold itself comes over another connection.
@@ -231,7 +244,7 @@ def test_an_idle_stay_costs_a_handful_of_redis_calls_and_no_statement(
         ask_redis("FLUSHALL")
         before = ask_redis("INFO", "commandstats")
 
-        assert expire_app.handler({}, None) == {"closed": 0}
+        assert expire_app.handler({}, None) == {"closed": 0, "handedOn": 0}
 
         after = ask_redis("INFO", "commandstats")
     assert wire.messages == []
@@ -251,7 +264,7 @@ def test_no_prompt_path_when_its_stay_is_zero(
     token = hold((name, 1))
     past(engine, token)
 
-    assert expire_app.handler({}, None) == {"closed": 0}
+    assert expire_app.handler({}, None) == {"closed": 0, "handedOn": 0}
     assert stored_status(engine, token) == "HELD"
 
 
@@ -262,7 +275,7 @@ def test_the_prompt_path_outlives_a_redis_that_is_away(
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     stay(2, monkeypatch)
 
-    assert expire_app.handler({}, None) == {"closed": 0}
+    assert expire_app.handler({}, None) == {"closed": 0, "handedOn": 0}
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_the_readme_has_every_route() -> None:
     table = README.partition("## The API")[2].partition("## What it guarantees")[0]
-    called = set(re.findall(r"`(GET|POST) (/[\w/{}]*)", table))
+    called = set(re.findall(r"`(GET|POST|DELETE) (/[\w/{}-]*)", table))
 
     assert called == {
         (method, path.removeprefix("/api/v1"))
@@ -33,7 +33,7 @@ def test_the_readme_has_every_code_with_its_status() -> None:
 
 
 def test_the_readme_has_every_setting_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| *(\w*) *\|", README, re.MULTILINE))
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| *([\w,/]*) *\|", README, re.MULTILINE))
     defaults = {
         setting.name.upper(): "" if setting.default == "" else str(setting.default)
         for setting in fields(Settings)

@@ -19,9 +19,8 @@ from tests.calls import EVENTS, HANDLERS, sample
 ROOT = Path(__file__).parents[2]
 PARAMETERS = {"DatabaseUrl": "postgresql://db", "MigrationUrl": "postgresql://owner@db"}
 
-FUNCTIONS = {
-    function.name: function for function in template.load(ROOT / "template.yaml", PARAMETERS)
-}
+TEMPLATE = template.load(ROOT / "template.yaml", PARAMETERS, "http://aws")
+FUNCTIONS = {function.name: function for function in TEMPLATE.functions}
 
 
 def routes() -> Iterator[str]:
@@ -50,6 +49,7 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
         "migrate",
         "expire",
         "reconcile",
+        "webhook",
     }
 
 
@@ -82,9 +82,38 @@ def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> N
 
 def test_defaults_of_the_template_are_those_of_the_code() -> None:
     known = {setting.name.upper(): str(setting.default) for setting in fields(Settings)}
-    for variable, value in FUNCTIONS["ReserveFunction"].environment.items():
-        if variable not in ("DATABASE_URL", "POWERTOOLS_SERVICE_NAME"):
-            assert value == known[variable], variable
+    given = {"DATABASE_URL", "MIGRATION_URL", "POWERTOOLS_SERVICE_NAME"}
+    for function in FUNCTIONS.values():
+        for variable, value in function.environment.items():
+            if variable not in given and not variable.endswith("QUEUE_URL"):
+                assert value == known[variable], variable
+
+
+def test_webhooks_do_not_know_where_postgres_and_redis_are() -> None:
+    for name in ("WebhookFunction", "EndpointsFunction"):
+        environment = FUNCTIONS[name].environment
+        assert (environment["DATABASE_URL"], environment["REDIS_URL"]) == ("", "")
+
+
+def test_an_event_is_given_up_after_as_many_attempts_as_there_are_waits_and_one() -> None:
+    queues = {queue.name: queue for queue in TEMPLATE.queues}
+    redrive = json.loads(queues["WebhookQueue"].attributes["RedrivePolicy"])
+
+    assert int(redrive["maxReceiveCount"]) == len(Settings().webhook_schedule_seconds) + 1
+    assert redrive["deadLetterTargetArn"].endswith(":DeadLetterQueue")
+
+
+def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take() -> None:
+    """What AWS asks for: a batch may be throttled and tried again before it is seen anew."""
+    queues = {queue.name: queue for queue in TEMPLATE.queues}
+    (trigger,) = FUNCTIONS["WebhookFunction"].queues
+
+    assert trigger.queue_url == "http://aws/123456789012/WebhookQueue"
+    assert trigger.partial_failures
+    visible_after = int(queues["WebhookQueue"].attributes["VisibilityTimeout"])
+    assert visible_after >= 6 * FUNCTIONS["WebhookFunction"].timeout_seconds
+    kept_seconds = int(queues["WebhookQueue"].attributes["MessageRetentionPeriod"])
+    assert kept_seconds > sum(Settings().webhook_schedule_seconds) * 1.2
 
 
 @pytest.mark.parametrize(
@@ -95,6 +124,9 @@ def test_defaults_of_the_template_are_those_of_the_code() -> None:
         (("Type: HttpApi\n", "Type: S3\n"), "events of type S3"),
         (("rate(1 minute)", "cron(0 9 * * MON *)"), "the schedule cron"),
         (("!Ref DatabaseUrl", "!ImportValue Database"), "!ImportValue"),
+        (("VisibilityTimeout: 180", "DelaySeconds: 3"), "WebhookQueue: .*DelaySeconds"),
+        (("BatchSize: 10", "Enabled: false"), "unknown of a queue here: Enabled"),
+        (("!GetAtt WebhookQueue.Arn", "!GetAtt Logs.Arn"), "!GetAtt Logs.Arn"),
         (("    Default: 300", ""), "without a value: TtlSecondsDefault"),
     ],
 )

@@ -1,7 +1,7 @@
-"""The border to Redis, which may vanish: it saves time and is never asked for the truth.
+"""What Redis remembers, to save time: it is never asked for the truth, and may vanish.
 
-Holds three things, all of which Postgres has too: answers by Idempotency-Key, which resources were
-just found sold out, and the deadlines of live holds. Every use fails open.
+Holds four things, all of which Postgres has too: answers by Idempotency-Key, which resources were
+just found sold out, the deadlines of live holds, and that there is news. Every use fails open.
 """
 
 import base64
@@ -9,25 +9,20 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 from uuid import UUID, uuid4
 
-import redis
-from redis.backoff import NoBackoff
-from redis.connection import ConnectionInterface
-from redis.retry import Retry
-
 from openreserve.errors import OutOfStock
 from openreserve.holds import Deadline, Order, Reservation
-from openreserve.logs import logger
+from openreserve.redis_link import ask, sleep
 from openreserve.settings import settings
 from openreserve.stock import Item
 
 _PREFIX = "openreserve"
 _DEADLINES = f"{_PREFIX}:{{deadlines}}"
 _EARLIER = f"{_PREFIX}:{{deadlines}}:earlier"
-_EARLIER_KEPT_SECONDS = 60
+_NEWS = f"{_PREFIX}:news"
+_SIGNAL_KEPT_SECONDS = 60
 _RETURNS_KEPT_MS = 60_000
 """Longer than any request lives that could still write a sold-out marker from before a return."""
 
@@ -48,6 +43,14 @@ if redis.call('ZRANGE', KEYS[1], 0, 0)[1] ~= first then
     redis.call('LPUSH', KEYS[2], '')
     redis.call('LTRIM', KEYS[2], 0, 0)
     redis.call('EXPIRE', KEYS[2], ARGV[1])
+end
+"""
+
+# Wakes whoever waits for news, or the next one who does.
+_TELL_NEWS = """
+if redis.call('EXISTS', KEYS[1]) == 0 then
+    redis.call('LPUSH', KEYS[1], '')
+    redis.call('EXPIRE', KEYS[1], ARGV[1])
 end
 """
 
@@ -77,7 +80,7 @@ def recall(order: Order) -> Recalled:
         ("SET", answer_key, "", "NX", "EX", settings().replay_seconds),
         *(("GET", key) for key in _stock_keys(order.items[0].resource_id)),
     ]
-    replies = _ask(*lookups)
+    replies = ask(*lookups)
     if replies is None:
         return Recalled()
     answer, _, available, returned = replies
@@ -97,22 +100,23 @@ def recall(order: Order) -> Recalled:
 def remember_hold(order: Order, hold: Reservation, view: str) -> None:
     """Keep the answer for a repeat of the order, and the deadline for the prompt expiry."""
     answer = f"{order.request_hash.hex()} {hold.token} {view}"
-    _ask(
+    ask(
         ("SET", _answer_key(order.key), answer, "EX", settings().replay_seconds),
         _add_deadlines([Deadline(hold.expires_at, hold.token)]),
+        _tell_news(),
     )
 
 
 def remember_deadlines(deadlines: Sequence[Deadline]) -> None:
     """Write deadlines of live holds anew: Redis may have lost them."""
     if deadlines:
-        _ask(_add_deadlines(deadlines))
+        ask(_add_deadlines(deadlines))
 
 
 def forget_holds(*tokens: UUID) -> None:
     """The holds were settled: nobody has to wait for their deadlines."""
     if tokens:
-        _ask(("ZREM", _DEADLINES, *map(str, tokens)))
+        ask(("ZREM", _DEADLINES, *map(str, tokens)), _tell_news())
 
 
 def wait_for_due(seconds: float, limit: int) -> list[UUID] | None:
@@ -122,7 +126,7 @@ def wait_for_due(seconds: float, limit: int) -> list[UUID] | None:
     None: Redis is away.
     """
     now_ms = int(time.time() * 1_000)
-    found = _ask(
+    found = ask(
         ("ZRANGEBYSCORE", _DEADLINES, "-inf", now_ms, "LIMIT", 0, limit),
         ("ZRANGE", _DEADLINES, 0, 0, "WITHSCORES"),
     )
@@ -133,7 +137,15 @@ def wait_for_due(seconds: float, limit: int) -> list[UUID] | None:
         return [UUID(token.decode()) for token in due]
     if first:
         seconds = min(seconds, (float(first[1]) - now_ms) / 1_000)
-    return [] if _sleep(seconds) else None
+    return [] if seconds <= 0 or sleep(seconds, _EARLIER) is not None else None
+
+
+def wait_for_news(seconds: float) -> bool | None:
+    """Sleep in Redis until a call may have written an event, and whether one may have. None: away.
+
+    News that came while nobody waited is kept for a minute.
+    """
+    return sleep(seconds, _NEWS)
 
 
 def mark_sold_out(order: Order, recalled: Recalled, refusal: OutOfStock) -> None:
@@ -148,7 +160,7 @@ def mark_sold_out(order: Order, recalled: Recalled, refusal: OutOfStock) -> None
     if len(order.items) == 1 and life_ms > 0:
         (short,) = refusal.details["items"]
         keys = _stock_keys(short["resourceId"])
-        _ask(("EVAL", _MARK_SOLD_OUT, 2, *keys, recalled.returned, short["available"], life_ms))
+        ask(("EVAL", _MARK_SOLD_OUT, 2, *keys, recalled.returned, short["available"], life_ms))
 
 
 def stock_returned(*resource_ids: str, settled: UUID | None = None) -> None:
@@ -159,14 +171,14 @@ def stock_returned(*resource_ids: str, settled: UUID | None = None) -> None:
         commands += [("SET", returns, uuid4().hex, "PX", _RETURNS_KEPT_MS), ("DEL", marker)]
     if settled is not None:
         commands.append(("ZREM", _DEADLINES, str(settled)))
-    _ask(*commands)
+    ask(*commands, _tell_news())
 
 
 def ping() -> bool | None:
     """Whether Redis answers in time. None: there is none."""
     if not settings().redis_url:
         return None
-    return _ask(("PING",)) is not None
+    return ask(("PING",)) is not None
 
 
 def _same_request(order: Order, answer: bytes | None) -> tuple[UUID, str] | None:
@@ -182,22 +194,12 @@ def _add_deadlines(deadlines: Sequence[Deadline]) -> tuple[Any, ...]:
     scores: list[int | str] = []
     for deadline in deadlines:
         scores += [int(deadline.expires_at.timestamp() * 1_000), str(deadline.token)]
-    return ("EVAL", _ADD_DEADLINES, 2, _DEADLINES, _EARLIER, _EARLIER_KEPT_SECONDS, *scores)
+    return ("EVAL", _ADD_DEADLINES, 2, _DEADLINES, _EARLIER, _SIGNAL_KEPT_SECONDS, *scores)
 
 
-def _sleep(seconds: float) -> bool:
-    """Wait in Redis, at most so long, for an earlier deadline. False: Redis went away."""
-    sleeper = _sleeper()
-    if sleeper is None or seconds <= 0:
-        return sleeper is not None
-    try:
-        # A millisecond more, since Redis may count its time-out from a clock tick before.
-        sleeper.execute_command("BLPOP", _EARLIER, round(seconds, 3) + 0.001)
-    except redis.RedisError as error:
-        sleeper.connection_pool.disconnect()
-        logger().warning("Redis went away while it was waited in", extra={"reason": repr(error)})
-        return False
-    return True
+def _tell_news() -> tuple[Any, ...]:
+    """Whoever changed something says so, without knowing whether an event came of it."""
+    return ("EVAL", _TELL_NEWS, 1, _NEWS, _SIGNAL_KEPT_SECONDS)
 
 
 def _shortage(item: Item, available: int) -> dict[str, Any] | None:
@@ -217,85 +219,4 @@ def _stock_keys(resource_id: str) -> tuple[str, str]:
     return (
         f"{_PREFIX}:{{{resource_id}}}:sold-out",
         f"{_PREFIX}:{{{resource_id}}}:returned",
-    )
-
-
-def _ask(*commands: tuple[Any, ...]) -> list[Any] | None:
-    """The replies to the commands, in one round trip; None: Redis is away, and left alone a while.
-
-    Without the pause, each request would wait for the timeout of a Redis that hangs. It is short at
-    first, since one late answer may mean nothing, and doubles for as long as none comes.
-    """
-    connection, pause = _connection(), _pause()
-    if connection is None or time.monotonic() < pause.until:
-        return None
-    try:
-        replies = _exchange(connection, commands)
-    except redis.RedisError as error:
-        connection.disconnect()  # what it still has to say answers nothing any more
-        pause.lengthen()
-        logger().warning("Redis is left alone for a while", extra={"reason": repr(error)})
-        return None
-    pause.length_ms = 0
-    return replies
-
-
-def _exchange(connection: ConnectionInterface, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-    """Send all commands, then read all replies.
-
-    Over the bare connection: the library's client costs several times the CPU, mostly for choosing
-    among connections, of which there is one, and for its own metrics.
-    """
-    packed = connection.pack_commands(commands)
-    try:
-        connection.send_packed_command(packed)
-        return [connection.read_response() for _ in commands]
-    except redis.ConnectionError:
-        # It died while this environment was frozen. All commands may be carried out twice. A server
-        # that does not answer in time, which is another error, is not asked again.
-        connection.disconnect()
-        connection.send_packed_command(packed)
-        return [connection.read_response() for _ in commands]
-
-
-@dataclass(slots=True)
-class _Pause:
-    until: float = 0.0
-    length_ms: int = 0
-
-    def lengthen(self) -> None:
-        first, last = settings().redis_pause_ms_min, settings().redis_pause_ms_max
-        self.length_ms = min(max(first, 2 * self.length_ms), last)
-        self.until = time.monotonic() + self.length_ms / 1_000
-
-
-@cache
-def _pause() -> _Pause:
-    return _Pause()
-
-
-@cache
-def _connection() -> ConnectionInterface | None:
-    """The one that requests use; it connects when it is first used, and again when it was lost."""
-    pool = _pool(settings().redis_timeout_ms / 1_000)
-    return None if pool is None else pool.make_connection()
-
-
-@cache
-def _sleeper() -> redis.Redis | None:
-    """A client that may be kept waiting, for as long as the prompt expiry stays."""
-    pool = _pool(settings().expire_stay_seconds + 1)
-    return None if pool is None else redis.Redis(connection_pool=pool)
-
-
-def _pool(answer_seconds_max: float) -> redis.ConnectionPool | None:
-    if not settings().redis_url:
-        return None
-    return redis.ConnectionPool.from_url(
-        settings().redis_url,
-        socket_timeout=answer_seconds_max,
-        socket_connect_timeout=settings().redis_timeout_ms / 1_000,
-        retry=Retry(NoBackoff(), 0),
-        health_check_interval=0,
-        protocol=2,
     )

@@ -1,8 +1,9 @@
-"""The border to Postgres: one connection per execution environment, one statement per call.
+"""The border to Postgres: one connection per thread of a function, one statement per call.
 
 Never sends what would tie a proxy's backend to this client: no SET, no BEGIN, nothing prepared.
 """
 
+import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,14 @@ Row = dict[str, Any]
 CONNECT_TIMEOUT_SECONDS = 3
 DEADLOCK_RETRIES_MAX = 3
 
-_connection: psycopg.Connection[Row] | None = None
+
+class _Thread(threading.local):
+    """The connection of this thread. Most functions have one thread, hence one connection."""
+
+    connection: psycopg.Connection[Row] | None = None
+
+
+_of_this_thread = _Thread()
 
 
 def fetch_all(
@@ -38,7 +46,7 @@ def fetch_all(
     """
     deadlocks = 0
     while True:
-        reused = _connection is not None and not _connection.closed
+        open_before = _of_this_thread.connection
         connection = _connect()
         try:
             return connection.execute(statement.encode(), parameters).fetchall()
@@ -55,24 +63,23 @@ def fetch_all(
             raise Contention from timeout
         except psycopg.OperationalError as lost:
             disconnect()
-            if not (reused and repeatable):
+            if connection is not open_before or not repeatable:
                 raise DatabaseUnavailable from lost
             logger().info("Postgres connection was lost; replacing it")
 
 
 def disconnect() -> None:
     """Close the connection, if there is one. The next statement opens another."""
-    global _connection  # noqa: PLW0603 - an execution environment has exactly one
-    if _connection is not None:
-        _connection.close()
-        _connection = None
+    if _of_this_thread.connection is not None:
+        _of_this_thread.connection.close()
+        _of_this_thread.connection = None
 
 
 def _connect() -> psycopg.Connection[Row]:
-    global _connection  # noqa: PLW0603 - an execution environment has exactly one
-    if _connection is None or _connection.closed:
+    connection = _of_this_thread.connection
+    if connection is None or connection.closed:
         try:
-            _connection = psycopg.connect(
+            connection = psycopg.connect(
                 settings().database_url,
                 autocommit=True,
                 prepare_threshold=None,
@@ -81,4 +88,5 @@ def _connect() -> psycopg.Connection[Row]:
             )
         except psycopg.OperationalError as refused:
             raise DatabaseUnavailable from refused
-    return _connection
+        _of_this_thread.connection = connection
+    return connection

@@ -16,7 +16,8 @@ Refusal                       the caller is told why, and nothing was changed
 │   ├── RouteUnknown
 │   ├── MethodNotAllowed
 │   ├── ResourceUnknown
-│   └── ReservationUnknown
+│   ├── ReservationUnknown
+│   └── EndpointUnknown
 ├── KeyReused                 the Idempotency-Key belongs to another request
 ├── KeyInProgress             ... to a request that is still being answered
 ├── TtlOutOfRange
@@ -31,7 +32,8 @@ Refusal                       the caller is told why, and nothing was changed
 
 Fault                         something that the engine needs did not answer; the same call may be
 ├── Contention                repeated, with the same Idempotency-Key
-└── DatabaseUnavailable
+├── DatabaseUnavailable
+└── ServiceUnavailable
 """
 
 from collections.abc import Mapping
@@ -120,6 +122,10 @@ class ReservationUnknown(NotFound):
     """The request was not carried out: there is no reservation with this token."""
 
 
+class EndpointUnknown(NotFound):
+    """The request was not carried out: there is no webhook endpoint with this id."""
+
+
 class KeyReused(Refusal):
     """Nothing was done: the Idempotency-Key was used before, for another request."""
 
@@ -177,3 +183,7 @@ class Contention(Fault):
 
 class DatabaseUnavailable(Fault):
     """The request was not carried out, or not answered: Postgres cannot be reached. Try again."""
+
+
+class ServiceUnavailable(Fault):
+    """The request was not carried out, or not answered: a service of AWS failed. Try again."""

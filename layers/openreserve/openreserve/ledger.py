@@ -1,7 +1,5 @@
 """The verbs and reads on Postgres, where the truth is. Each function is one round trip."""
 
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -19,8 +17,6 @@ from openreserve.errors import (
 from openreserve.holds import (
     AFTER_COMMIT,
     AFTER_RELEASE,
-    Deadline,
-    Expired,
     Order,
     Reservation,
     Status,
@@ -115,33 +111,6 @@ def release(token: UUID) -> Reservation:
     return settled(_reservation(rows), AFTER_RELEASE)
 
 
-def expire(tokens: Sequence[UUID] | None, batch_size: int) -> Expired:
-    """Close a batch of holds that are over: of these tokens, or of all. A repeat closes nothing.
-
-    Raises:
-        Contention, DatabaseUnavailable: nobody knows whether the batch was closed; ask again.
-    """
-    wanted = None if tokens is None else list(tokens)
-    row = _only("verbs", "expire", tokens=wanted, batch_size=batch_size)
-    return Expired(tuple(row["lags_ms"]), frozenset(row["still_held"]))
-
-
-def purge(batch_size: int) -> dict[str, int]:
-    """Delete a batch of what is past its retention; how many `keys`, `reservations` and `events`.
-
-    Raises:
-        Contention, DatabaseUnavailable: nobody knows whether the batch was deleted; ask again.
-    """
-    return _only(
-        "verbs",
-        "purge",
-        key_hours=settings().key_retention_hours,
-        reservation_days=settings().reservation_retention_days,
-        event_days=settings().event_retention_days,
-        batch_size=batch_size,
-    )
-
-
 def set_stock(resource_id: str, total_stock: int, expected_version: int | None) -> bool:
     """Create the resource or set its total, and return whether it was created.
 
@@ -211,33 +180,21 @@ def list_events(after: Place, limit: int) -> list[Event]:
         position=after.position,
         limit=limit,
     )
-    return [
-        Event(
-            event_id=row["event_id"],
-            type=row["type"],
-            resource_id=row["resource_id"],
-            value=row["value"],
-            sequence=row["sequence"],
-            tokens=tuple(row["tokens"]),
-            created_at=row["created_at"],
-            place=Place(int(row["written_by"]), row["position"]),
-        )
-        for row in rows
-    ]
+    return [event(row) for row in rows]
 
 
-def list_deadlines(within_seconds: int, after: Deadline | None, limit: int) -> list[Deadline]:
-    """At most `limit` deadlines of live holds that end soon, those behind `after`."""
-    start = after or Deadline(datetime.min.replace(tzinfo=UTC), UUID(int=0))
-    rows = _all(
-        "reads",
-        "list_deadlines",
-        within_seconds=within_seconds,
-        after=start.expires_at,
-        after_token=start.token,
-        limit=limit,
+def event(row: database.Row) -> Event:
+    """The event that a row of the table tells of."""
+    return Event(
+        event_id=row["event_id"],
+        type=row["type"],
+        resource_id=row["resource_id"],
+        value=row["value"],
+        sequence=row["sequence"],
+        tokens=tuple(row["tokens"]),
+        created_at=row["created_at"],
+        place=Place(int(row["written_by"]), row["position"]),
     )
-    return [Deadline(**row) for row in rows]
 
 
 def find_place_before_newest(count: int) -> Place:

@@ -3,10 +3,15 @@
 Never sees a whole token: tokens are bearer secrets.
 """
 
+import json
 import re
+import sys
+import threading
 from functools import cache
+from typing import Any
 
-from aws_lambda_powertools import Logger, Metrics
+from aws_lambda_powertools import Logger
+from aws_lambda_powertools.metrics import EphemeralMetrics
 
 NAMESPACE = "OpenReserve"
 
@@ -24,7 +29,24 @@ def logger() -> Logger:
     return Logger()
 
 
-@cache
-def metrics() -> Metrics:
+class Metrics(EphemeralMetrics):
     """Metrics in CloudWatch's embedded format. Ids are never dimensions: each would be billed."""
-    return Metrics(namespace=NAMESPACE)
+
+    def flush_metrics(self, *_: Any, **__: Any) -> None:
+        """Write the line, in one piece: another thread may be writing one, too."""
+        sys.stdout.write(json.dumps(self.serialize_metric_set(), separators=(",", ":")) + "\n")
+        self.clear_metrics()
+
+
+def metrics() -> Metrics:
+    """The metrics that this thread is about to write."""
+    if _of_this_thread.metrics is None:
+        _of_this_thread.metrics = Metrics(namespace=NAMESPACE)
+    return _of_this_thread.metrics
+
+
+class _Thread(threading.local):
+    metrics: Metrics | None = None
+
+
+_of_this_thread = _Thread()

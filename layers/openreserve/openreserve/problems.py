@@ -21,6 +21,7 @@ STATUSES: Mapping[type[NotDone], tuple[int, str]] = {
     errors.RouteUnknown: (404, "route_not_found"),
     errors.ResourceUnknown: (404, "resource_not_found"),
     errors.ReservationUnknown: (404, "reservation_not_found"),
+    errors.EndpointUnknown: (404, "endpoint_not_found"),
     errors.MethodNotAllowed: (405, "method_not_allowed"),
     errors.KeyInProgress: (409, "idempotency_in_progress"),
     errors.OutOfStock: (409, "out_of_stock"),
@@ -37,6 +38,7 @@ STATUSES: Mapping[type[NotDone], tuple[int, str]] = {
     errors.TotalOutOfRange: (422, "total_out_of_range"),
     errors.Contention: (503, "contention"),
     errors.DatabaseUnavailable: (503, "database_unavailable"),
+    errors.ServiceUnavailable: (503, "service_unavailable"),
 }
 
 UNFORESEEN: tuple[int, str] = (500, "internal_error")
@@ -45,6 +47,7 @@ RETRY_AFTER_SECONDS: Mapping[type[NotDone], int] = {
     errors.KeyInProgress: 1,
     errors.Contention: 1,
     errors.DatabaseUnavailable: 1,
+    errors.ServiceUnavailable: 1,
 }
 """The errors that the same request, repeated, may well not meet again."""
 

@@ -18,6 +18,12 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/api/v1/reservations": ("GET",),
     "/api/v1/reservations/{token}": ("GET",),
     "/api/v1/events": ("GET",),
+    "/api/v1/webhooks": ("GET", "POST"),
+    "/api/v1/webhooks/{endpointId}": ("DELETE",),
+    "/api/v1/webhooks/{endpointId}/rotate": ("POST",),
+    "/api/v1/webhooks/{endpointId}/ping": ("POST",),
+    "/api/v1/dead-letters": ("GET",),
+    "/api/v1/dead-letters/resend": ("POST",),
     "/api/v1/health": ("GET",),
     "/health": ("GET",),
 }

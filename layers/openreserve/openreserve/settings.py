@@ -56,6 +56,29 @@ class Settings:
     """How long a reservation can be read whose stock was returned. Committed ones are kept."""
     event_retention_days: int = 30
     """How long an event can be pulled."""
+    audit_batch_size: int = 500
+    """Resources whose books are checked each minute, in turn."""
+    webhook_queue_url: str = ""
+    """Where events go, to be delivered. Empty: nowhere; they can be pulled."""
+    dead_letter_queue_url: str = ""
+    """Where the messages are that were given up."""
+    webhook_secrets_prefix: str = "openreserve/webhooks/"
+    """How the names of the secrets begin that endpoints are kept in."""
+    webhook_cache_seconds: int = 10
+    """How long endpoints are remembered: so late may a change of one be noticed."""
+    webhook_timeout_seconds: int = 15
+    """How long an endpoint may take to answer."""
+    webhook_retry_seconds: str = "5,300,1800,7200,18000,36000,43200,43200,43200"
+    """The waits between attempts to deliver; after the last of them comes the last attempt."""
+    webhook_ports: str = "443"
+    """The ports that deliveries may go to."""
+    webhook_development: int = 0
+    """1: deliveries may go to http and to any address, as a developer's own machine."""
+
+    @property
+    def webhook_schedule_seconds(self) -> tuple[int, ...]:
+        """The waits between attempts to deliver."""
+        return tuple(map(int, self.webhook_retry_seconds.split(",")))
 
     @property
     def ttl_seconds_usual(self) -> int:

@@ -16,15 +16,6 @@ SELECT *
 -- ping: Proves that Postgres answers and that the schema is there.
 SELECT max(number) AS schema_number FROM openreserve.migrations;
 
--- list_deadlines: Only what ends soon: what Redis lost of the rest is told to it in time.
-SELECT token, expires_at
-  FROM openreserve.reservations
- WHERE status = 'HELD'
-   AND expires_at <= now() + make_interval(secs => %(within_seconds)s)
-   AND (expires_at, token) > (%(after)s::timestamptz, %(after_token)s::uuid)
- ORDER BY expires_at, token
- LIMIT %(limit)s;
-
 -- list_events: Of transactions that are over, and older than any that is not: nothing can turn up
 -- later behind a cursor that has passed. What was written a moment ago waits for the rest.
 SELECT event_id, type, resource_id, value, sequence, tokens, created_at,

@@ -18,12 +18,3 @@ SELECT * FROM openreserve.release(%(token)s);
 CALL openreserve.set_stock(
     %(resource_id)s, %(total_stock)s::bigint, %(expected_version)s::bigint,
     %(reclaim_batch_size)s::integer, NULL, NULL, NULL);
-
--- expire: A batch is one statement, and one change of each resource's row.
-SELECT lags_ms, still_held FROM openreserve.expire(%(tokens)s::uuid[], %(batch_size)s::integer);
-
--- purge: In batches, so that a day's worth is never one transaction.
-SELECT keys, reservations, events
-  FROM openreserve.purge(
-       %(key_hours)s::integer, %(reservation_days)s::integer, %(event_days)s::integer,
-       %(batch_size)s::integer);

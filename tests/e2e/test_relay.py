@@ -1,0 +1,215 @@
+"""The relay is killed again and again, and the endpoints misbehave: no event is lost even so."""
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local import queues as local_queues
+from infra.local import template
+from infra.local.aws import Aws
+from infra.local.environments import Pool
+from openreserve import database, outbox, redis_link
+from tests.calls import call, hold, invoke, list_events, release, sample, set_stock
+from tests.conftest import Engine, forget
+from tests.e2e.shop import Delivery, Shop, open_shop
+
+ROOT = Path(__file__).parents[2]
+PAIRS = 500
+POISON = 5
+ATTEMPTS = 8
+SECONDS_MAX = 100
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with open_shop() as shop:
+        yield shop
+
+
+@asynccontextmanager
+async def deliveries_run(aws: Aws, name: str, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """The queue of template.yaml and the function that it calls, in environments of its own."""
+    parameters = {
+        "DatabaseUrl": "-",
+        "MigrationUrl": "-",
+        "WebhookDevelopment": "1",
+        "WebhookCacheSeconds": "1",
+        "WebhookTimeoutSeconds": "1",
+        "WebhookSecretsPrefix": f"{name}/",
+        "WebhookRetrySeconds": ",".join("1" * (ATTEMPTS - 1)),
+        "WebhookAttemptsMax": str(ATTEMPTS),
+    }
+    running = template.load(ROOT / "template.yaml", parameters, aws.url)
+    functions = {function.name: function for function in running.functions}
+    local_queues.create(aws, running.queues)
+    of_the_api = functions["EndpointsFunction"].environment
+    for variable, value in {**of_the_api, **aws.variables}.items():
+        if variable not in ("DATABASE_URL", "REDIS_URL"):
+            patch.setenv(variable, value)
+    forget()
+    pool = Pool(functions["WebhookFunction"], 4, 1_000, lambda *_: None, aws.variables)
+    mappings = local_queues.Mappings([pool], aws)
+    await pool.start()
+    mappings.start()
+    try:
+        yield
+    finally:
+        await mappings.stop()
+        await pool.stop()
+
+
+@contextmanager
+def relay_killed_at_random() -> Iterator[list[float]]:
+    """The prompt path, started anew each time it was killed. When it was killed is noted."""
+    killed: list[float] = []
+    over = threading.Event()
+
+    def torment() -> None:
+        while not over.is_set():
+            relay = subprocess.Popen(
+                [sys.executable, "-c", "from functions.expire import app; app.handler({}, None)"],
+                cwd=ROOT,
+                env=os.environ | {"EXPIRE_STAY_SECONDS": "60"},
+                stdout=subprocess.DEVNULL,
+            )
+            over.wait(random.uniform(1.5, 3))
+            relay.kill()
+            relay.wait()
+            killed.append(time.time())
+
+    tormentor = threading.Thread(target=torment)
+    tormentor.start()
+    try:
+        yield killed
+    finally:
+        over.set()
+        tormentor.join()
+
+
+def save(name: str, url: str, *events: str) -> None:
+    body = {"endpointId": name, "url": url, "events": list(events)}
+    assert call("save-endpoint", body).status == 201
+
+
+def disabled(name: str) -> bool:
+    listed = call("list-endpoints").json["webhooks"]
+    return any(found["endpointId"] == name and "disabled" in found for found in listed)
+
+
+def pulled(resource_id: str) -> list[str]:
+    found: list[str] = []
+    after = ""
+    while (page := list_events(limit="200", after=after).json)["events"]:
+        found += [event["id"] for event in page["events"] if event["resourceId"] == resource_id]
+        after = page["cursor"]
+    return found
+
+
+def until(holds: Callable[[], Any], seconds_max: float = SECONDS_MAX) -> None:
+    deadline = time.monotonic() + seconds_max
+    while not holds():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.1)
+
+
+def flaky() -> Callable[[Delivery], int]:
+    """Fails 30 of 100 calls and is too slow for 2, but no event more often than it is tried."""
+    failures: defaultdict[str, int] = defaultdict(int)
+
+    def answer(delivery: Delivery) -> int:
+        lot = random.random()
+        if lot > 0.32 or failures[delivery.id] >= ATTEMPTS - 2:
+            return 204
+        failures[delivery.id] += 1
+        if lot > 0.3:
+            time.sleep(1.5)
+        return 503
+
+    return answer
+
+
+class Picky:
+    """Refuses the first few events that it sees, until it is well."""
+
+    def __init__(self) -> None:
+        self.poison: set[str] = set()
+        self.well = threading.Event()
+
+    def __call__(self, delivery: Delivery) -> int:
+        if len(self.poison) < POISON:
+            self.poison.add(delivery.id)
+        return 500 if delivery.id in self.poison and not self.well.is_set() else 204
+
+
+async def test_a_relay_killed_at_random_and_endpoints_that_misbehave_lose_no_event(
+    engine: Engine, own_aws: Aws, shop: Shop, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")
+    async with deliveries_run(own_aws, name, monkeypatch):
+        await asyncio.to_thread(in_a_thread, engine, shop, name)
+
+
+def in_a_thread(engine: Engine, shop: Shop, name: str) -> None:
+    try:
+        torment_and_tell(engine, shop, name)
+    finally:
+        database.disconnect()
+        redis_link.disconnect()
+
+
+def torment_and_tell(engine: Engine, shop: Shop, name: str) -> None:
+    picky = Picky()
+    shop.answers |= {"/flaky": flaky(), "/gone": lambda _: 410, "/picky": picky}
+    save("flaky", f"{shop.url}/flaky")
+    save("gone", f"{shop.url}/gone")
+    save("picky", f"{shop.url}/picky", "STOCK_DEPLETED")
+    set_stock(name, 1)
+    with relay_killed_at_random() as killed:
+        for _ in range(PAIRS):
+            release(hold((name, 1)))
+        ids = set(pulled(name))
+        assert len(ids) == 2 * PAIRS
+        until(lambda: len(killed) >= 3)
+    # What a killed relay had claimed is anybody's when its claim is over: not to wait for that.
+    engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE hand_on_after > now()")
+    while outbox.hand_on():
+        pass
+
+    until(lambda: disabled("gone"))
+    silent_from = time.time() + 1 + 1 + 1  # the answers under way, and what is remembered
+    until(lambda: set(shop.ids("/flaky")) == ids)
+    until(lambda: len(shop.ids("/picky")) == PAIRS and dead_letters("picky") == picky.poison)
+    for event_id in picky.poison:
+        assert shop.ids("/picky")[event_id] >= ATTEMPTS
+
+    picky.well.set()
+    before = {event_id: shop.ids("/picky")[event_id] for event_id in picky.poison}
+    assert call("resend-dead-letters", {"endpointId": "picky"}).json == {"resent": POISON}
+    until(lambda: all(shop.ids("/picky")[found] > before[found] for found in picky.poison))
+
+    assert shop.ids("/gone"), "it was asked before it said that it is gone"
+    assert [got for got in shop.deliveries if got.path == "/gone" and got.at > silent_from] == []
+    contents = defaultdict(set)
+    for got in shop.deliveries:
+        contents[got.id].add(got.content)
+    assert set(contents) == ids, "nothing else was told"
+    assert all(len(same) == 1 for same in contents.values()), "duplicates are the same event"
+    assert dead_letters("picky") == set()
+
+
+def dead_letters(endpoint_id: str) -> set[str]:
+    event = sample("list-dead-letters")
+    event["queryStringParameters"] = {"limit": "200"}
+    listed = invoke("list-dead-letters", event).json["deadLetters"]
+    return {found["event"]["id"] for found in listed if found["endpointId"] == endpoint_id}

@@ -1,0 +1,140 @@
+"""From the end of a hold to a signed webhook at somebody's server, under the local runtime."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from tests.e2e.runtime import Runtime, started
+from tests.e2e.shop import Delivery, Shop, open_shop
+
+SECONDS_MAX = 60
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    parameters = ["WebhookRetrySeconds=1,1", "WebhookAttemptsMax=3", "WebhookTimeoutSeconds=1"]
+    options = [word for parameter in parameters for word in ("--parameter", parameter)]
+    with started(tmp_path_factory.mktemp("webhooks"), *options) as runtime:
+        yield runtime
+
+
+@pytest.fixture
+def shop() -> Iterator[Shop]:
+    with open_shop() as shop:
+        yield shop
+
+
+def save(runtime: Runtime, endpoint_id: str, url: str, *events: str) -> str:
+    """The secret of a new endpoint."""
+    body = {"endpointId": endpoint_id, "url": url, "events": list(events)}
+    reply = runtime.call("POST", "/api/v1/webhooks", body)
+    assert reply.status == 201, reply
+    time.sleep(1.1)  # as late as the deliveries may notice it
+    return str(reply.json["secret"])
+
+
+def until(holds: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + SECONDS_MAX
+    while not holds():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
+
+
+def hold(runtime: Runtime, resource_id: str, ttl_seconds: int) -> Any:
+    body = {"resourceId": resource_id, "quantity": 1, "ttlSeconds": ttl_seconds}
+    headers = {"Idempotency-Key": f"{resource_id}-{time.monotonic_ns()}"}
+    reply = runtime.call("POST", "/api/v1/reserve", body, headers)
+    assert reply.status == 200, reply
+    return reply.json
+
+
+def about(delivery: Delivery, event_type: str, resource_id: str) -> bool:
+    return event_type.encode() in delivery.content and resource_id.encode() in delivery.content
+
+
+def test_a_hold_that_ends_returns_its_stock_and_is_told_by_a_signed_webhook(
+    runtime: Runtime, shop: Shop, name: str
+) -> None:
+    secret = save(runtime, name, f"{shop.url}/hook")
+    runtime.set_stock(name, 1)
+    token = hold(runtime, name, 2)["token"]
+    until(lambda: any(about(got, "STOCK_RESTORED", name) for got in shop.deliveries))
+
+    reservation = runtime.call("GET", f"/api/v1/reservations/{token}").json
+    depleted, restored = (
+        next(got for got in shop.deliveries if about(got, kind, name))
+        for kind in ("STOCK_DEPLETED", "STOCK_RESTORED")
+    )
+
+    assert reservation["status"] == "EXPIRED"
+    assert runtime.stock(name)["availableStock"] == 1
+    event = restored.verified(secret)
+    assert {key: event[key] for key in ("type", "resourceId", "value", "sequence", "tokens")} == {
+        "type": "STOCK_RESTORED",
+        "resourceId": name,
+        "value": 1,
+        "sequence": 2,
+        "tokens": [token],
+    }
+    assert event["id"] == restored.id != depleted.id
+    assert depleted.verified(secret)["value"] == 0
+    with pytest.raises(WebhookVerificationError):
+        restored.verified("whsec_" + "A" * 32)
+
+
+def test_what_was_given_up_can_be_looked_at_and_arrives_when_it_is_resent(
+    runtime: Runtime, shop: Shop, name: str
+) -> None:
+    well = threading.Event()
+    shop.answers["/ill"] = lambda _: 204 if well.is_set() else 500
+    save(runtime, name, f"{shop.url}/ill", "STOCK_DEPLETED")
+    runtime.set_stock(name, 1)
+    hold(runtime, name, 600)
+
+    def dead() -> list[Any]:
+        listed = runtime.call("GET", "/api/v1/dead-letters").json["deadLetters"]
+        return [letter for letter in listed if letter["endpointId"] == name]
+
+    until(dead)
+    (letter,) = dead()
+    assert letter["event"]["resourceId"] == name
+    (event_id,) = shop.ids("/ill")
+    assert letter["event"]["id"] == event_id
+    assert shop.ids("/ill")[event_id] == 3, "its attempts"
+
+    well.set()
+    resent = runtime.call("POST", "/api/v1/dead-letters/resend", {"endpointId": name}).json
+    until(lambda: shop.ids("/ill")[event_id] == 4)
+    assert resent == {"resent": 1}
+    assert dead() == []
+
+
+def test_a_ping_says_what_the_endpoint_answered(runtime: Runtime, shop: Shop, name: str) -> None:
+    secret = save(runtime, name, f"{shop.url}/ping")
+
+    pinged = runtime.call("POST", f"/api/v1/webhooks/{name}/ping").json
+
+    assert (pinged["delivered"], pinged["status"]) == (True, 204)
+    assert shop.deliveries[-1].verified(secret)["type"] == "PING"
+    assert shop.deliveries[-1].id == pinged["id"]
+
+
+def test_endpoints_are_still_there_after_a_restart(tmp_path: Path, shop: Shop, name: str) -> None:
+    with started(tmp_path) as first:
+        secret = save(first, name, f"{shop.url}/again", "STOCK_RESTORED")
+        assert first.stop() == 0
+    with started(tmp_path) as second:
+        (found,) = second.call("GET", "/api/v1/webhooks").json["webhooks"]
+        second.call("POST", f"/api/v1/webhooks/{name}/ping")
+
+    assert found == {
+        "endpointId": name,
+        "url": f"{shop.url}/again",
+        "events": ["STOCK_RESTORED"],
+    }
+    assert shop.deliveries[-1].verified(secret)

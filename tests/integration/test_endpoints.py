@@ -1,0 +1,278 @@
+"""Who runs webhooks makes, changes, tries and removes endpoints, and looks after dead letters."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from infra.local.aws import Aws
+from openreserve import endpoints
+from openreserve.endpoints import new_secret
+from tests.calls import Reply, call, invoke, sample
+from tests.conftest import forget
+from tests.deliveries import endpoint, listed
+from tests.receiver import Receiver, Told, receiving
+
+pytestmark = pytest.mark.usefixtures("queues")
+
+SHOP = {"endpointId": "shop", "url": "https://shop.example.com/events", "events": []}
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
+
+
+def of(name: str, endpoint_id: str = "shop") -> Reply:
+    request = sample(name)
+    request["pathParameters"]["endpointId"] = endpoint_id
+    return invoke(name, request)
+
+
+def all_listed() -> list[Any]:
+    reply = call("list-endpoints")
+    assert reply.status == 200, reply
+    found: list[Any] = reply.json["webhooks"]
+    return found
+
+
+def kept(own_aws: Aws, name: str, endpoint_id: str = "shop") -> str:
+    """What Secrets Manager has of an endpoint."""
+    answer = own_aws.client("secretsmanager").get_secret_value(SecretId=f"{name}/{endpoint_id}")
+    return str(answer["SecretString"])
+
+
+def test_an_endpoint_is_made_and_its_secret_shown_once() -> None:
+    reply = call("save-endpoint")
+
+    view = {
+        "endpointId": "shop",
+        "url": "https://shop.example.com/inventory-events",
+        "events": ["STOCK_DEPLETED", "STOCK_RESTORED"],
+    }
+    secret = reply.json["secret"]
+    assert (reply.status, reply.json) == (201, view | {"secret": secret})
+    assert secret.startswith("whsec_")
+    assert all_listed() == [view]
+    assert "whsec_" not in call("list-endpoints").text
+
+
+def test_a_change_keeps_the_secrets_and_shows_none(receiver: Receiver) -> None:
+    secrets = [endpoint(f"{receiver.url}/old"), of("rotate-secret").json["secret"]]
+
+    reply = call("save-endpoint", SHOP | {"url": f"{receiver.url}/new"})
+
+    assert reply.status == 200
+    assert reply.json == {"endpointId": "shop", "url": f"{receiver.url}/new", "events": []}
+    of("ping-endpoint")
+    (delivery,) = receiver.received
+    assert delivery.path == "/new"
+    assert all(delivery.is_signed_with(secret) for secret in secrets)
+
+
+@pytest.mark.parametrize("name_of_it", ["save-endpoint", "rotate-secret"])
+def test_who_changes_a_disabled_endpoint_enables_it(name_of_it: str) -> None:
+    endpoint("https://shop.example.com/")
+    endpoints.disable("shop", "2026-03-31T10:47:11Z it answered 410")
+    assert listed()["disabled"] == "2026-03-31T10:47:11Z it answered 410"
+
+    assert of(name_of_it).status == 200 if name_of_it == "rotate-secret" else call(name_of_it)
+
+    assert "disabled" not in listed()
+
+
+def test_a_rotation_shows_the_new_secret_once_and_changes_nothing_else() -> None:
+    first = endpoint("https://shop.example.com/", "shop", "STOCK_DEPLETED")
+    before = all_listed()
+
+    reply = of("rotate-secret")
+
+    assert reply.status == 200
+    assert reply.json == before[0] | {"secret": reply.json["secret"]}
+    assert reply.json["secret"] not in (first, "")
+    assert all_listed() == before
+
+
+def test_a_removed_endpoint_is_unknown_and_may_be_made_anew() -> None:
+    first = endpoint("https://shop.example.com/")
+
+    assert [of("remove-endpoint").status, of("remove-endpoint").status] == [204, 404]
+    assert all_listed() == []
+    assert endpoint("https://shop.example.com/") not in (first, "")
+
+
+@pytest.mark.parametrize("name_of_it", ["remove-endpoint", "rotate-secret", "ping-endpoint"])
+@pytest.mark.parametrize(
+    "endpoint_id", ["nobody", "sho", "shop2", "SHOP", "", "a/b", "ä", "x" * 600]
+)
+def test_an_endpoint_that_is_none_is_not_found(name_of_it: str, endpoint_id: str) -> None:
+    endpoint("https://shop.example.com/")
+
+    reply = of(name_of_it, endpoint_id)
+
+    assert (reply.status, reply.code) == (404, "endpoint_not_found")
+    assert reply.json["endpointId"] == endpoint_id
+    assert len(all_listed()) == 1
+
+
+def test_a_list_that_is_behind_makes_nobody_unknown_and_loses_no_secret(
+    own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Secrets Manager lists may be five minutes old."""
+    endpoint("https://shop.example.com/")
+    before = kept(own_aws, name)
+    monkeypatch.setattr(endpoints, "_listed", lambda: iter(()))
+
+    assert call("save-endpoint", SHOP | {"url": "https://shop.example.com/"}).status == 200
+    assert kept(own_aws, name) == before
+    assert of("rotate-secret").status == 200
+    assert of("remove-endpoint").status == 204
+
+
+@pytest.mark.parametrize(
+    ("change", "pointer"),
+    [
+        ({"endpointId": ""}, "/endpointId"),
+        ({"endpointId": "a/b"}, "/endpointId"),
+        ({"endpointId": "-a"}, "/endpointId"),
+        ({"endpointId": "a b"}, "/endpointId"),
+        ({"endpointId": "ä"}, "/endpointId"),
+        ({"endpointId": "shop\n"}, "/endpointId"),
+        ({"endpointId": "x" * 65}, "/endpointId"),
+        ({"endpointId": None}, "/endpointId"),
+        ({"url": "ftp://shop.example.com/"}, "/url"),
+        ({"url": "https://me@shop.example.com/"}, "/url"),
+        ({"url": "https://"}, "/url"),
+        ({"url": ""}, "/url"),
+        ({"url": "https://shop.example.com/" + "x" * 2_000}, "/url"),
+        ({"events": ["STOCK_DEPLETED", "STOCK_GONE"]}, "/events/1"),
+        ({"events": "STOCK_DEPLETED"}, "/events"),
+        ({"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, "/secret"),
+    ],
+)
+def test_a_bad_endpoint_is_refused_with_the_place_of_the_fault_and_changes_nothing(
+    change: dict[str, Any], pointer: str, own_aws: Aws, name: str
+) -> None:
+    endpoint("https://shop.example.com/")
+    before = (all_listed(), kept(own_aws, name))
+
+    reply = call("save-endpoint", SHOP | change)
+
+    assert (reply.status, reply.code) == (400, "body_invalid")
+    assert [fault["pointer"] for fault in reply.json["errors"]] == [pointer]
+    assert (all_listed(), kept(own_aws, name)) == before
+
+
+def test_outside_development_an_endpoint_has_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "0")
+    forget()
+
+    reply = call("save-endpoint", SHOP | {"url": "http://shop.example.com/"})
+
+    assert reply.json["errors"] == [{"pointer": "/url", "message": "must begin with https://"}]
+    assert all_listed() == []
+
+
+def test_more_endpoints_than_are_read_at_a_time_are_all_listed_by_id(
+    own_aws: Aws, name: str
+) -> None:
+    manager = own_aws.client("secretsmanager")
+    ids = [f"shop-{number:03}" for number in range(45)]
+    for endpoint_id in reversed(ids):
+        value = f'{{"url": "https://{endpoint_id}.example.com/", "secret": "{new_secret()}"}}'
+        manager.create_secret(Name=f"{name}/{endpoint_id}", SecretString=value)
+
+    assert [each["endpointId"] for each in all_listed()] == ids
+    assert all(each["url"] == f"https://{each['endpointId']}.example.com/" for each in all_listed())
+
+
+def test_an_endpoint_made_by_hand_or_by_a_template_works_and_can_be_rotated(
+    own_aws: Aws, receiver: Receiver, name: str
+) -> None:
+    """A template can have a secret generated, but it can write no list of them."""
+    secret = new_secret()
+    value = f'{{"url": "{receiver.url}/", "secret": "{secret}"}}'
+    own_aws.client("secretsmanager").create_secret(Name=f"{name}/shop", SecretString=value)
+
+    of("ping-endpoint")
+    fresh = of("rotate-secret").json["secret"]
+    of("ping-endpoint")
+
+    first, second = receiver.received
+    assert [first.is_signed_with(each) for each in (secret, fresh)] == [True, False]
+    assert [second.is_signed_with(each) for each in (secret, fresh)] == [True, True]
+
+
+def test_who_saves_an_endpoint_that_cannot_be_read_is_shown_its_new_secret(
+    own_aws: Aws, receiver: Receiver, name: str
+) -> None:
+    own_aws.client("secretsmanager").create_secret(Name=f"{name}/shop", SecretString="not JSON")
+    assert listed() == {"endpointId": "shop", "url": "", "events": []}
+
+    secret = endpoint(f"{receiver.url}/")
+
+    of("ping-endpoint")
+    assert receiver.received[0].is_signed_with(secret)
+
+
+def test_the_endpoints_of_another_stage_are_not_seen(own_aws: Aws, name: str) -> None:
+    manager = own_aws.client("secretsmanager")
+    value = (
+        '{"url": "https://shop.example.com/", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}'
+    )
+    for other in (f"{name}/staging/shop", f"{name}-staging/shop", f"other/{name}/shop", f"{name}/"):
+        manager.create_secret(Name=other, SecretString=value)
+
+    assert all_listed() == []
+    assert {of(each).status for each in ("ping-endpoint", "remove-endpoint")} == {404}
+
+
+def test_a_ping_is_delivered_as_an_event_would_be(receiver: Receiver) -> None:
+    secret = endpoint(f"{receiver.url}/", "shop", "STOCK_DEPLETED")
+
+    reply = of("ping-endpoint")
+
+    (delivery,) = receiver.received
+    content = json.loads(delivery.content)
+    assert (reply.status, reply.json["delivered"], reply.json["status"]) == (200, True, 204)
+    assert reply.json["id"] == delivery.id == content["id"]
+    assert (content["type"], content["timestamp"][-1]) == ("PING", "Z")
+    assert delivery.is_signed_with(secret)
+
+
+@pytest.mark.parametrize("status", [302, 410, 500])
+def test_a_ping_tells_what_was_answered_and_disables_nobody(
+    status: int, receiver: Receiver
+) -> None:
+    endpoint(f"{receiver.url}/")
+    receiver.answers["/"] = Told(status, {"location": "/elsewhere"})
+
+    reply = of("ping-endpoint")
+
+    assert (reply.status, reply.json["delivered"], reply.json["status"]) == (200, False, status)
+    assert len(receiver.received) == 1
+    assert "disabled" not in listed()
+
+
+@pytest.mark.parametrize(
+    ("url", "development", "reason"),
+    [
+        ("http://127.0.0.1:9/", "1", "ConnectError: All connection attempts failed"),
+        ("https://127.0.0.1/", "0", "its name leads to an address that is not public"),
+        ("https://127.0.0.1:9/", "0", "port 9 is not one that deliveries may go to"),
+        (f"https://{'a' * 64}.example/", "0", "its name is none that a host can have"),
+    ],
+)
+def test_a_ping_that_reaches_nobody_tells_why(
+    url: str, development: str, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBHOOK_DEVELOPMENT", development)
+    forget()
+    endpoint(url)
+
+    reply = of("ping-endpoint")
+
+    assert reply.status == 200
+    assert reply.json == {"id": reply.json["id"], "delivered": False, "reason": reason}

@@ -1,0 +1,152 @@
+"""Deliveries go to whom the certificate says the name belongs to, though an address is dialled."""
+
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from openreserve import outbound
+from openreserve.endpoints import new_secret
+from openreserve.outbound import NotReached, Reply
+from openreserve.webhooks import Endpoint
+from tests.conftest import forget
+from tests.receiver import Server, listening
+
+
+@dataclass(frozen=True)
+class Authority:
+    """Who vouches for names."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    def vouch(self, name: str, folder: Path) -> ssl.SSLContext:
+        """What a server of this name shows."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = (
+            _draft(name, self.certificate.subject, key)
+            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
+            .sign(self.key, hashes.SHA256())
+        )
+        file = folder / f"{name}.pem"
+        file.write_bytes(
+            certificate.public_bytes(serialization.Encoding.PEM)
+            + key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        shown.load_cert_chain(file)
+        return shown
+
+    def trusted(self) -> ssl.SSLContext:
+        """What a client needs that believes it."""
+        pem = self.certificate.public_bytes(serialization.Encoding.PEM)
+        return ssl.create_default_context(cadata=pem.decode())
+
+
+def _draft(
+    name: str, issuer: x509.Name | None, key: ec.EllipticCurvePrivateKey
+) -> x509.CertificateBuilder:
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer or subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(hours=1))
+        .not_valid_after(now + timedelta(hours=1))
+    )
+
+
+@pytest.fixture(scope="module")
+def authority() -> Authority:
+    key = ec.generate_private_key(ec.SECP256R1())
+    certificate = (
+        _draft("an authority", None, key)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    return Authority(certificate, key)
+
+
+@dataclass(frozen=True)
+class Shop:
+    server: Server
+    names: list[str | None]
+    """Which the clients asked for when they began with TLS."""
+
+    async def post(self, host: str = "shop.example") -> Reply:
+        url = f"https://{host}:{self.server.port}/events"
+        return await outbound.post(Endpoint("shop", url, (), (new_secret(),)), "an-id", "{}")
+
+
+@pytest.fixture
+def shop(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    """A server of shop.example; every name leads to it."""
+    monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "1")
+    forget()
+
+    def getaddrinfo(_host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
+    names: list[str | None] = []
+    shown = authority.vouch("shop.example", tmp_path)
+    shown.sni_callback = lambda _, name, __: names.append(name)
+    with listening(tls=shown) as server:
+        yield Shop(server, names)
+    forget()
+
+
+async def test_a_certificate_of_an_unknown_authority_gets_nothing(shop: Shop) -> None:
+    with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
+        await shop.post()
+
+    assert (shop.server.connections, shop.server.heads) == (1, [])
+
+
+async def test_the_name_is_asked_for_and_verified_not_the_address(
+    shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "_trusted", authority.trusted)
+
+    assert (await shop.post()).status == 204
+
+    assert shop.names == ["shop.example"]
+    (head,) = shop.server.heads
+    assert head.startswith(b"POST /events HTTP/1.1\r\n")
+    assert f"Host: shop.example:{shop.server.port}\r\n".encode() in head
+
+
+@pytest.mark.parametrize("host", ["other.example", "sub.shop.example", "127.0.0.1"])
+async def test_a_certificate_for_another_name_gets_nothing(
+    host: str, shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbound, "_trusted", authority.trusted)
+
+    with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
+        await shop.post(host)
+
+    assert (shop.server.connections, shop.server.heads) == (1, [])
+
+
+async def test_whom_the_public_authorities_vouch_for_is_believed_by_default() -> None:
+    """That of the tests is none of them; without any, nobody would be."""
+    trusted = outbound._trusted()
+
+    assert trusted.verify_mode == ssl.CERT_REQUIRED
+    assert trusted.check_hostname
+    assert len(trusted.get_ca_certs()) > 50

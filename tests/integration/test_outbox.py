@@ -1,0 +1,272 @@
+"""Events go on to the queue: each at least once, under one id, whoever dies in between."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from botocore.exceptions import EndpointConnectionError
+
+from functions.expire import app as expire_app
+from functions.reconcile import app as reconcile_app
+from infra.local.aws import Aws
+from openreserve import cache, outbox, queue, upkeep
+from tests.calls import Context, commit, hold, list_events, release, set_stock
+from tests.conftest import Engine, Queues, ask_redis, beside, forget
+from tests.crowd import Crowd, crowd
+from tests.wire import tapped
+
+
+@pytest.fixture(autouse=True)
+def _nothing_waits(engine: Engine) -> None:
+    """What other tests left waiting is not for the queue of this one."""
+    engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")
+
+
+def sell_and_return(name: str, times: int) -> None:
+    """Writes two events each time: depleted, restored."""
+    set_stock(name, 1)
+    for _ in range(times):
+        release(hold((name, 1)))
+
+
+def told(messages: list[Any]) -> Counter[str]:
+    return Counter(json.loads(message["Body"])["id"] for message in messages)
+
+
+def pulled(name: str) -> set[str]:
+    found: set[str] = set()
+    after = ""
+    while (page := list_events(limit="200", after=after).json)["events"]:
+        found |= {event["id"] for event in page["events"] if event["resourceId"] == name}
+        after = page["cursor"]
+    return found
+
+
+def waiting(engine: Engine) -> int:
+    ((count,),) = engine.sql(
+        "SELECT count(*) FROM openreserve.events WHERE hand_on_after IS NOT NULL"
+    )
+    return int(count)
+
+
+def test_each_event_is_handed_on_once_as_it_is_pulled(
+    engine: Engine, queues: Queues, name: str
+) -> None:
+    sell_and_return(name, 12)
+
+    assert [outbox.hand_on(), outbox.hand_on()] == [24, 0]
+
+    messages = queues.messages()
+    assert told(messages) == dict.fromkeys(pulled(name), 1)
+    assert waiting(engine) == 0
+    bodies = {body["id"]: body for body in (json.loads(m["Body"]) for m in messages)}
+    (page,) = [list_events(limit="200").json["events"]]
+    for event in page:
+        if event["resourceId"] == name:
+            assert bodies[event["id"]] == event
+
+
+def test_a_crash_between_sending_and_marking_sends_the_same_ids_again(
+    engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sell_and_return(name, 3)
+    monkeypatch.setattr(outbox, "CLAIM_SECONDS", 0)
+    with monkeypatch.context() as dying:
+        dying.setattr(upkeep, "mark_handed_on", crash)
+        with pytest.raises(SystemExit):
+            outbox.hand_on()
+
+    while outbox.hand_on():
+        pass
+
+    assert told(queues.messages()) == dict.fromkeys(pulled(name), 2)
+    assert waiting(engine) == 0
+
+
+def crash(*_: Any) -> None:
+    raise SystemExit
+
+
+def test_a_claimed_event_is_nobody_elses_until_the_claim_runs_out(
+    engine: Engine, queues: Queues, name: str
+) -> None:
+    assert queues
+    sell_and_return(name, 1)
+    first = upkeep.claim_events(30, 10)
+
+    assert len(first) == 2
+    assert upkeep.claim_events(30, 10) == []
+    engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE resource_id = %s", name)
+    assert {event.event_id for event, _ in upkeep.claim_events(30, 10)} == {
+        event.event_id for event, _ in first
+    }
+
+
+def test_what_the_queue_does_not_take_stays_and_the_rest_is_marked(
+    engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SQS answers 200 and says of each entry what became of it."""
+    sell_and_return(name, 6)
+    real = queue._sqs()
+
+    class Moody:
+        def send_message_batch(self, *, QueueUrl: str, Entries: list[Any]) -> Any:  # noqa: N803
+            answer = real.send_message_batch(QueueUrl=QueueUrl, Entries=Entries[1:])
+            return answer | {
+                "Failed": [{"Id": Entries[0]["Id"], "Code": "InternalError", "SenderFault": False}]
+            }
+
+    with monkeypatch.context() as moody:
+        moody.setattr(queue, "_sqs", Moody)
+        assert outbox.hand_on() == 12
+
+    assert waiting(engine) == 2, "one of each batch of ten"
+    assert len(told(queues.messages())) == 10
+    engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE hand_on_after > now()")
+    assert outbox.hand_on() == 2
+    assert len(told(queues.messages())) == 2
+
+
+def test_a_queue_that_is_away_costs_nothing_but_time(
+    engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sell_and_return(name, 8)
+
+    class Away:
+        def send_message_batch(self, **_: Any) -> Any:
+            raise EndpointConnectionError(endpoint_url="https://sqs.example.com")
+
+    with monkeypatch.context() as away:
+        away.setattr(queue, "_sqs", Away)
+        assert outbox.hand_on() == 16
+
+    assert waiting(engine) == 16
+    assert queues.messages() == []
+
+
+def test_without_a_queue_events_are_only_pulled_now_and_later(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("WEBHOOK_QUEUE_URL", raising=False)
+    forget()
+    sell_and_return(name, 2)
+
+    assert outbox.hand_on() == 4
+    assert waiting(engine) == 0
+    assert len(pulled(name)) == 4
+
+
+def test_an_event_that_waits_is_never_purged_however_old(
+    engine: Engine, queues: Queues, name: str
+) -> None:
+    sell_and_return(name, 1)
+    engine.sql(
+        "UPDATE openreserve.events SET created_at = now() - interval '90 days'"
+        " WHERE resource_id = %s",
+        name,
+    )
+    upkeep.purge(1_000)
+    assert len(pulled(name)) == 2
+
+    reconcile_app.handler({}, Context())
+
+    assert len(told(queues.messages())) == 2
+    assert pulled(name) == set()
+    engine.sql("UPDATE openreserve.resources SET event_sequence = 0 WHERE resource_id = %s", name)
+
+
+def test_a_batch_is_two_round_trips_and_a_look_that_finds_nothing_one(
+    engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert queues
+    sell_and_return(name, 30)
+    with tapped(engine.database_url) as wire:
+        monkeypatch.setenv("DATABASE_URL", wire.url)
+        forget()
+
+        assert outbox.hand_on() == 60
+        assert wire.round_trips == 2
+        assert outbox.hand_on() == 0
+        assert wire.round_trips == 3
+    forget()
+
+
+def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> None:
+    """A call takes so many bytes, all entries together."""
+    large = [queue.Message(json.dumps({"id": str(n), "text": "x" * 120_000})) for n in range(9)]
+
+    assert queue.send(large) == [True] * 9
+    assert told(queues.messages()) == {str(n): 1 for n in range(9)}
+
+
+@pytest.mark.parametrize("verb", ["set_stock", "hold", "commit", "release", "expire"])
+@pytest.mark.usefixtures("engine")
+def test_whoever_may_have_written_an_event_wakes_the_prompt_path(name: str, verb: str) -> None:
+    set_stock(name, 2)
+    token = hold((name, 1))
+    ask_redis("DEL", cache._NEWS)
+    verbs: dict[str, Callable[[], object]] = {
+        "set_stock": lambda: set_stock(name, 1),
+        "hold": lambda: hold((name, 1)),
+        "commit": lambda: commit(token),
+        "release": lambda: release(token),
+        "expire": lambda: cache.forget_holds(UUID(token)),
+    }
+
+    verbs[verb]()
+
+    assert ask_redis("LLEN", cache._NEWS) == 1
+
+
+def test_the_prompt_path_hands_events_on_while_it_stays(
+    engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may close holds of other tests, and hands on their events, too."""
+    monkeypatch.setenv("EXPIRE_STAY_SECONDS", "3")
+    forget()
+    handed_on: list[int] = []
+    staying = beside(lambda: handed_on.append(expire_app.handler({}, None)["handedOn"]))
+    time.sleep(0.5)
+    sell_and_return(name, 5)
+    staying.join()
+
+    messages = told(queues.messages())
+    assert handed_on == [messages.total()]
+    assert {event_id: messages[event_id] for event_id in pulled(name)} == dict.fromkeys(
+        pulled(name), 1
+    )
+    assert waiting(engine) == 0
+
+
+@pytest.fixture(scope="module")
+def relays(servers: Engine) -> Iterator[Crowd]:
+    with crowd(servers, 4) as relays:
+        yield relays
+
+
+def relay(variables: dict[str, str]) -> int:
+    os.environ.update(variables)
+    forget()
+    handed_on = 0
+    while batch := outbox.hand_on():
+        handed_on += batch
+    return handed_on
+
+
+def test_several_relays_at_once_hand_each_event_on_once(
+    engine: Engine, queues: Queues, own_aws: Aws, name: str, relays: Crowd
+) -> None:
+    sell_and_return(name, 100)
+
+    variables = {**own_aws.variables, "WEBHOOK_QUEUE_URL": queues.url}
+
+    handed_on = relays(relay, [[variables]] * 4)
+
+    assert sum(count for (count,) in handed_on) == 200
+    assert told(queues.messages()) == dict.fromkeys(pulled(name), 1)
+    assert waiting(engine) == 0
