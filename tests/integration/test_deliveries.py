@@ -62,7 +62,7 @@ def test_what_is_delivered_are_the_bytes_that_can_be_pulled(
     depleted, restored = sorted(
         receiver.received, key=lambda each: json.loads(each.content)["sequence"]
     )
-    page = list_events(limit="200").text
+    page = list_events(newest="true", limit="200").text
     for each, event_type in ((depleted, "STOCK_DEPLETED"), (restored, "STOCK_RESTORED")):
         assert each.content.decode() in page
         assert json.loads(each.content)["type"] == event_type
