@@ -41,8 +41,8 @@ build: $(TEST) ## Build the functions and layers for AWS; needs python3.13, not 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header pyproject.toml
 lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
-	$(LOCK) --upgrade --extra local --extra test --output-file tests/requirements.txt
-	$(LOCK) --upgrade --extra local --constraints tests/requirements.txt \
+	$(LOCK) --upgrade --extra local --extra cli --extra sigv4 --extra test --output-file tests/requirements.txt
+	$(LOCK) --upgrade --extra local --extra cli --constraints tests/requirements.txt \
 		--output-file infra/local/requirements.txt
 	$(LOCK) --upgrade --constraints tests/requirements.txt \
 		--output-file layers/dependencies/requirements.txt

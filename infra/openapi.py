@@ -10,6 +10,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 import openreserve
+from functions.backoffice import app as backoffice
 from functions.commit import app as commit
 from functions.endpoints import app as endpoints
 from functions.release import app as release
@@ -42,6 +43,9 @@ OPERATIONS: tuple[Operation, ...] = (
     stock.list_events,
     *OF_WEBHOOKS,
     stock.health,
+    backoffice.set_stock_of_many,
+    backoffice.adjust_stock,
+    backoffice.list_reservations,
 )
 
 OF_ANY_BODY = (
@@ -51,6 +55,7 @@ OF_ANY_BODY = (
     errors.BodyTooLarge,
     errors.ContentTypeUnsupported,
 )
+OF_COMPONENTS = "#/components/schemas/{model}"
 FAULTS = (errors.Contention, errors.DatabaseUnavailable)
 FAULTS_OF_WEBHOOKS = (errors.ServiceUnavailable,)
 
@@ -121,7 +126,7 @@ def _headers(operation: Operation) -> Iterator[dict[str, Any]]:
 
 def _query(operation: Operation) -> Iterator[dict[str, Any]]:
     if operation.query is not None:
-        schema = operation.query.model_json_schema(by_alias=True)
+        schema = operation.query.model_json_schema(by_alias=True, ref_template=OF_COMPONENTS)
         for name, described in schema["properties"].items():
             yield {"name": name, "in": "query", "required": False, "schema": described}
 
@@ -168,7 +173,7 @@ def _schemas() -> Mapping[str, Any]:
             (model, "serialization")
             for model in sorted(answers | {Problem}, key=lambda model: model.__name__)
         ],
-        ref_template="#/components/schemas/{model}",
+        ref_template=OF_COMPONENTS,
     )
     return dict(sorted(schemas["$defs"].items()))
 

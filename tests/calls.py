@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from functions.backoffice import app as backoffice_app
 from functions.commit import app as commit_app
 from functions.endpoints import app as endpoints_app
 from functions.release import app as release_app
@@ -34,6 +35,9 @@ HANDLERS = {
     "resend-dead-letters": endpoints_app.handler,
     "health": stock_app.handler,
     "health-of-root": stock_app.handler,
+    "set-stock-of-many": backoffice_app.handler,
+    "adjust-stock": backoffice_app.handler,
+    "list-reservations": backoffice_app.handler,
     "everything-else": stock_app.handler,
 }
 
@@ -139,6 +143,24 @@ def event_pages() -> Iterator[Reply]:
     while (page := list_events(limit="200", after=after)).json["events"]:
         yield page
         after = page.json["cursor"]
+
+
+def set_stock_of_many(*rows: tuple[Any, Any]) -> Reply:
+    resources = [{"resourceId": resource_id, "totalStock": total} for resource_id, total in rows]
+    return call("set-stock-of-many", {"resources": resources})
+
+
+def adjust_stock(
+    resource_id: str, difference: int, *, key: str = "", reason: str = "counted"
+) -> Reply:
+    body = {"resourceId": resource_id, "difference": difference, "reason": reason}
+    return call("adjust-stock", body, headers={"idempotency-key": key or str(uuid4())})
+
+
+def list_reservations(**query: str) -> Reply:
+    event = sample("list-reservations")
+    event["queryStringParameters"] = query
+    return invoke("list-reservations", event)
 
 
 class Context:

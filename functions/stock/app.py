@@ -82,8 +82,9 @@ def read_reservation(request: api.Request) -> api.Answer:
     refusals=(errors.QueryInvalid,),
 )
 def list_events(_request: api.Request, query: EventQuery) -> api.Answer:
-    """List what happened, the oldest first, from a cursor on."""
-    page = EventPage.of(ledger.list_events(query.place, query.limit), query)
+    """List what happened, the oldest first, from a cursor on, or the newest."""
+    after = ledger.find_place_before_newest(query.limit) if query.newest else query.place
+    page = EventPage.of(ledger.list_events(after, query.limit), after)
     return api.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
 
 

@@ -59,7 +59,9 @@ def postgres(state: Path) -> Iterator[Postgres]:
     (data / ".handle_pids.json").unlink(missing_ok=True)
     server = _embedded(data)
     try:
-        yield _prepared(server.get_uri())
+        prepared = _prepared(server.get_uri())
+        (state / "database-url").write_text(prepared.app_url)  # for `openreserve verify`
+        yield prepared
     finally:
         server.stop()
 

@@ -23,7 +23,7 @@ from infra.local import services
 from openreserve import cache
 from openreserve.migrations import migrate
 from tests import calls
-from tests.bench import expiry, webhooks
+from tests.bench import expiry, operating, webhooks
 
 BODY = '{"resourceId": "bench-hold", "quantity": 1, "ttlSeconds": 300}'
 ROUNDS = 7
@@ -55,8 +55,10 @@ def main() -> None:
         print(f"{postgres.title}; {redis.title}; medians of {ROUNDS} rounds of {CALLS} calls\n")
         _warm_reserve(postgres.app_url)
         _refusals()
+        operating.books(_report, postgres.migration_url, postgres.app_url)
         expiry.report(postgres.migration_url, redis.url)
     webhooks.report()
+    operating.command_line(_report)
     _cold_start()
 
 

@@ -24,7 +24,7 @@ from openreserve.logs import logger, masked, metrics
 from openreserve.problems import RETRY_AFTER_SECONDS, problem
 from openreserve.settings import settings
 from openreserve.stock import summed
-from openreserve.views import ReserveBody
+from openreserve.views import ReserveBody, faults
 
 KEY_LENGTH_MAX = 255
 
@@ -133,11 +133,28 @@ def order(request: Request, body: ReserveBody) -> Order:
         raise errors.TooManyItems(items=len(items), itemsMax=settings().items_max)
     ttl_seconds = body.ttl_seconds
     return Order(
-        key=_idempotency_key(request),
+        key=idempotency_key(request),
         request_hash=hashlib.sha256(f"{request.route}\n{canonical}".encode()).digest(),
         items=summed(items),
         ttl_seconds=settings().ttl_seconds_usual if ttl_seconds is None else ttl_seconds,
     )
+
+
+def idempotency_key(request: Request) -> str:
+    """The key, bare or as a quoted string (RFC 8941, which the draft for this header asks for).
+
+    Raises:
+        KeyMissing, KeyInvalid: what the names say.
+    """
+    key = request.headers.get("idempotency-key")
+    if key is None:
+        raise errors.KeyMissing
+    key = key.strip()
+    if len(key) > 1 and key[0] == key[-1] == '"':
+        key = re.sub(r"\\(.)", r"\1", key[1:-1])
+    if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isprintable():
+        raise errors.KeyInvalid(lengthMax=KEY_LENGTH_MAX)
+    return key
 
 
 def entity_tag(version: int, view: str) -> str:
@@ -207,38 +224,14 @@ def _body(request: Request, model: type[Model]) -> Model:
     except ValidationError as invalid:
         if any(error["type"] == "json_invalid" for error in invalid.errors()):
             raise errors.BodyMalformed from invalid
-        raise errors.BodyInvalid(errors=_faults(invalid)) from invalid
+        raise errors.BodyInvalid(errors=faults(invalid)) from invalid
 
 
 def _query(request: Request, model: type[Model]) -> Model:
     try:
         return model.model_validate(request.query)
     except ValidationError as invalid:
-        raise errors.QueryInvalid(errors=_faults(invalid)) from invalid
-
-
-def _faults(invalid: ValidationError) -> list[dict[str, str]]:
-    """Where in the request (RFC 6901) and what is wrong there, without repeating what was sent."""
-    return [
-        {
-            "pointer": "".join(f"/{part}" for part in error["loc"]),
-            "message": error["msg"].removeprefix("Value error, "),
-        }
-        for error in invalid.errors(include_url=False, include_input=False)
-    ]
-
-
-def _idempotency_key(request: Request) -> str:
-    """The key, bare or as a quoted string (RFC 8941, which the draft for this header asks for)."""
-    key = request.headers.get("idempotency-key")
-    if key is None:
-        raise errors.KeyMissing
-    key = key.strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = re.sub(r"\\(.)", r"\1", key[1:-1])
-    if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isprintable():
-        raise errors.KeyInvalid(lengthMax=KEY_LENGTH_MAX)
-    return key
+        raise errors.QueryInvalid(errors=faults(invalid)) from invalid
 
 
 def _refused(request: Request, error: NotDone | None) -> Answer:

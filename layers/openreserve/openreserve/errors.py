@@ -23,6 +23,7 @@ Refusal                       the caller is told why, and nothing was changed
 ├── TtlOutOfRange
 ├── OutOfStock
 ├── BelowAllocated
+├── TotalOutOfRange
 ├── VersionMismatch
 ├── HoldExpired
 ├── AlreadyReleased
@@ -86,11 +87,11 @@ class TooManyItems(BadRequest):
 
 
 class KeyMissing(BadRequest):
-    """Nothing was reserved: the Idempotency-Key header is missing."""
+    """Nothing was done: the Idempotency-Key header is missing."""
 
 
 class KeyInvalid(BadRequest):
-    """Nothing was reserved: the Idempotency-Key is empty, too long or not printable."""
+    """Nothing was done: the Idempotency-Key is empty, too long or not printable."""
 
 
 class ConditionInvalid(BadRequest):
@@ -126,11 +127,11 @@ class EndpointUnknown(NotFound):
 
 
 class KeyReused(Refusal):
-    """Nothing was reserved: the Idempotency-Key was used before, for another request."""
+    """Nothing was done: the Idempotency-Key was used before, for another request."""
 
 
 class KeyInProgress(Refusal):
-    """Nothing was reserved: a request with this Idempotency-Key is still being answered."""
+    """Nothing was done: a request with this Idempotency-Key is still being answered."""
 
 
 class TtlOutOfRange(Refusal):
@@ -146,6 +147,10 @@ class OutOfStock(Refusal):
 
 class BelowAllocated(Refusal):
     """The stock was not changed: more units are held or committed than the new total has."""
+
+
+class TotalOutOfRange(Refusal):
+    """The stock was not changed: no resource may have so many units."""
 
 
 class VersionMismatch(Refusal):

@@ -58,6 +58,24 @@ class Deadline:
     token: UUID
 
 
+_BEFORE_ANY = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A place in the list of reservations: behind this one. Without arguments, the beginning."""
+
+    token: UUID = _BEFORE_ANY
+    expires_at: datetime | None = None
+    """The deadline of the hold there; None: the beginning, or among those that hold nothing."""
+    settled: bool = False
+    """Whether it is among those that hold nothing any more, which come second."""
+
+
+SETTLED = Listed(settled=True)
+"""The place before the first reservation that holds nothing any more."""
+
+
 @dataclass(frozen=True, slots=True)
 class Expired:
     """What became of a batch of holds that were thought to be over."""

@@ -197,6 +197,16 @@ def event(row: database.Row) -> Event:
     )
 
 
+def find_place_before_newest(count: int) -> Place:
+    """The place from which on so many events are listed; the beginning, if there are not as many.
+
+    An event that comes meanwhile is listed behind them.
+    """
+    for row in _all("reads", "find_place_before_newest", count=count):
+        return Place(int(row["written_by"]), row["position"])
+    return Place()
+
+
 def ping() -> int:
     """The number of the newest migration that Postgres has.
 

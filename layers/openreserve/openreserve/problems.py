@@ -35,6 +35,7 @@ STATUSES: Mapping[type[NotDone], tuple[int, str]] = {
     errors.ContentTypeUnsupported: (415, "content_type_unsupported"),
     errors.KeyReused: (422, "idempotency_key_reused"),
     errors.TtlOutOfRange: (422, "ttl_out_of_range"),
+    errors.TotalOutOfRange: (422, "total_out_of_range"),
     errors.Contention: (503, "contention"),
     errors.DatabaseUnavailable: (503, "database_unavailable"),
     errors.ServiceUnavailable: (503, "service_unavailable"),

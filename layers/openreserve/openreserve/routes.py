@@ -13,6 +13,9 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/api/v1/release": ("POST",),
     "/api/v1/resources": ("GET", "POST"),
     "/api/v1/resources/{resourceId}": ("GET",),
+    "/api/v1/resources/batch": ("POST",),
+    "/api/v1/adjustments": ("POST",),
+    "/api/v1/reservations": ("GET",),
     "/api/v1/reservations/{token}": ("GET",),
     "/api/v1/events": ("GET",),
     "/api/v1/webhooks": ("GET", "POST"),
@@ -31,7 +34,9 @@ EVERYTHING_ELSE = "$default"
 
 def methods_at(path: str) -> Sequence[str]:
     """The methods that a path takes; empty, if there is nothing at the path."""
-    for template, methods in ROUTES.items():
-        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path):
-            return methods
-    return ()
+    return tuple(
+        method
+        for template, methods in ROUTES.items()
+        if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
+        for method in methods
+    )

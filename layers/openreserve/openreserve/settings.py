@@ -28,6 +28,8 @@ class Settings:
     """How long Redis keeps an answer for the same key. Postgres keeps it longer."""
     items_max: int = 50
     """Items in one reservation."""
+    batch_rows_max: int = 500
+    """Resources in one batch."""
     quantity_max: int = 1_000_000
     """Units in one line of a reservation."""
     ttl_seconds_default: int = 300

@@ -44,6 +44,26 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True)
+class Total:
+    """How many units there shall be of a resource, in all."""
+
+    resource_id: str
+    total_stock: int
+
+
+@dataclass(frozen=True, slots=True)
+class Adjustment:
+    """A total that was moved by a difference, and why."""
+
+    resource_id: str
+    difference: int
+    reason: str
+    total_stock: int
+    """After it."""
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened to a resource's stock, or to a reservation's item of it."""
 

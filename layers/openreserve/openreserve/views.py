@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
+    ValidationError,
     WithJsonSchema,
     field_validator,
     model_validator,
@@ -46,7 +47,19 @@ def _known_as_prefix(text: str) -> str:
     return text
 
 
-def _decoded(cursor: str) -> str:
+def faults(invalid: ValidationError) -> list[dict[str, str]]:
+    """Where in the request (RFC 6901) and what is wrong there, without repeating what was sent."""
+    return [
+        {
+            "pointer": "".join(f"/{part}" for part in error["loc"]),
+            "message": error["msg"].removeprefix("Value error, "),
+        }
+        for error in invalid.errors(include_url=False, include_input=False)
+    ]
+
+
+def decoded(cursor: str) -> str:
+    """The text in a cursor; empty, if there is none in it."""
     try:
         return urlsafe_b64decode(cursor).decode()
     except ValueError:  # of base64 or of UTF-8
@@ -229,14 +242,14 @@ class ResourceQuery(_Json):
     @field_validator("cursor")
     @classmethod
     def _decodes(cls, cursor: str) -> str:
-        if cursor and not is_resource_id(_decoded(cursor)):
+        if cursor and not is_resource_id(decoded(cursor)):
             raise ValueError("is not a cursor that this API gave out")
         return cursor
 
     @property
     def after(self) -> str:
         """The id of the last resource of the page before; empty: this is the first page."""
-        return _decoded(self.cursor)
+        return decoded(self.cursor)
 
 
 class ResourcePage(_Json):
@@ -287,21 +300,28 @@ class EventQuery(_Json):
     model_config = ConfigDict(strict=False)  # a query parameter is a text
 
     after: str = Field("", description="`cursor` of the page before; empty: from the first event.")
+    newest: bool = Field(default=False, description="The last `limit` events there are.")
     limit: PageSize = 50
 
     @field_validator("after")
     @classmethod
     def _decodes(cls, cursor: str) -> str:
-        if cursor and not _PLACE.fullmatch(_decoded(cursor)):
+        if cursor and not _PLACE.fullmatch(decoded(cursor)):
             raise ValueError("is not a cursor that this API gave out")
         return cursor
+
+    @model_validator(mode="after")
+    def _one_beginning(self) -> Self:
+        if self.newest and self.after:
+            raise ValueError("takes either after or newest, not both")
+        return self
 
     @property
     def place(self) -> Place:
         """Behind which place to begin."""
         if not self.after:
             return Place()
-        written_by, _, position = _decoded(self.after).partition(".")
+        written_by, _, position = decoded(self.after).partition(".")
         return Place(int(written_by), int(position))
 
 
@@ -312,9 +332,9 @@ class EventPage(_Json):
     cursor: str
 
     @classmethod
-    def of(cls, events: list[Event], query: EventQuery) -> Self:
-        """The view of a page."""
-        last = events[-1].place if events else query.place
+    def of(cls, events: list[Event], after: Place) -> Self:
+        """The view of a page behind a place."""
+        last = events[-1].place if events else after
         cursor = urlsafe_b64encode(f"{last.written_by}.{last.position}".encode()).decode()
         return cls.model_construct(events=[EventView.of(event) for event in events], cursor=cursor)
 

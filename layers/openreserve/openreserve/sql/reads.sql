@@ -25,3 +25,10 @@ SELECT event_id, type, resource_id, value, sequence, tokens, created_at,
    AND written_by < pg_snapshot_xmin(pg_current_snapshot())
  ORDER BY events.written_by, position
  LIMIT %(limit)s;
+
+-- find_place_before_newest: From the end of the index; what is not listed yet does not count.
+SELECT written_by::text AS written_by, position
+  FROM openreserve.events
+ WHERE written_by < pg_snapshot_xmin(pg_current_snapshot())
+ ORDER BY events.written_by DESC, position DESC
+OFFSET %(count)s LIMIT 1;

@@ -1,0 +1,7 @@
+"""`python -m openreserve.cli`, for where the command is not on the PATH."""
+
+import sys
+
+from openreserve.cli import main
+
+sys.exit(main())

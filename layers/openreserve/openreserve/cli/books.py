@@ -1,0 +1,178 @@
+"""`openreserve verify` and `openreserve repair`: on Postgres, not over the API."""
+
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+
+from openreserve import books
+from openreserve.books import Check, CouldNotCheck, Drift
+from openreserve.cli import output
+from openreserve.cli.local import ROOT
+from openreserve.cli.told import Told
+
+READER = "openreserve_reader"
+
+database_option = click.option(
+    "--database-url",
+    metavar="URL",
+    envvar="OPENRESERVE_DATABASE_URL",
+    show_envvar=True,
+    help="Where Postgres is.  [default: that of make run, on the port of --server]",
+)
+timeout_option = click.option(
+    "--timeout",
+    "timeout_seconds",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    default=600,
+    show_default=True,
+    help="How long one question to Postgres may take.",
+)
+
+
+@click.command()
+@database_option
+@timeout_option
+@output.json_option
+@click.pass_context
+def verify(
+    context: click.Context, database_url: str | None, timeout_seconds: float, *, as_json: bool
+) -> int:
+    """Recompute the counters of all resources from the reservations, in one snapshot.
+
+    Traffic may go on meanwhile. Needs a role that may read all, such as openreserve_reader. Exits
+    with 0 if all agree, 1 if some do not, each of which is printed, and 2 if it could not check.
+    """
+    found = _checked(context, database_url, timeout_seconds)
+    if as_json:
+        output.write_json(found)
+        return 1 if found.drift else 0
+    _write(found)
+    return 1 if found.drift else 0
+
+
+@click.command()
+@database_option
+@timeout_option
+@click.option("-r", "--resource", "wanted", metavar="ID", multiple=True, help="Only this one.")
+@click.option("--apply", is_flag=True, help="Do it. Without this, only say what would be done.")
+@click.option("--reason", metavar="TEXT", help="Why; it is kept. Needed with --apply.")
+@output.json_option
+@click.pass_context
+def repair(
+    context: click.Context,
+    /,
+    database_url: str | None,
+    timeout_seconds: float,
+    wanted: tuple[str, ...],
+    reason: str | None,
+    **flags: bool,
+) -> int:
+    """Make the counters what the reservations say. Only says so, without --apply.
+
+    The reservations are the truth: neither they nor totals are changed. Each repair is kept with
+    its reason, in the table openreserve.repairs. Needs a role that may write, such as
+    openreserve_app. Exits with 0 if nothing is left to mend, 1 if something is, and 2 if it could
+    not run.
+    """
+    if flags["apply"] and not reason:
+        raise click.UsageError("--apply needs a --reason.")
+    found = _checked(context, database_url, timeout_seconds)
+    drift = [row for row in found.drift if not wanted or row.resource_id in wanted]
+    if not flags["apply"]:
+        return _told(drift, as_json=flags["as_json"])
+    url = database_url or _local_url(context)
+    left = 0
+    try:
+        ids = [row.resource_id for row in drift]
+        for resource_id, done in books.repair(url, ids, reason or "", timeout_seconds):
+            left += done.outcome not in ("repaired", "clean")
+            _write_repair(resource_id, done, as_json=flags["as_json"])
+    except CouldNotCheck as error:
+        raise Told(f"could_not_repair: {error}", 2) from error
+    if not drift and not flags["as_json"]:
+        click.echo("There is nothing to mend.")
+    return 1 if left else 0
+
+
+def _checked(context: click.Context, database_url: str | None, timeout_seconds: float) -> Check:
+    try:
+        if database_url is not None:
+            return books.check(database_url, timeout_seconds)
+        return books.check(_local_url(context), timeout_seconds, user=READER)
+    except CouldNotCheck as error:
+        raise Told(f"could_not_check: {error}", 2) from error
+
+
+def _local_url(context: click.Context) -> str:
+    """Where the Postgres of `make run` is: it writes that into its state folder."""
+    server = urlsplit(context.find_root().obj["server_url"])
+    if server.hostname in ("localhost", "127.0.0.1", "::1"):
+        for folder in (Path.cwd(), ROOT):
+            file = folder / ".openreserve" / str(server.port or 80) / "database-url"
+            if file.exists():
+                return file.read_text()
+    raise Told("could_not_check: say where Postgres is: --database-url", 2)
+
+
+def _write(found: Check) -> None:
+    output.write_table(
+        ["RESOURCE", "TOTAL", "AVAILABLE", "HELD", "COMMITTED", "OFF BY", "WRONG MARKS"],
+        (
+            (
+                row.resource_id,
+                row.total_stock,
+                row.available_stock,
+                row.held_stock,
+                row.committed_stock,
+                -row.difference,
+                row.wrong_marks,
+            )
+            for row in found.drift
+        ),
+    )
+    sys.stdout.flush()
+    checked = f"{found.resources:,} resources and {found.reservations:,} reservations"
+    if found.drift:
+        click.echo(f"{len(found.drift):,} of {checked} do not agree.", err=True)
+    else:
+        click.echo(f"{checked} agree.")
+
+
+def _told(drift: list[Drift], *, as_json: bool) -> int:
+    for row in drift:
+        if as_json:
+            output.write_json(row)
+            continue
+        after = row.available_stock + row.difference
+        marks = f", and {row.wrong_marks} marks" if row.wrong_marks else ""
+        if after < 0:
+            click.echo(f"{row.resource_id}: oversold by {-after}; raise its total, or cancel")
+        else:
+            click.echo(
+                f"{row.resource_id}: would set available {row.available_stock} to {after}{marks}"
+            )
+    if not drift and not as_json:
+        click.echo("There is nothing to mend.")
+    return 1 if drift else 0
+
+
+def _write_repair(resource_id: str, done: books.Repair, *, as_json: bool) -> None:
+    if as_json:
+        fields: dict[str, Any] = {
+            "resourceId": resource_id,
+            "outcome": done.outcome,
+            "difference": done.difference,
+            "marksMended": done.marks_mended,
+        }
+        output.write_json(fields)
+    elif done.outcome == "repaired":
+        marks = f", mended {done.marks_mended} marks" if done.marks_mended else ""
+        click.echo(f"{resource_id}: moved available by {done.difference:+}{marks}")
+    elif done.outcome == "oversold":
+        click.echo(f"{resource_id}: oversold by {done.difference}; raise its total, or cancel")
+    else:
+        click.echo(f"{resource_id}: {done.outcome}")

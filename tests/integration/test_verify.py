@@ -1,0 +1,224 @@
+"""The books: drift is found in one snapshot, and mended without a touch of history."""
+
+import threading
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from openreserve import books
+from openreserve.books import Check, CouldNotCheck, Drift
+from tests.calls import available, commit, hold, list_events, read_resource, release, set_stock
+from tests.conftest import Engine
+
+pytestmark = pytest.mark.usefixtures("engine")
+
+
+def reader(engine: Engine) -> str:
+    return engine.database_url.replace("openreserve_app", "openreserve_reader")
+
+
+def checked(engine: Engine) -> Check:
+    return books.check(reader(engine), 60)
+
+
+def repaired(engine: Engine, *resource_ids: str) -> list[books.Repair]:
+    done = books.repair(engine.database_url, list(resource_ids), "a test broke it", 60)
+    return [outcome for _, outcome in done]
+
+
+def sold_and_held(name: str) -> tuple[str, str]:
+    """Of 10 units of the resource 2 are committed and 3 held; and a release came before."""
+    set_stock(name, 10)
+    release(hold((name, 4)))
+    sold = hold((name, 2))
+    commit(sold)
+    return sold, hold((name, 3))
+
+
+def test_books_that_agree_are_clean(engine: Engine, name: str) -> None:
+    sold_and_held(name)
+
+    found = checked(engine)
+
+    assert found.drift == ()
+    assert found.resources == engine.sql("SELECT count(*) FROM openreserve.resources")[0][0]
+    assert found.reservations == engine.sql("SELECT count(*) FROM openreserve.reservations")[0][0]
+
+
+@pytest.mark.parametrize("difference", [-1, 2])
+def test_a_counter_that_is_wrong_is_found_and_mended_with_its_reason(
+    engine: Engine, name: str, difference: int
+) -> None:
+    sold_and_held(name)
+    before = engine.sql("SELECT * FROM openreserve.reservations ORDER BY token")
+    engine.sql(
+        "UPDATE openreserve.resources SET available_stock = available_stock - %s"
+        " WHERE resource_id = %s",
+        difference,
+        name,
+    )
+
+    found = checked(engine).drift
+    done = repaired(engine, name)
+
+    assert found == (Drift(name, 10, 5 - difference, 3, 2, 0, difference),)
+    assert done == [books.Repair("repaired", difference, 0)]
+    assert checked(engine).drift == ()
+    assert available(name) == 5
+    assert engine.sql(
+        "SELECT difference, reason, repaired_by FROM openreserve.repairs WHERE resource_id = %s",
+        name,
+    ) == [(difference, "a test broke it", "openreserve_app")]
+    assert engine.sql("SELECT * FROM openreserve.reservations ORDER BY token") == before
+    assert engine.drift() == []
+
+
+def test_a_repair_of_what_is_clean_changes_nothing_and_leaves_no_trace(
+    engine: Engine, name: str
+) -> None:
+    sold_and_held(name)
+    before = read_resource(name).text
+
+    assert repaired(engine, name, f"{name}-nothing") == [
+        books.Repair("clean", 0, 0),
+        books.Repair("unknown_resource", 0, 0),
+    ]
+    assert read_resource(name).text == before
+    assert engine.sql("SELECT FROM openreserve.repairs WHERE resource_id = %s", name) == []
+
+
+def test_marks_that_are_not_those_of_the_reservation_are_found_and_mended(
+    engine: Engine, name: str
+) -> None:
+    sold, held = sold_and_held(name)
+    engine.sql(
+        "UPDATE openreserve.reservation_items SET held_until = CASE token WHEN %s THEN now() END"
+        " WHERE token = ANY (%s)",
+        UUID(sold),
+        [UUID(sold), UUID(held)],
+    )
+
+    found = checked(engine).drift
+    done = repaired(engine, name)
+
+    assert [(row.resource_id, row.difference, row.wrong_marks) for row in found] == [(name, 0, 2)]
+    assert done == [books.Repair("repaired", 0, 2)]
+    assert checked(engine).drift == ()
+    assert read_resource(name).json["heldStock"] == 3
+
+
+def test_what_is_oversold_is_told_and_left_to_somebody_who_can_decide(
+    engine: Engine, name: str
+) -> None:
+    sold_and_held(name)
+    engine.sql(
+        "UPDATE openreserve.resources SET total_stock = 4, available_stock = 1"
+        " WHERE resource_id = %s",
+        name,
+    )
+
+    assert repaired(engine, name) == [books.Repair("oversold", 1, 0)]
+    assert [row.difference for row in checked(engine).drift] == [-2]
+    set_stock(name, 6)  # what is available moves along
+    assert repaired(engine, name) == [books.Repair("repaired", -2, 0)]
+    assert read_resource(name).json["availableStock"] == 1
+    assert engine.drift() == []
+
+
+def test_items_of_a_resource_that_is_not_there_are_drift(engine: Engine, name: str) -> None:
+    token = sold_and_held(name)[1]
+    engine.sql(
+        "UPDATE openreserve.reservation_items SET resource_id = %s WHERE token = %s",
+        f"{name}-gone",
+        UUID(token),
+    )
+    try:
+        found = {row.resource_id: row.difference for row in checked(engine).drift}
+        assert found == {name: 3, f"{name}-gone": -3}
+    finally:
+        engine.sql(
+            "UPDATE openreserve.reservation_items SET resource_id = %s WHERE token = %s",
+            name,
+            UUID(token),
+        )
+
+
+def test_a_repair_tells_of_stock_that_it_gives_back(engine: Engine, name: str) -> None:
+    set_stock(name, 1)
+    engine.sql("UPDATE openreserve.resources SET available_stock = 0 WHERE resource_id = %s", name)
+    repaired(engine, name)
+
+    newest = list_events(newest="true", limit="1").json["events"][0]
+    assert (newest["type"], newest["resourceId"], newest["value"]) == ("STOCK_RESTORED", name, 1)
+
+
+def test_traffic_makes_no_drift_and_a_repair_amid_traffic_is_exact(
+    engine: Engine, name: str
+) -> None:
+    """Reserves, releases and commits go on while the books are checked and mended."""
+    set_stock(name, 10**6)
+    stop = threading.Event()
+    failures: list[Exception] = []
+
+    def trade() -> None:
+        try:
+            with psycopg.connect(engine.database_url, autocommit=True) as connection:
+                number = 0
+                while not stop.is_set():
+                    number += 1
+                    key = f"{name}-{threading.get_ident()}-{number}"
+                    token = connection.execute(
+                        "CALL openreserve.reserve(%s, sha256(%s), gen_random_uuid(), ARRAY[%s],"
+                        " ARRAY[2], 60, 3600, 100, NULL, NULL, NULL, NULL, NULL, NULL)",
+                        [key, key.encode(), name],
+                    ).fetchall()[0][1]
+                    verb = "release" if number % 2 else "commit"
+                    connection.execute(f"SELECT openreserve.{verb}(%s)".encode(), [token])
+        except psycopg.Error as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=trade) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(15):
+            assert [row for row in checked(engine).drift if row.resource_id == name] == []
+            engine.sql(
+                "UPDATE openreserve.resources SET available_stock = available_stock - 7"
+                " WHERE resource_id = %s",
+                name,
+            )
+            drift = [row for row in checked(engine).drift if row.resource_id == name]
+            assert [row.difference for row in drift] == [7], number
+            assert repaired(engine, name) == [books.Repair("repaired", 7, 0)]
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(30)
+    assert failures == []
+    assert read_resource(name).json["committedStock"] > 0
+    assert engine.drift() == []
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://openreserve_reader@127.0.0.1:1/openreserve", "not a url"]
+)
+def test_a_postgres_that_is_not_there_is_no_clean_bill(url: str) -> None:
+    with pytest.raises(CouldNotCheck):
+        books.check(url, 1)
+
+
+def test_a_check_that_takes_too_long_is_no_clean_bill(engine: Engine, name: str) -> None:
+    set_stock(name, 1)
+    with psycopg.connect(engine.owner_url) as other:
+        other.execute("LOCK TABLE openreserve.reservations IN ACCESS EXCLUSIVE MODE")
+        with pytest.raises(CouldNotCheck, match="statement timeout"):
+            books.check(reader(engine), 0.2)
+
+
+def test_the_reader_can_check_and_can_not_mend(engine: Engine, name: str) -> None:
+    set_stock(name, 1)
+
+    with pytest.raises(CouldNotCheck, match=r"permission denied|read-only"):
+        list(books.repair(reader(engine), [name], "no", 60))

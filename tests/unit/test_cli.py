@@ -1,0 +1,363 @@
+"""The command line against a server that answers by a script: also late, broken, or not at all."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
+from pathlib import Path
+
+import click
+import pytest
+
+import openreserve
+from openreserve.cli import commands
+from openreserve.cli.lazy import Lazy
+from tests.e2e.runtime import free_port
+from tests.scripted import Step, problem, scripted
+from tests.terminal import COMMAND, Said, in_a_pipe, in_a_terminal, plain
+from tests.unit.test_client import EVENT, HELD, RESOURCE, TOKEN
+
+PANEL = """\
+Resource : a
+─────────────────────────────────────
+Available : 35 / 50  (70% remaining)
+Held      : 5
+Committed : 10
+Version   : 3
+Updated   : 2026-03-31T10:42:11Z
+─────────────────────────────────────
+"""
+CALLS = [
+    ("stock", "check", "-r", "a"),
+    ("stock", "set", "-r", "a", "-t", "5"),
+    ("stock", "adjust", "-r", "a", "--by", "-5", "--reason", "counted"),
+    ("stock", "list"),
+    ("reservation", "show", TOKEN),
+    ("reservation", "list"),
+    ("reservation", "release", TOKEN),
+    ("events", "tail"),
+    ("health",),
+]
+
+
+def run(*arguments: str, answer: Step) -> Said:
+    with scripted(answer) as server:
+        return in_a_pipe("--server", server.url, "--patience", "0", *arguments)
+
+
+def test_the_panel_is_that_of_the_seed_and_tells_what_is_held_and_committed() -> None:
+    said = run("stock", "check", "--resource", "a", answer=Step(200, RESOURCE))
+
+    assert (said.code, said.out, said.err) == (0, PANEL, "")
+
+
+@pytest.mark.parametrize(
+    ("total", "available", "share"),
+    [(0, 0, "0 / 0  (0%"), (1_000, 1, "1 / 1000  (<1%"), (3, 2, "2 / 3  (66%"), (9, 9, "(100%")],
+)
+def test_nothing_but_nothing_is_0_per_cent_and_nothing_but_all_is_100(
+    total: int, available: int, share: str
+) -> None:
+    resource = RESOURCE | {"totalStock": total, "availableStock": available}
+
+    assert share in run("stock", "check", "-r", "a", answer=Step(200, resource)).out
+
+
+@pytest.mark.parametrize("arguments", CALLS, ids=" ".join)
+def test_a_server_that_fails_is_one_line_on_standard_error_and_exit_code_2(
+    arguments: tuple[str, ...],
+) -> None:
+    said = run(*arguments, answer=problem(500, "internal_error"))
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err == "openreserve: internal_error: the server failed (500)\n"
+
+
+@pytest.mark.parametrize("arguments", CALLS, ids=" ".join)
+def test_a_server_that_is_away_is_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    said = in_a_pipe("--patience", "0", *arguments, variables={"OPENRESERVE_SERVER_URL": url})
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err == f"openreserve: server_unreachable: nothing answers at {url}\n"
+
+
+@pytest.mark.parametrize("arguments", CALLS, ids=" ".join)
+def test_a_server_that_is_too_slow_is_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> None:
+    with scripted(Step(200, RESOURCE, after_seconds=1)) as server:
+        said = in_a_pipe("--server", server.url, "--timeout", "0.2", "--patience", "0", *arguments)
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err.endswith("did not answer in time\n")
+    assert said.err.count("\n") == 1
+
+
+def test_a_server_that_was_busy_is_asked_again_within_patience() -> None:
+    busy = problem(503, "contention")
+    with scripted(busy, busy, Step(200, RESOURCE)) as server:
+        said = in_a_pipe("--server", server.url, "stock", "check", "-r", "a")
+
+        assert (said.code, len(server.asked)) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("answer", "line"),
+    [
+        (
+            problem(404, "resource_not_found", resourceId="a"),
+            "resource_not_found: The request was not carried out: there is no such resource. (a)",
+        ),
+        (
+            problem(400, "body_invalid", errors=[{"pointer": "/x", "message": "is wrong"}]),
+            (
+                "body_invalid: The request was not read: fields of its body are missing, unknown"
+                " or of the wrong form. (x: is wrong)"
+            ),
+        ),
+    ],
+)
+def test_a_refusal_is_its_code_and_its_sentence_and_exit_code_1(answer: Step, line: str) -> None:
+    said = run("stock", "check", "-r", "a", answer=answer)
+
+    assert (said.code, said.out, said.err) == (1, "", f"openreserve: {line}\n")
+
+
+def test_json_has_the_names_of_the_api() -> None:
+    stock = run("stock", "check", "-r", "a", "--json", answer=Step(200, RESOURCE))
+    shown = run("reservation", "show", TOKEN, "--json", answer=Step(200, HELD))
+    page = {"events": [EVENT], "cursor": "c-1"}
+    tail = run("events", "tail", "--json", answer=Step(200, page))
+
+    assert json.loads(stock.out) == RESOURCE
+    assert json.loads(shown.out) == {
+        name: value for name, value in HELD.items() if name not in ("resourceId", "quantity")
+    } | {"reacquired": False}
+    assert json.loads(tail.out) == EVENT
+    assert tail.err == "cursor: c-1\n"
+
+
+def test_a_table_has_a_heading_and_numbers_to_the_right_and_is_silent_when_empty() -> None:
+    rows = [RESOURCE | {"resourceId": "票-1"}, RESOURCE | {"resourceId": "abcdef", "version": 12}]
+    full = run("stock", "list", answer=Step(200, {"resources": rows}))
+    empty = run("stock", "list", answer=Step(200, {"resources": []}))
+
+    assert full.lines == [
+        "RESOURCE  TOTAL  AVAILABLE  HELD  COMMITTED  VERSION  UPDATED",
+        "票-1         50         35     5         10        3  2026-03-31T10:42:11Z",
+        "abcdef       50         35     5         10       12  2026-03-31T10:42:11Z",
+    ]
+    assert (empty.code, empty.out) == (0, "")
+
+
+def test_a_limit_asks_for_no_more_pages_than_it_needs() -> None:
+    with scripted(Step(200, {"resources": [RESOURCE] * 3, "nextCursor": "c-1"})) as server:
+        said = in_a_pipe("--server", server.url, "stock", "list", "--limit", "2", "--json")
+
+        assert (len(said.lines), len(server.asked)) == (2, 1)
+
+
+@pytest.mark.parametrize(("status", "code"), [("ok", 0), ("degraded", 0), ("unavailable", 1)])
+def test_health_says_with_its_exit_code_whether_stock_can_be_had(status: str, code: int) -> None:
+    health = {"status": status, "postgres": "ok", "redis": "ok"}
+    said = run("health", answer=Step(200 if status != "unavailable" else 503, health))
+
+    assert said.code == code
+    assert said.lines[0] == f"API      : {status}"
+
+
+def test_colours_are_for_terminals_and_not_for_those_who_want_none() -> None:
+    with scripted(Step(200, RESOURCE)) as server:
+        check = ("--server", server.url, "stock", "check", "-r", "a")
+        colourful = in_a_terminal(*check)
+        unwanted = in_a_terminal(*check, variables={"NO_COLOR": "1"})
+        piped = in_a_pipe(*check)
+
+    assert "\x1b[" in colourful.out
+    assert plain(colourful.out) == unwanted.out == piped.out == PANEL
+
+
+def test_errors_are_coloured_on_terminals_only() -> None:
+    with scripted(problem(500, "internal_error")) as server:
+        check = ("--server", server.url, "stock", "check", "-r", "a")
+
+        assert in_a_terminal(*check).out.startswith("\x1b[31mopenreserve:")
+        assert in_a_terminal(*check, variables={"NO_COLOR": "1"}).out.startswith("openreserve: i")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stock", "check"),
+        ("stock", "set", "-r", "a", "-t", "-1"),
+        ("stock", "import", "-f", "/nowhere"),
+        ("reservation", "show", "x"),
+        ("reservation", "list", "--status", "x"),
+        ("repair", "--apply"),
+        ("nothing",),
+    ],
+    ids=" ".join,
+)
+def test_a_command_that_is_not_understood_says_how_it_is_meant_and_exits_with_2(
+    arguments: tuple[str, ...],
+) -> None:
+    said = in_a_pipe(*arguments)
+
+    assert said.code == 2
+    assert "Error: " in said.err
+    assert "Usage: openreserve" in said.err
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "https://", "x"])
+def test_a_server_that_is_no_url_is_said_in_one_line(url: str) -> None:
+    said = in_a_pipe("--server", url, "stock", "check", "-r", "a")
+
+    assert (said.code, said.err.count("\n")) == (2, 1)
+    assert "is no URL of a server" in said.err
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert in_a_pipe("--version").out == f"openreserve {openreserve.__version__}\n"
+
+
+def test_a_reader_who_has_seen_enough_is_no_error() -> None:
+    with scripted(Step(200, {"resources": [RESOURCE] * 200, "nextCursor": "c-1"})) as server:
+        listing = f"{shlex.join(COMMAND)} --server {server.url} stock list --json"
+        done = subprocess.run(
+            ["bash", "-c", f"{listing} | head -1"], capture_output=True, text=True, check=True
+        )
+
+    assert (json.loads(done.stdout), done.stderr) == (RESOURCE, "")
+
+
+def every_command(
+    group: click.Group, names: tuple[str, ...] = ()
+) -> list[tuple[tuple[str, ...], click.Command]]:
+    found: list[tuple[tuple[str, ...], click.Command]] = []
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None, name
+        if isinstance(command, click.Group):
+            found += every_command(command, (*names, name))
+        else:
+            found.append(((*names, name), command))
+    return found
+
+
+def test_there_are_the_commands_that_operators_need() -> None:
+    assert {" ".join(names) for names, _ in every_command(commands)} == {
+        *("stock check", "stock set", "stock adjust", "stock list", "stock import"),
+        *("reservation show", "reservation list", "reservation release"),
+        *("events tail", "health", "verify", "repair", "local", "completion"),
+    }
+
+
+def test_every_command_and_every_option_says_what_it_is_for() -> None:
+    for names, command in every_command(commands):
+        assert command.help, names
+        for parameter in command.params:
+            if isinstance(parameter, click.Option):
+                assert parameter.help, (names, parameter.name)
+
+
+def test_the_readme_has_every_command() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    table = readme.partition("### From a terminal")[2].partition("### From Python")[0]
+    shown = [re.findall(r"\w+", row.split("|")[1]) for row in table.splitlines() if "|" in row]
+    for names, _ in every_command(commands):
+        assert any({names[0], names[-1]} <= set(words) for words in shown), names
+
+
+def test_a_group_says_of_a_command_what_can_be_read_without_importing_it() -> None:
+    for group in (commands, import_module("openreserve.cli.stock").stock):
+        assert isinstance(group, Lazy)
+        listed = group.get_help(click.Context(group))
+        for name in group.list_commands(click.Context(group)):
+            assert f"\n  {name} " in listed
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_can_complete_commands_and_options(shell: str) -> None:
+    assert "_OPENRESERVE_COMPLETE" in in_a_pipe("completion", shell).out
+    asked = {"COMP_WORDS": "openreserve stock ch", "COMP_CWORD": "2"}
+    if shell == "fish":
+        asked["COMP_CWORD"] = "ch"
+    said = in_a_pipe(variables=asked | {"_OPENRESERVE_COMPLETE": f"{shell}_complete"})
+
+    assert "check" in said.out
+    assert "import" not in said.out
+
+
+def test_what_starts_does_not_import_what_other_commands_need() -> None:
+    program = (
+        "import sys; sys.argv[1:] = ['--version']\n"
+        "from openreserve.cli import main\n"
+        "main()\n"
+        "print(*sorted(m for m in sys.modules if m.split('.')[0] in"
+        " {'http', 'ssl', 'psycopg', 'pydantic', 'json', 'botocore', 'email'}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[1:] == [""]
+
+
+def test_a_dry_run_checks_all_lines_and_asks_no_server(tmp_path: Path) -> None:
+    file = tmp_path / "stock.csv"
+    file.write_text("a,1\nb\n# c\nd,4\n")
+
+    with scripted(problem(500, "internal_error")) as server:
+        said = in_a_pipe("--server", server.url, "stock", "import", "--dry-run", "-f", str(file))
+        assert server.asked == []
+
+    assert said.code == 1
+    assert said.err.startswith(f"{file}:2: line_invalid: has 1 columns")
+    assert said.out.endswith(": 2 valid, 1 refused\n")
+
+
+def test_a_dry_run_of_the_sample_finds_nothing_wrong() -> None:
+    sample = Path(__file__).parents[2] / "cli" / "sample-resources.csv"
+
+    assert in_a_pipe("stock", "import", "--dry-run", "--file", str(sample)).code == 0
+
+
+def test_an_import_whose_server_fails_says_where_to_go_on(tmp_path: Path) -> None:
+    file = tmp_path / "stock.csv"
+    file.write_text("".join(f"r-{number},1\n" for number in range(1, 11)))
+    done = Step(200, {"results": [{"resourceId": "x", "outcome": "created"}] * 2})
+    options = ("--lanes", "1", "--batch-rows", "2", "-f", str(file))
+
+    with scripted(done, done, problem(500, "internal_error")) as server:
+        said = in_a_pipe("--server", server.url, "stock", "import", *options)
+    with scripted(done) as server:
+        again = in_a_pipe("--server", server.url, "stock", "import", *options, "--from-line", "5")
+        sent = [row["resourceId"] for asked in server.asked for row in asked.body["resources"]]
+
+    assert (said.code, said.out) == (2, "")
+    assert said.err == (
+        "openreserve: internal_error: the server failed (500); stopped at line 5, all before it are"
+        f" done. Go on with: openreserve stock import --file {file} --from-line 5\n"
+    )
+    assert (again.code, sent) == (0, [f"r-{number}" for number in range(5, 11)])
+
+
+def test_refused_rows_are_told_with_the_numbers_of_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "stock.csv"
+    file.write_text("# a comment\na,1\nb,2\n")
+    results = [
+        {"resourceId": "a", "outcome": "below_allocated", "allocatedStock": 4},
+        {"resourceId": "b", "outcome": "created"},
+    ]
+    with scripted(Step(200, {"results": results})) as server:
+        start = ("--server", server.url, "stock", "import", "--lanes", "1", "-f", str(file))
+        said = in_a_pipe(*start)
+        as_json = in_a_pipe(*start, "--json")
+
+    assert (said.code, as_json.code) == (1, 1)
+    assert said.err == f"{file}:2: below_allocated: a: 4 units are held or committed\n"
+    assert [json.loads(line) for line in as_json.lines] == [
+        {"line": 2, "code": "below_allocated", "reason": "a: 4 units are held or committed"},
+        {"created": 1, "refused": 1},
+    ]

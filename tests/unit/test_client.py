@@ -1,0 +1,368 @@
+"""The Python client: what it repeats, what it raises, and what it makes of an answer."""
+
+import base64
+import json
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from itertools import islice
+from uuid import UUID
+
+import pytest
+from standardwebhooks import Webhook
+
+from openreserve import errors
+from openreserve.client import Client, NotAnswered, NotGenuine, transport, verify_webhook
+from openreserve.client.answers import ERRORS
+from openreserve.client.signing import CannotSign, sigv4
+from openreserve.holds import Status
+from openreserve.problems import STATUSES
+from openreserve.stock import Item
+from tests.e2e.runtime import ROOT, free_port
+from tests.scripted import Step, problem, scripted
+
+TOKEN = "550e8400-e29b-41d4-a716-446655440000"
+HELD = {
+    "token": TOKEN,
+    "resourceId": "a",
+    "quantity": 1,
+    "items": [{"resourceId": "a", "quantity": 1}],
+    "status": "HELD",
+    "expiresAt": "2026-03-31T10:47:11.271Z",
+}
+RESOURCE = {
+    "resourceId": "a",
+    "totalStock": 50,
+    "availableStock": 35,
+    "heldStock": 5,
+    "committedStock": 10,
+    "version": 3,
+    "updatedAt": "2026-03-31T10:42:11.084Z",
+}
+IN_PROGRESS = problem(409, "idempotency_in_progress", headers={"retry-after": "0"})
+DROPPED = Step(None)
+
+
+@pytest.mark.parametrize(
+    "hurdle",
+    [
+        IN_PROGRESS,
+        problem(503, "contention"),
+        problem(503, "database_unavailable"),
+        Step(429, {"message": "Too Many Requests"}),
+        Step(503, {"message": "Service Unavailable"}),
+        Step(504, b"<html>late</html>"),
+        problem(502, "function_failed"),
+        DROPPED,
+        Step(200, HELD, after_seconds=0.5),
+    ],
+)
+def test_a_hold_is_asked_for_with_the_same_key_until_it_is_answered(hurdle: Step) -> None:
+    with scripted(hurdle, hurdle, Step(200, HELD)) as server:
+        with Client(server.url, timeout_seconds=0.2) as client:
+            hold = client.hold("a")
+
+        assert hold.token == UUID(TOKEN)
+        assert len(server.asked) == 3
+        assert set(server.keys) == {hold.key}
+        assert len({json.dumps(asked.body) for asked in server.asked}) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (problem(409, "out_of_stock", items=[]), errors.OutOfStock),
+        (problem(410, "hold_expired"), errors.HoldExpired),
+        (problem(422, "idempotency_key_reused"), errors.KeyReused),
+        (problem(400, "body_invalid"), errors.BodyInvalid),
+    ],
+)
+def test_a_refusal_is_raised_at_once_as_the_error_of_its_code(
+    answer: Step, error: type[errors.NotDone]
+) -> None:
+    with scripted(answer) as server, Client(server.url) as client:
+        with pytest.raises(error) as raised:
+            client.hold("a")
+
+        assert len(server.asked) == 1
+        assert raised.value.details == answer.body
+
+
+def test_every_code_of_the_api_has_its_error() -> None:
+    assert {STATUSES[error][1] for error in ERRORS.values()} == set(ERRORS)
+    assert set(ERRORS.values()) == set(STATUSES)
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "code"),
+    [
+        (problem(500, "internal_error"), 500, "internal_error"),
+        (Step(500, {"message": "Internal Server Error"}), 500, "http_500"),
+        (Step(403, {"message": "Forbidden"}), 403, "http_403"),
+        (Step(200, b"<html>a login page</html>"), 200, "http_200"),
+        (Step(418, []), 418, "http_418"),
+    ],
+)
+def test_what_the_api_does_not_answer_is_not_repeated_and_keeps_its_key(
+    answer: Step, status: int, code: str
+) -> None:
+    with scripted(answer) as server, Client(server.url) as client:
+        with pytest.raises(NotAnswered) as raised:
+            client.hold("a", key="k-1")
+
+        assert len(server.asked) == 1
+        assert (raised.value.status, raised.value.code) == (status, code)
+        assert raised.value.key == "k-1"
+
+
+def test_a_server_that_is_away_is_given_up_when_patience_ends() -> None:
+    with Client(f"http://127.0.0.1:{free_port()}", patience_seconds=0.3) as client:
+        started = time.monotonic()
+        with pytest.raises(NotAnswered, match="nothing answers at") as raised:
+            client.read_resource("a")
+
+    assert time.monotonic() - started < 10
+    assert (raised.value.status, raised.value.code) == (None, "server_unreachable")
+
+
+def test_a_fault_that_stays_is_raised_as_the_fault() -> None:
+    with scripted(problem(503, "contention")) as server:
+        with (
+            Client(server.url, patience_seconds=0.3) as client,
+            pytest.raises(errors.Contention),
+        ):
+            client.commit(TOKEN)
+
+        assert len(server.asked) > 1
+
+
+def test_pauses_are_left_to_chance_below_a_bound_that_doubles_up_to_a_limit() -> None:
+    runs = [list(islice(transport.pauses(), 10)) for _ in range(300)]
+    longest = [max(column) for column in zip(*runs, strict=True)]
+
+    for number, pause in enumerate(longest):
+        bound = min(transport.PAUSE_SECONDS_MIN * 2**number, transport.PAUSE_SECONDS_MAX)
+        assert bound / 2 < pause <= bound
+    assert len({pause for run in runs for pause in run}) == 3_000
+
+
+def test_a_server_that_says_when_to_come_back_is_left_alone_until_then() -> None:
+    late = problem(503, "contention", headers={"retry-after": "60"})
+    with scripted(late, Step(200, RESOURCE)) as server, Client(server.url) as client:
+        with pytest.raises(errors.Contention):
+            client.read_resource("a")  # sixty seconds are more than its patience
+
+        assert len(server.asked) == 1
+
+
+def test_a_change_that_expects_a_version_is_not_sent_twice() -> None:
+    with scripted(DROPPED) as server, Client(server.url) as client:
+        with pytest.raises(NotAnswered):
+            client.set_stock("a", 5, version=3)
+
+        assert len(server.asked) == 1
+        assert server.asked[0].headers["if-match"] == '"3"'
+
+
+def test_a_connection_that_was_closed_while_it_lay_idle_costs_no_patience() -> None:
+    with (
+        scripted(Step(200, RESOURCE), DROPPED, Step(200, RESOURCE)) as server,
+        Client(server.url, patience_seconds=0) as client,
+    ):
+        client.read_resource("a")
+        client.read_resource("a")
+
+        assert len(server.asked) == 3
+
+
+def test_an_exception_in_the_context_of_a_hold_releases_it() -> None:
+    released = HELD | {"status": "RELEASED"}
+    with scripted(Step(200, HELD), Step(200, released)) as server, Client(server.url) as client:
+        with pytest.raises(ZeroDivisionError), client.hold("a") as hold:
+            _ = 1 / 0
+
+        assert [asked.path for asked in server.asked] == ["/api/v1/reserve", "/api/v1/release"]
+        assert hold.reservation.status is Status.RELEASED
+
+
+def test_an_exception_after_the_commit_releases_nothing() -> None:
+    committed = HELD | {"status": "COMMITTED"}
+    with scripted(Step(200, HELD), Step(200, committed)) as server, Client(server.url) as client:
+        hold = client.hold("a")
+        hold.commit()
+        with pytest.raises(ZeroDivisionError), hold:
+            _ = 1 / 0
+
+        assert [asked.path for asked in server.asked] == ["/api/v1/reserve", "/api/v1/commit"]
+
+
+def test_a_context_that_nothing_goes_wrong_in_leaves_the_hold_as_it_is() -> None:
+    with scripted(Step(200, HELD)) as server, Client(server.url) as client:
+        with client.hold("a"):
+            pass
+
+        assert len(server.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("answer", "notes"), [(DROPPED, 1), (problem(409, "already_committed"), 0)]
+)
+def test_a_release_that_fails_does_not_hide_what_went_wrong_first(answer: Step, notes: int) -> None:
+    with (
+        scripted(Step(200, HELD), answer) as server,
+        Client(server.url, patience_seconds=0) as client,
+        pytest.raises(ZeroDivisionError) as raised,
+        client.hold("a"),
+    ):
+        _ = 1 / 0
+
+    assert len(getattr(raised.value, "__notes__", [])) == notes
+    assert TOKEN not in str(getattr(raised.value, "__notes__", []))
+
+
+def test_answers_are_typed() -> None:
+    with scripted(Step(200, HELD | {"reacquired": True})) as server, Client(server.url) as client:
+        reservation = client.commit(TOKEN, reacquire=True)
+        assert server.asked[0].body == {"token": TOKEN, "ifExpired": "reacquire"}
+    with scripted(Step(200, RESOURCE)) as server, Client(server.url) as client:
+        resource = client.read_resource("a b%ä")
+        assert server.asked[0].path == "/api/v1/resources/a%20b%25%C3%A4"
+
+    assert reservation.items == (Item("a", 1),)
+    assert reservation.expires_at == datetime(2026, 3, 31, 10, 47, 11, 271000, tzinfo=UTC)
+    assert reservation.reacquired
+    assert (resource.available_stock, resource.held_stock, resource.version) == (35, 5, 3)
+
+
+def test_a_list_is_walked_lazily_over_its_pages() -> None:
+    first = {"resources": [RESOURCE], "nextCursor": "c-1"}
+    with scripted(Step(200, first), Step(200, {"resources": [RESOURCE]})) as server:
+        with Client(server.url) as client:
+            resources = client.list_resources("a")
+            next(resources)
+            asked_for_one = len(server.asked)
+            rest = list(resources)
+
+        assert (asked_for_one, len(rest)) == (1, 1)
+        assert server.asked[1].path == "/api/v1/resources?prefix=a&cursor=c-1&limit=200"
+
+
+@pytest.mark.parametrize("url", ["localhost:8080", "ftp://x", "http://", ""])
+def test_a_server_url_that_is_none_is_refused_at_once(url: str) -> None:
+    if url:
+        with pytest.raises(ValueError, match="is no URL of a server"):
+            Client(url)
+    else:
+        Client(url)  # as if it were not given
+
+
+EVENT = {
+    "id": "0f9619ff-8b86-4d01-b42d-00cf4fc964ff",
+    "type": "STOCK_DEPLETED",
+    "resourceId": "a",
+    "value": 0,
+    "timestamp": "2026-03-31T10:47:11.271Z",
+    "sequence": 1,
+    "tokens": [TOKEN],
+}
+SECRET = "whsec_" + base64.b64encode(b"s" * 32).decode()
+OTHER_SECRET = "whsec_" + base64.b64encode(b"o" * 32).decode()
+
+
+def signed(body: bytes, secret: str, age_seconds: int = 0) -> dict[str, str]:
+    moment = datetime.fromtimestamp(int(time.time()) - age_seconds, UTC)
+    return {
+        "Webhook-Id": EVENT["id"],  # type: ignore[dict-item]
+        "Webhook-Timestamp": str(int(moment.timestamp())),
+        "Webhook-Signature": Webhook(secret).sign(str(EVENT["id"]), moment, body.decode()),
+    }
+
+
+@pytest.mark.parametrize("secrets", [[SECRET], [OTHER_SECRET, SECRET]])
+def test_a_webhook_signed_with_one_of_the_secrets_is_believed(secrets: list[str]) -> None:
+    body = json.dumps(EVENT).encode()
+
+    event = verify_webhook(body, signed(body, SECRET), *secrets)
+
+    assert (event.type, event.resource_id, event.value) == ("STOCK_DEPLETED", "a", 0)
+    assert event.tokens == (UUID(TOKEN),)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Webhook-Signature": "v1,AAAA"},
+        {"Webhook-Signature": "nonsense"},
+        {"Webhook-Signature": "v1,%"},
+        {"Webhook-Id": "another"},
+        {"Webhook-Timestamp": "yesterday"},
+    ],
+)
+def test_a_webhook_with_another_signature_is_not_believed(change: dict[str, str]) -> None:
+    body = json.dumps(EVENT).encode()
+
+    with pytest.raises(NotGenuine):
+        verify_webhook(body, signed(body, SECRET) | change, SECRET)
+
+
+def test_a_webhook_that_is_old_altered_or_no_event_is_not_believed() -> None:
+    body = json.dumps(EVENT).encode()
+    for altered, headers in [
+        (body, signed(body, SECRET, age_seconds=600)),
+        (body + b" ", signed(body, SECRET)),
+        (body, signed(body, OTHER_SECRET)),
+        (b"[]", signed(b"[]", SECRET)),
+        (b"{}", signed(b"{}", SECRET)),
+        (b"x", signed(b"x", SECRET)),
+        (body, {}),
+    ]:
+        with pytest.raises(NotGenuine):
+            verify_webhook(altered, headers, SECRET)
+
+
+def test_each_try_is_signed_for_aws_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    sign = sigv4("https://a1b2c3.execute-api.eu-central-1.amazonaws.com")
+    with scripted(problem(503, "contention"), Step(200, HELD)) as server:
+        with Client(server.url, sign=sign) as client:
+            client.hold("a", key="k-1")
+
+        assert len(server.asked) == 2
+        for asked in server.asked:
+            authorization = asked.headers["authorization"]
+            assert "/eu-central-1/execute-api/aws4_request" in authorization
+            assert "idempotency-key" in authorization
+            assert asked.body["items"]
+
+
+def test_what_is_needed_to_sign_and_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+    with pytest.raises(CannotSign, match="AWS_REGION"):
+        sigv4("http://localhost:8080")
+
+
+@pytest.mark.parametrize(
+    ("modules", "unwanted"),
+    [
+        ("functions.reserve.app, functions.stock.app, functions.backoffice.app", "openreserve.cl"),
+        ("functions.commit.app, functions.release.app, functions.reconcile.app", "openreserve.cl"),
+        ("openreserve.client", "click"),
+        ("openreserve.client", "pydantic"),
+        ("openreserve.client", "psycopg"),
+        ("openreserve.client", "boto"),
+    ],
+)
+def test_what_has_to_start_soon_does_not_load_what_it_does_not_need(
+    modules: str, unwanted: str
+) -> None:
+    program = (
+        f"import sys, {modules}; print(*(m for m in sys.modules if m.startswith('{unwanted}')))"
+    )
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
+
+    assert told.split() == []
