@@ -4,7 +4,7 @@ from typing import Any
 
 from openreserve import cache, expiry, outbox, upkeep
 from openreserve.holds import Deadline
-from openreserve.logs import logger, metrics
+from openreserve.logs import logger, tell
 from openreserve.settings import settings
 
 SPARE_MS = 5_000
@@ -53,10 +53,7 @@ def _check_books() -> int:
     checked, drifting = upkeep.check_books(settings().audit_batch_size)
     for resource in drifting:
         logger().error("The books do not agree with the counter", extra=resource)
-    line = metrics()
-    line.add_metric("ResourcesChecked", "Count", checked)
-    line.add_metric("ResourcesDrifting", "Count", len(drifting))
-    line.flush_metrics()
+    tell({"ResourcesChecked": checked, "ResourcesDrifting": len(drifting)})
     return len(drifting)
 
 

@@ -29,7 +29,9 @@ def reserve(request: api.Request, body: ReserveBody) -> api.Answer:
     if recalled.answer is not None:
         return _answer(*recalled.answer, replayed=True)
     if recalled.shortage is not None:
-        raise errors.OutOfStock(items=[recalled.shortage])
+        refusal = errors.OutOfStock(items=[recalled.shortage])
+        refusal.by_marker = True
+        raise refusal
     try:
         hold, replayed = ledger.reserve(order, token=uuid4())
     except errors.OutOfStock as refusal:

@@ -6,16 +6,13 @@ import sys
 
 TWO_THREADS = """
 import sys, threading
-from openreserve.logs import logger, metrics
+from openreserve.logs import logger, tell
 
 sys.setswitchinterval(1e-6)
 
 def write(path):
     for n in range(1_000):
-        line = metrics()
-        line.add_dimension("path", path)
-        line.add_metric("HoldsExpired", "Count", n)
-        line.flush_metrics()
+        tell({"HoldsExpired": n}, dimensions={"path": path})
         logger().info("a line", extra={"path": path})
 
 threads = [threading.Thread(target=write, args=(path,)) for path in ("prompt", "net")]

@@ -7,6 +7,7 @@ a key (422), existence (404), state (409, 410), limits (422), stock (409), conte
 import base64
 import binascii
 import hashlib
+import itertools
 import json
 import re
 import time
@@ -17,16 +18,19 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from openreserve import errors
+from openreserve import errors, stopwatch
 from openreserve.errors import NotDone
 from openreserve.holds import Order
-from openreserve.logs import logger, masked, metrics
+from openreserve.logs import logger, masked, tell
 from openreserve.problems import RETRY_AFTER_SECONDS, problem
 from openreserve.settings import settings
 from openreserve.stock import summed
 from openreserve.views import ReserveBody, faults
 
 KEY_LENGTH_MAX = 255
+
+_calls = itertools.count()
+"""Of this environment: its first call is a cold start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,8 @@ class Answer:
     headers: Mapping[str, str] = field(default_factory=dict)
     outcome: str = "ok"
     """For the log and the metrics: a word, never an id."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """What else is counted of it."""
 
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -241,19 +247,25 @@ def _refused(request: Request, error: NotDone | None) -> Answer:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS[type(error)])
     if isinstance(error, errors.MethodNotAllowed):
         headers["allow"] = ", ".join(error.details["allow"])
-    return Answer(status, document, headers, outcome=code)
+    return Answer(status, document, headers, outcome=code, metrics=_refusals(error))
+
+
+def _refusals(error: NotDone | None) -> Mapping[str, float]:
+    if not isinstance(error, errors.OutOfStock):
+        return {}
+    return {"RefusalsByMarker" if error.by_marker else "RefusalsByPostgres": 1}
 
 
 def _account(request: Request, answer: Answer, duration_ms: float) -> None:
     """One line per outcome, which is its log entry and its metrics at once (CloudWatch's EMF)."""
-    line = metrics()
-    line.add_dimension("route", request.route)
-    line.add_dimension("outcome", answer.outcome)
-    line.add_metric("Requests", "Count", 1)
-    line.add_metric("Duration", "Milliseconds", duration_ms)
-    line.add_metadata("status", answer.status)
-    line.add_metadata("requestId", request.id)
-    line.flush_metrics()
+    measured = {"Requests": 1, "Duration": duration_ms, **answer.metrics, **stopwatch.take()}
+    if not next(_calls):
+        measured["ColdStarts"] = 1
+    tell(
+        measured,
+        dimensions={"route": request.route, "outcome": answer.outcome},
+        facts={"status": answer.status, "requestId": request.id},
+    )
 
 
 def _response(request: Request, answer: Answer) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import errors as postgres
 from psycopg.rows import dict_row
 
+from openreserve import stopwatch
 from openreserve.errors import Contention, DatabaseUnavailable, KeyInProgress
 from openreserve.logs import logger
 from openreserve.settings import settings
@@ -44,6 +45,18 @@ def fetch_all(
         KeyInProgress: the lock was an Idempotency-Key's; nothing was done.
         DatabaseUnavailable: no connection, or it broke; nobody knows whether it was carried out.
     """
+    with stopwatch.measured("PostgresDuration"):
+        return _fetch_all(statement, parameters, repeatable=repeatable)
+
+
+def disconnect() -> None:
+    """Close the connection, if there is one. The next statement opens another."""
+    if _of_this_thread.connection is not None:
+        _of_this_thread.connection.close()
+        _of_this_thread.connection = None
+
+
+def _fetch_all(statement: str, parameters: Mapping[str, Any], *, repeatable: bool) -> list[Row]:
     deadlocks = 0
     while True:
         open_before = _of_this_thread.connection
@@ -66,13 +79,6 @@ def fetch_all(
             if connection is not open_before or not repeatable:
                 raise DatabaseUnavailable from lost
             logger().info("Postgres connection was lost; replacing it")
-
-
-def disconnect() -> None:
-    """Close the connection, if there is one. The next statement opens another."""
-    if _of_this_thread.connection is not None:
-        _of_this_thread.connection.close()
-        _of_this_thread.connection = None
 
 
 def _connect() -> psycopg.Connection[Row]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from openreserve import endpoints, outbound, queue
 from openreserve.errors import ServiceUnavailable
-from openreserve.logs import logger, metrics
+from openreserve.logs import logger, tell
 from openreserve.queue import Message
 from openreserve.settings import settings
 from openreserve.webhooks import Endpoint, Verdict, delay_seconds, verdict
@@ -130,13 +130,9 @@ def _record(raw: Mapping[str, Any]) -> _Record | None:
 
 def _account(outcome: str, record: _Record | None = None, reason: str = "") -> None:
     """One line per outcome, which is its log entry and its metrics."""
-    line = metrics()
-    line.add_dimension("outcome", outcome)
-    line.add_metric("Deliveries", "Count", 1)
+    facts: dict[str, Any] = {"reason": reason} if reason else {}
     if record is not None:
-        line.add_metadata("eventId", record.event_id)
-        line.add_metadata("endpointId", record.message.endpoint_id)
-        line.add_metadata("attempt", record.attempt)
-    if reason:
-        line.add_metadata("reason", reason)
-    line.flush_metrics()
+        facts["eventId"] = record.event_id
+        facts["endpointId"] = record.message.endpoint_id
+        facts["attempt"] = record.attempt
+    tell({"Deliveries": 1}, dimensions={"outcome": outcome}, facts=facts)

@@ -141,6 +141,8 @@ class TtlOutOfRange(Refusal):
 class OutOfStock(Refusal):
     """Nothing was reserved: fewer units are available than were asked for."""
 
+    by_marker: bool = False
+    """Whether Redis knew it, and Postgres was not asked."""
     short_for_ms: int | None = None
     """When the first live hold on what is short ends: its units may be had then. None: no hold."""
 

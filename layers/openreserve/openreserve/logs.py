@@ -7,6 +7,7 @@ import json
 import re
 import sys
 import threading
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -29,24 +30,52 @@ def logger() -> Logger:
     return Logger()
 
 
-class Metrics(EphemeralMetrics):
-    """Metrics in CloudWatch's embedded format. Ids are never dimensions: each would be billed."""
+METRICS: Mapping[str, str] = {
+    "Requests": "Count",
+    "Duration": "Milliseconds",
+    "PostgresDuration": "Milliseconds",
+    "RedisDuration": "Milliseconds",
+    "ColdStarts": "Count",
+    "RefusalsByMarker": "Count",
+    "RefusalsByPostgres": "Count",
+    "HoldsExpired": "Count",
+    "ExpiryLag": "Milliseconds",
+    "EventsHandedOn": "Count",
+    "EventsNotTaken": "Count",
+    "OutboxAge": "Milliseconds",
+    "Deliveries": "Count",
+    "ResourcesChecked": "Count",
+    "ResourcesDrifting": "Count",
+}
+"""All metrics, with their units. Dashboards and alarms name these and no others."""
 
-    def flush_metrics(self, *_: Any, **__: Any) -> None:
-        """Write the line, in one piece: another thread may be writing one, too."""
-        sys.stdout.write(json.dumps(self.serialize_metric_set(), separators=(",", ":")) + "\n")
-        self.clear_metrics()
 
+def tell(
+    metrics: Mapping[str, float],
+    *,
+    dimensions: Mapping[str, str] | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one line, which is a log entry and metrics at once (CloudWatch's embedded format).
 
-def metrics() -> Metrics:
-    """The metrics that this thread is about to write."""
-    if _of_this_thread.metrics is None:
-        _of_this_thread.metrics = Metrics(namespace=NAMESPACE)
-    return _of_this_thread.metrics
+    `dimensions` are words, never ids: each new value would be billed as another metric. What else
+    is to be found in the log goes into `facts`.
+    """
+    line = _of_this_thread.line
+    for name, word in (dimensions or {}).items():
+        line.add_dimension(name, word)
+    for name, value in metrics.items():
+        line.add_metric(name, METRICS[name], value)
+    for name, fact in (facts or {}).items():
+        line.add_metadata(name, fact)
+    # In one piece: another thread may be writing, too.
+    sys.stdout.write(json.dumps(line.serialize_metric_set(), separators=(",", ":")) + "\n")
+    line.clear_metrics()
 
 
 class _Thread(threading.local):
-    metrics: Metrics | None = None
+    def __init__(self) -> None:
+        self.line = EphemeralMetrics(namespace=NAMESPACE)
 
 
 _of_this_thread = _Thread()

@@ -1,7 +1,7 @@
 """Hands events on to the queue: each at least once, whoever dies in between."""
 
 from openreserve import queue, upkeep
-from openreserve.logs import metrics
+from openreserve.logs import tell
 from openreserve.settings import settings
 from openreserve.stock import Event
 from openreserve.views import EventView
@@ -39,8 +39,10 @@ def _content(event: Event) -> str:
 
 
 def _account(taken: list[bool], oldest_ms: int) -> None:
-    line = metrics()
-    line.add_metric("EventsHandedOn", "Count", sum(taken))
-    line.add_metric("EventsNotTaken", "Count", len(taken) - sum(taken))
-    line.add_metric("OutboxAge", "Milliseconds", oldest_ms)
-    line.flush_metrics()
+    tell(
+        {
+            "EventsHandedOn": sum(taken),
+            "EventsNotTaken": len(taken) - sum(taken),
+            "OutboxAge": oldest_ms,
+        }
+    )

@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.connection import ConnectionInterface
 from redis.retry import Retry
 
+from openreserve import stopwatch
 from openreserve.logs import logger
 from openreserve.settings import settings
 
@@ -30,7 +31,8 @@ def ask(*commands: tuple[Any, ...]) -> list[Any] | None:
     if mine.connection is None or time.monotonic() < mine.pause.until:
         return None
     try:
-        replies = _exchange(mine.connection, commands)
+        with stopwatch.measured("RedisDuration"):
+            replies = _exchange(mine.connection, commands)
     except redis.RedisError as error:
         mine.connection.disconnect()  # what it still has to say answers nothing any more
         mine.pause.lengthen()
