@@ -108,7 +108,7 @@ def forget() -> None:
     redis_link.disconnect()
     for remembered in (
         settings.settings,
-        logs.logger,
+        logs._logger,
         queue._sqs,
         endpoints._manager,
         endpoints._known,

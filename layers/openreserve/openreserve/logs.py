@@ -24,10 +24,18 @@ def masked(text: str) -> str:
     return _TOKEN.sub(r"\1…", text)
 
 
-@cache
 def logger() -> Logger:
     """The logger. Its service is POWERTOOLS_SERVICE_NAME, its level POWERTOOLS_LOG_LEVEL."""
+    with _making:  # two that are made at once would write each line twice
+        return _logger()
+
+
+@cache
+def _logger() -> Logger:
     return Logger()
+
+
+_making = threading.Lock()
 
 
 METRICS: Mapping[str, str] = {
