@@ -90,7 +90,7 @@ class Exposition:
 
     def _count(self, name: str, unit: str, labels: Mapping[str, str], value: float) -> None:
         is_time = unit == "Milliseconds"
-        full_name = f"openreserve_{_snake(name)}" + ("_seconds" if is_time else "")
+        full_name = exposed_name(name, unit)
         metric = self._metrics.get(full_name)
         if metric is None:
             kind = Histogram if is_time else Counter
@@ -124,6 +124,11 @@ class Exposition:
         registry = CollectorRegistry()
         registry.register(_Fixed(gauge))
         return generate_latest(registry)
+
+
+def exposed_name(name: str, unit: str) -> str:
+    """What a metric of the functions is called here, without what Prometheus appends."""
+    return f"openreserve_{_snake(name)}" + ("_seconds" if unit == "Milliseconds" else "")
 
 
 class _Fixed(Collector):

@@ -103,6 +103,7 @@ _RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
 # These matter only on AWS: the layers are installed in .venv, and logs come to the terminal.
 _RESOURCES_OF_AWS = {
     "AWS::CloudWatch::Alarm",
+    "AWS::CloudWatch::Dashboard",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
     "AWS::Serverless::HttpApi",

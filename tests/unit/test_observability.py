@@ -1,0 +1,98 @@
+"""Dashboards and alarms name the metrics that there are, and no others."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from infra.local.exposition import exposed_name
+from infra.local.template import _Intrinsic, _Loader
+from openreserve.logs import METRICS, NAMESPACE
+
+ROOT = Path(__file__).parents[2]
+RESOURCES: dict[str, Any] = yaml.load(
+    (ROOT / "template.yaml").read_text(),
+    Loader=_Loader,  # noqa: S506 - a SafeLoader
+)["Resources"]
+GRAFANA = json.loads((ROOT / "infra/observability/grafana/dashboards/openreserve.json").read_text())
+OF_THE_RUNTIME = {
+    "openreserve_http_request_seconds",
+    "openreserve_event_wait_seconds",
+    "openreserve_environments",
+    "openreserve_postgres_connections",
+}
+COUNTED_BY_A_FILTER = {"Unforeseen"}
+PANELS_OF_THE_SEED = (
+    "HTTP request throughput",
+    "HTTP response codes",
+    "API latency, p95 and p99",
+    "Postgres connections",
+)
+
+
+def of_type(wanted: str) -> dict[str, Any]:
+    return {
+        name: resource["Properties"]
+        for name, resource in RESOURCES.items()
+        if resource["Type"] == wanted
+    }
+
+
+def widgets() -> Iterator[Any]:
+    (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
+    body: _Intrinsic = dashboard["DashboardBody"]
+    for widget in json.loads(body.argument)["widgets"]:
+        yield widget["properties"]
+
+
+def test_alarms_and_the_dashboard_of_cloudwatch_name_metrics_that_there_are() -> None:
+    named = {
+        alarm["MetricName"]
+        for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        if alarm["Namespace"] == NAMESPACE
+    }
+    for widget in widgets():
+        for metric in widget["metrics"]:
+            if isinstance(metric[0], dict):
+                named.add(re.findall(r'MetricName="(\w+)"', metric[0]["expression"])[0])
+            elif metric[0] == NAMESPACE:
+                named.add(metric[1])
+
+    assert named - COUNTED_BY_A_FILTER <= METRICS.keys()
+    assert len(named) > 10
+
+
+def test_the_dashboard_of_grafana_names_metrics_that_there_are() -> None:
+    exposed = {exposed_name(name, unit) for name, unit in METRICS.items()} | OF_THE_RUNTIME
+    named = set()
+    for panel in GRAFANA["panels"]:
+        for target in panel["targets"]:
+            named |= set(re.findall(r"\bopenreserve_\w+", target["expr"]))
+
+    assert {re.sub(r"_(bucket|count|total)$", "", name) for name in named} <= exposed
+    assert len(named) > 10
+
+
+def test_both_dashboards_have_the_panels_of_load_and_of_the_engine() -> None:
+    of_grafana = [panel["title"] for panel in GRAFANA["panels"]]
+    of_cloudwatch = [widget["title"] for widget in widgets()]
+
+    for title in PANELS_OF_THE_SEED:
+        assert title in of_grafana
+        assert any(named.startswith(title) for named in of_cloudwatch)
+    for title in ("Expiry lag", "Outbox age", "Refusals by path", "Cold starts"):
+        assert any(named.startswith(title) for named in of_grafana)
+        assert any(named.startswith(title) for named in of_cloudwatch)
+
+
+def test_every_alarm_says_what_to_do_and_tells_somebody() -> None:
+    alarms = of_type("AWS::CloudWatch::Alarm")
+
+    assert len(alarms) >= 10
+    for name, alarm in alarms.items():
+        assert len(alarm["AlarmDescription"]) > 80, name
+        condition, (topic,), _ = alarm["AlarmActions"].argument
+        assert (condition, topic.argument) == ("HasAlarmTopic", "AlarmTopicArn"), name
