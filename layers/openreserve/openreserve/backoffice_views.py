@@ -15,11 +15,11 @@ from openreserve.settings import Settings, settings
 from openreserve.stock import TOTAL_STOCK_MAX, Adjustment, Total
 from openreserve.views import (
     Instant,
+    Json,
     PageSize,
     ReservationView,
     ResourceBody,
     ResourceId,
-    _Json,
     decoded,
     faults,
 )
@@ -49,7 +49,7 @@ def _printable(text: str) -> str:
     return text
 
 
-class BatchBody(_Json):
+class BatchBody(Json):
     """Resources and how many units there are of each. A row that is wrong spoils no other."""
 
     resources: Annotated[
@@ -79,7 +79,7 @@ def _total(row: Any) -> Total | ValidationError:
     return Total(body.resource_id, body.total_stock)
 
 
-class RowView(_Json):
+class RowView(Json):
     """What became of a row: `created`, `changed`, `unchanged`, or the code of its refusal."""
 
     resource_id: str | None = None
@@ -92,7 +92,7 @@ class RowView(_Json):
     )
 
 
-class BatchView(_Json):
+class BatchView(Json):
     """What became of each row, in the order of the request."""
 
     results: list[RowView]
@@ -121,7 +121,7 @@ def _tried(row: Total, outcome: str, allocated: int | None) -> RowView:
     )
 
 
-class AdjustmentBody(_Json):
+class AdjustmentBody(Json):
     """By how many units to move the total of a resource, up or down, and why."""
 
     resource_id: ResourceId
@@ -133,7 +133,7 @@ class AdjustmentBody(_Json):
     ]
 
 
-class AdjustmentView(_Json):
+class AdjustmentView(Json):
     """A total that was moved. `totalStock` is what it was then."""
 
     resource_id: str
@@ -154,7 +154,7 @@ class AdjustmentView(_Json):
         )
 
 
-class ReservationQuery(_Json):
+class ReservationQuery(Json):
     """Which reservations to list: of a resource, with a status, from the cursor on."""
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
@@ -177,7 +177,7 @@ class ReservationQuery(_Json):
         return _place(decoded(self.cursor)) or Listed()
 
 
-class ReservationPage(_Json):
+class ReservationPage(Json):
     """Some reservations: those that hold stock first, by deadline.
 
     `nextCursor` leads to those behind them; without it there are none. A page can have fewer rows

@@ -104,7 +104,7 @@ Instant = Annotated[
 ]
 
 
-class _Json(BaseModel):
+class Json(BaseModel):
     """Camel case outside, snake case inside; no field that is not named here; no conversions."""
 
     model_config = ConfigDict(
@@ -115,14 +115,14 @@ class _Json(BaseModel):
     )
 
 
-class ItemView(_Json):
+class ItemView(Json):
     """Some units of one resource."""
 
     resource_id: ResourceId
     quantity: Quantity
 
 
-class ReserveBody(_Json):
+class ReserveBody(Json):
     """Either `resourceId` and `quantity`, or `items`. Lines of one resource are added up."""
 
     resource_id: ResourceId | None = None
@@ -156,20 +156,20 @@ class ReserveBody(_Json):
         return [Item(line.resource_id, line.quantity) for line in self.items or ()]
 
 
-class CommitBody(_Json):
+class CommitBody(Json):
     """The hold to settle; `ifExpired: reacquire` takes its stock anew if the hold is over."""
 
     token: UUID
     if_expired: Annotated[str, Field(pattern="^(refuse|reacquire)$")] = "refuse"
 
 
-class ReleaseBody(_Json):
+class ReleaseBody(Json):
     """The hold to give back."""
 
     token: UUID
 
 
-class ReservationView(_Json):
+class ReservationView(Json):
     """A reservation. `resourceId` and `quantity` repeat its item when it has just one."""
 
     token: UUID
@@ -198,14 +198,14 @@ class ReservationView(_Json):
         )
 
 
-class ResourceBody(_Json):
+class ResourceBody(Json):
     """A resource and how many units there are of it, in all."""
 
     resource_id: ResourceId
     total_stock: int = Field(ge=0, le=TOTAL_STOCK_MAX)
 
 
-class ResourceView(_Json):
+class ResourceView(Json):
     """A resource as it stands. totalStock = availableStock + heldStock + committedStock."""
 
     resource_id: str
@@ -230,7 +230,7 @@ class ResourceView(_Json):
         )
 
 
-class ResourceQuery(_Json):
+class ResourceQuery(Json):
     """Which resources to list: those whose ids start with the prefix, from the cursor on."""
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
@@ -252,7 +252,7 @@ class ResourceQuery(_Json):
         return decoded(self.cursor)
 
 
-class ResourcePage(_Json):
+class ResourcePage(Json):
     """Some resources, by id. `nextCursor` leads to those behind them; without it there are none."""
 
     resources: list[ResourceView]
@@ -267,7 +267,7 @@ class ResourcePage(_Json):
         )
 
 
-class EventView(_Json):
+class EventView(Json):
     """Something that happened. `id` names it wherever it is told; it may be told more than once."""
 
     id: UUID
@@ -294,7 +294,7 @@ class EventView(_Json):
         )
 
 
-class EventQuery(_Json):
+class EventQuery(Json):
     """Which events to list: those behind the cursor `after`, the oldest first."""
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
@@ -325,7 +325,7 @@ class EventQuery(_Json):
         return Place(int(written_by), int(position))
 
 
-class EventPage(_Json):
+class EventPage(Json):
     """Some events, in an order in which none is ever missed. `cursor` leads to those to come."""
 
     events: list[EventView]
@@ -339,7 +339,7 @@ class EventPage(_Json):
         return cls.model_construct(events=[EventView.of(event) for event in events], cursor=cursor)
 
 
-class HealthView(_Json):
+class HealthView(Json):
     """`status` is ok, degraded (slower, but nothing is lost) or unavailable."""
 
     status: str

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from openreserve.queue import DeadLetter
 from openreserve.settings import settings
-from openreserve.views import EventView, Instant, PageSize, _Json
+from openreserve.views import EventView, Instant, Json, PageSize
 from openreserve.webhooks import ENDPOINT_ID, EVENT_TYPES, Endpoint, url_fault
 
 URL_LENGTH_MAX = 2_000
@@ -35,7 +35,7 @@ EventType = Annotated[
 ]
 
 
-class EndpointBody(_Json):
+class EndpointBody(Json):
     """A URL that wants events: of these types, or of all if none is named."""
 
     endpoint_id: EndpointId
@@ -43,7 +43,7 @@ class EndpointBody(_Json):
     events: list[EventType] = Field(default_factory=list)
 
 
-class EndpointView(_Json):
+class EndpointView(Json):
     """An endpoint. Its `secret` is shown when it is made, and never again."""
 
     endpoint_id: str
@@ -64,13 +64,13 @@ class EndpointView(_Json):
         )
 
 
-class EndpointList(_Json):
+class EndpointList(Json):
     """All endpoints, by id."""
 
     webhooks: list[EndpointView]
 
 
-class PingView(_Json):
+class PingView(Json):
     """What became of a test event: delivered, or why not."""
 
     id: str
@@ -80,7 +80,7 @@ class PingView(_Json):
     duration_ms: float | None = None
 
 
-class DeadLetterQuery(_Json):
+class DeadLetterQuery(Json):
     """How many dead letters to look at."""
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
@@ -88,7 +88,7 @@ class DeadLetterQuery(_Json):
     limit: PageSize = 50
 
 
-class DeadLetterView(_Json):
+class DeadLetterView(Json):
     """An event that was given up for an endpoint; without one, before it was sent to any.
 
     `content` instead of `event`: what is no event.
@@ -113,19 +113,19 @@ class DeadLetterView(_Json):
         )
 
 
-class DeadLetterList(_Json):
+class DeadLetterList(Json):
     """Some dead letters, in no order."""
 
     dead_letters: list[DeadLetterView]
 
 
-class ResendBody(_Json):
+class ResendBody(Json):
     """Whose dead letters to send again: of one endpoint, or of all."""
 
     endpoint_id: EndpointId | None = None
 
 
-class ResentView(_Json):
+class ResentView(Json):
     """How many dead letters were sent again."""
 
     resent: int
