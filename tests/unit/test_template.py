@@ -124,7 +124,7 @@ def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take()
         (("Type: HttpApi\n", "Type: S3\n"), "events of type S3"),
         (("rate(1 minute)", "cron(0 9 * * MON *)"), "the schedule cron"),
         (("!Ref DatabaseUrl", "!ImportValue Database"), "!ImportValue"),
-        (("VisibilityTimeout: 180", "DelaySeconds: 3"), "WebhookQueue: .*DelaySeconds"),
+        (("VisibilityTimeout: 360", "DelaySeconds: 3"), "WebhookQueue: .*DelaySeconds"),
         (("BatchSize: 10", "Enabled: false"), "unknown of a queue here: Enabled"),
         (("!GetAtt WebhookQueue.Arn", "!GetAtt Logs.Arn"), "!GetAtt Logs.Arn"),
         (("    Default: 300", ""), "without a value: TtlSecondsDefault"),
