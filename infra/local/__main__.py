@@ -17,7 +17,8 @@ from pathlib import Path
 from aiohttp import web
 
 import openreserve
-from infra.local import aws, docs, gateway, queues, services, template
+from infra.local import aws, dashboard, docs, gateway, queues, services, template
+from infra.local.black_friday import BlackFriday
 from infra.local.environments import Failed, Pool
 from infra.local.exposition import Exposition
 from infra.local.schedule import Schedules
@@ -96,6 +97,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="NAME=VALUE",
         help="another value for a parameter of template.yaml, such as ReservationEvents=1",
     )
+    parser.add_argument(
+        "--load-test",
+        default="tests.load",
+        metavar="MODULE",
+        help="what the dashboard starts as Black Friday (%(default)s)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -163,7 +170,9 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     exposition.watch(pools)
-    runner = web.AppRunner(_application(pools, terminal, exposition), access_log=None)
+    black_friday = BlackFriday(_url(options), options.load_test)
+    application = _application(pools, terminal, exposition, black_friday)
+    runner = web.AppRunner(application, access_log=None)
     schedules = Schedules(pools)
     mappings = queues.Mappings(pools, servers.aws)
     try:
@@ -188,10 +197,11 @@ async def _serve(
 
 
 def _application(
-    pools: Sequence[Pool], terminal: Terminal, exposition: Exposition
+    pools: Sequence[Pool], terminal: Terminal, exposition: Exposition, black_friday: BlackFriday
 ) -> web.Application:
     def add_pages(app: web.Application) -> None:
         docs.add_pages(app)
+        dashboard.add_pages(app, black_friday)
         app.router.add_get("/metrics", exposition.answer)
 
     return gateway.application(pools, (exposition.take_answer, terminal.show_answer), add_pages)
@@ -211,7 +221,7 @@ def _allow_many_sockets() -> None:
 
 
 def _greeting(options: argparse.Namespace, servers: _Servers, pools: Sequence[Pool]) -> str:
-    url = f"http://{options.host}:{options.port}"
+    url = _url(options)
     names = ", ".join(pool.function.name.removesuffix("Function") for pool in pools)
     return f"""
 OpenReserve {openreserve.__version__} serves {url}/api/v1, documented at {url}/docs
@@ -219,11 +229,16 @@ OpenReserve {openreserve.__version__} serves {url}/api/v1, documented at {url}/d
   Postgres   {servers.postgres.title}
   Redis      {servers.redis.title}
   SQS        moto, in memory; events go to whom POST /webhooks names
+  Dashboard  {url}/dashboard
 Try:
   curl -X POST {url}/api/v1/resources -H "Content-Type: application/json" \\
     -d '{{"resourceId": "hotel-room-101", "totalStock": 50}}'
 Ctrl-C stops it; what is stored stays, and `make run` goes on with it.
 """
+
+
+def _url(options: argparse.Namespace) -> str:
+    return f"http://{options.host}:{options.port}"
 
 
 if __name__ == "__main__":

@@ -22,6 +22,8 @@ BODY_BYTES_MAX = 10 << 20
 """API Gateway's own limit; the functions have a lower one."""
 ANSWER_SECONDS_MAX = 30
 """API Gateway's own limit."""
+UNTOLD = "x-openreserve-untold"
+"""Header of requests that are not told of: the dashboard's own, which would show itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ def _integration(pool: Pool, route: str, tell: Sequence[Tell]) -> Callable[[web.
             response = _problem(504, "function_timeout", request_id)
         except Failed:
             response = _problem(502, "function_failed", request_id)
+        if UNTOLD in request.headers:
+            return response
         answered = Answered(
             route=route,
             method=request.method,

@@ -1,0 +1,35 @@
+"""Stands in for the load test where a dashboard is tested: it ends when it is told how.
+
+VERDICTS is a folder. The exit code is the text of the file `exit` in it, which is waited for.
+"""
+
+import json
+import os
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+SECONDS_MAX = 60
+
+
+def main() -> int:
+    verdicts = Path(os.environ["VERDICTS"])
+    (verdicts / "pid").write_text(str(os.getpid()))
+    body = json.dumps({"resourceId": os.environ["RESOURCE"], "totalStock": 100}).encode()
+    url = f"{os.environ['HOST']}/api/v1/resources"
+    request = urllib.request.Request(  # noqa: S310 - of this machine
+        url, data=body, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=30):  # noqa: S310
+        print(f"✓ Seeded {os.environ['RESOURCE']} with 100 units")
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:
+        if (verdicts / "exit").exists():
+            return int((verdicts / "exit").read_text())
+        time.sleep(0.05)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,27 @@
+"""The dashboard's names of metrics: in one place, and those of Grafana's dashboard."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = ROOT / "infra" / "local" / "dashboard"
+GRAFANA = ROOT / "infra" / "observability" / "grafana" / "dashboards" / "openreserve.json"
+NAME = re.compile(r"openreserve_[a-z_]+")
+
+
+def test_the_names_of_metrics_stand_in_one_file() -> None:
+    naming = {path.name for path in PAGE.glob("*.*") if NAME.search(path.read_text())}
+
+    assert naming == {"metrics.js"}
+
+
+@pytest.mark.skipif(not GRAFANA.exists(), reason="there is no dashboard of Grafana yet")
+def test_the_page_and_grafana_show_the_same_metrics() -> None:
+    of_grafana = {
+        re.sub("_seconds_(bucket|count|sum)$", "_seconds", name)
+        for name in NAME.findall(GRAFANA.read_text())
+    }
+
+    assert set(NAME.findall((PAGE / "metrics.js").read_text())) == of_grafana
