@@ -18,6 +18,8 @@ from tests.load.parameters import CannotRun, Parameters
 from tests.load.stage import Stage, authority
 
 RESOURCE = "ps5_sku_123"
+SETTLE_SECONDS_MAX = 10
+"""How long buyers of a soak may take to settle their last hold. In a sale all are done by then."""
 STOP_SECONDS_MAX = 60
 MEMORY_EVERY_SECONDS = 60.0
 RESTOCK_EVERY_SECONDS = 1.0
@@ -49,7 +51,10 @@ def _run(parameters: Parameters, runtime: Runtime | None) -> int:
     folder = ROOT / parameters.reports / f"{parameters.shape}-{stamp}"
     stage = Stage(parameters.host)
     stage.check()
-    print(_banner(parameters), flush=True)
+    warm = runtime is not None and not parameters.cold
+    print(_banner(parameters, warm=warm), flush=True)
+    if warm:
+        stage.warm_up(f"{parameters.resource}-warm-up")
     for resource_id, stock in parameters.stocks().items():
         stage.create(resource_id, stock)
         print(f"✓ Seeded {resource_id} with {stock:,} units", flush=True)
@@ -75,7 +80,7 @@ def _own_runtime() -> Iterator[Runtime]:
         yield runtime
 
 
-def _banner(parameters: Parameters) -> str:
+def _banner(parameters: Parameters, *, warm: bool) -> str:
     lines = {
         "Target": parameters.host,
         "Stock": f"{parameters.stock:,} units of {', '.join(parameters.stocks())}",
@@ -92,6 +97,8 @@ def _banner(parameters: Parameters) -> str:
         lines["Users"] = f"{parameters.rate} reservations per second for {parameters.minutes} min"
     if parameters.retry_percent:
         lines["Repeat"] = f"{parameters.retry_percent} % of them ask again with the same key"
+    if warm:
+        lines["Warm-up"] = "its functions are started before the doors open (COLD=1: not)"
     title = {"blackfriday": "BLACK FRIDAY SIMULATION"}.get(
         parameters.shape, f"LOAD TEST, {parameters.shape.upper()}"
     )
@@ -114,7 +121,7 @@ def _locust(parameters: Parameters, folder: Path) -> int:
         *("--headless", "--only-summary", "--loglevel", "ERROR"),
         *("--host", parameters.host, "--users", str(parameters.crowd)),
         *("--spawn-rate", str(parameters.crowd / max(1, parameters.arrival_seconds))),
-        *("--stop-timeout", str(STOP_SECONDS_MAX)),
+        *("--stop-timeout", str(SETTLE_SECONDS_MAX if parameters.shape == "soak" else 0)),
         *("--parameters", parameters.as_json(), "--verdict", str(verdict)),
         *("--html", str(folder / "index.html"), "--csv", str(folder / "locust")),
         *_several(parameters),

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from locust import task
 
-from tests.load.buyers import Buyer, Shape, attach
+from tests.load.buyers import GONE, Buyer, Shape, attach
 from tests.load.parameters import Parameters
 from tests.load.verdict import Stock, Tally, judge_black_friday
 
@@ -15,13 +15,14 @@ TTL_SECONDS = 3_600
 class Shopper(Buyer):
     """Comes, asks for one unit, and goes."""
 
+    wait_time = GONE
+
     @task
     def buy(self) -> None:
         try:
             self.reserve(((self.parameters.resource, 1),), TTL_SECONDS)
         finally:
             self.tally.buyers += 1
-        self.stop()
 
 
 def judge(tally: Tally, stocks: Mapping[str, Stock], parameters: Parameters) -> list[str]:

@@ -4,6 +4,7 @@ Counts are per process; Locust's workers report them to its master, which adds t
 """
 
 import json
+import logging
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -13,7 +14,8 @@ from typing import Any, ClassVar
 from uuid import uuid4
 
 import gevent
-from locust import FastHttpUser, events
+import locust.stats
+from locust import FastHttpUser, constant, events
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
@@ -25,6 +27,10 @@ from tests.load.verdict import Cart, Stock, Tally
 
 SECONDS_MAX = 180
 """How long a sale may go on after the last buyer has come; then it is judged as it is."""
+
+GONE = constant(10**9)
+"""The time to the next purchase of who makes one. Locust replaces users that stop while it still
+starts others, and those would be buyers that nobody has counted."""
 
 HOLDS_SECONDS_MAX = 30
 """How long it is waited for the last holds to end, where they do."""
@@ -131,6 +137,8 @@ class Shape:
 def attach(shape: Shape) -> None:
     """Has a run of this locustfile end when it is over, and its exit code be the judge's verdict."""
 
+    locust.stats.PERCENTILES_TO_CHART = report.PERCENTILES
+
     @events.init_command_line_parser.add_listener
     def add_options(parser: LocustArgumentParser) -> None:
         parser.add_argument("--parameters", default=Parameters().as_json(), help="see __main__.py")
@@ -142,6 +150,8 @@ def attach(shape: Shape) -> None:
             environment.events.report_to_master.add_listener(_hand_over)
         elif isinstance(environment.runner, MasterRunner):
             environment.events.worker_report.add_listener(_take_over)
+
+        logging.getLogger("locust.stats_logger").setLevel(logging.ERROR)  # report.py says it
 
     @events.test_start.add_listener
     def start(environment: Environment, **_: Any) -> None:
@@ -167,10 +177,12 @@ def _take_over(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001
 
 
 def _quit_when(over: Callable[[Environment], None], environment: Environment) -> None:
-    over(environment)
     assert environment.runner is not None
-    environment.runner.stop()  # waits for buyers that are in the middle of something
-    environment.runner.quit()
+    try:
+        over(environment)
+    finally:
+        environment.runner.stop()  # waits for who is in the middle of something (--stop-timeout)
+        environment.runner.quit()
 
 
 def _all_have_come(_environment: Environment) -> None:

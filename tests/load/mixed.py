@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from locust import task
 
-from tests.load.buyers import Buyer, Shape, attach
+from tests.load.buyers import GONE, Buyer, Shape, attach
 from tests.load.parameters import Parameters
 from tests.load.verdict import Stock, Tally, judge_sale
 
@@ -17,6 +17,8 @@ QUANTITY_MAX = 3
 class Collector(Buyer):
     """Comes, asks for one cart, and goes."""
 
+    wait_time = GONE
+
     @task
     def buy(self) -> None:
         try:
@@ -25,7 +27,6 @@ class Collector(Buyer):
             self.reserve(cart, TTL_SECONDS)
         finally:
             self.tally.buyers += 1
-        self.stop()
 
 
 def judge(tally: Tally, stocks: Mapping[str, Stock], parameters: Parameters) -> list[str]:

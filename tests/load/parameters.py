@@ -31,6 +31,7 @@ class Parameters:
     retry_percent: int = _number(0, 0, 100)  # so many ask again with the same key
     rate: int = _number(20, 1, 10_000)  # soak: reservations per second
     minutes: int = _number(10, 1, 10_080)  # soak: for how long
+    cold: int = _number(0, 0, 1)  # 1: do not warm up the functions of a runtime of our own
     processes: int = _number(1, 1, 256)  # of Locust on this machine
     workers: int = _number(0, 0, 1_000)  # ... on other machines, to be waited for
     master_port: int = _number(5_557, 1, 65_535)  # where those find this one

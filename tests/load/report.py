@@ -10,6 +10,7 @@ from locust.stats import StatsEntry
 from tests.load.verdict import Stock, Tally
 
 WIDTH = 80
+PERCENTILES = [0.5, 0.95, 0.99]
 TAKEN_EVERY_SECONDS = 5
 """How often Locust writes its history; each entry is about the 10 seconds before."""
 
@@ -40,7 +41,7 @@ def minute(environment: Environment, number: int) -> None:
     taken = environment.stats.history[-60 // TAKEN_EVERY_SECONDS :]
     p50, p95, p99 = (
         median(entry[f"response_time_percentile_{percentile}"][1] for entry in taken)
-        for percentile in (0.5, 0.95, 0.99)
+        for percentile in PERCENTILES
     )
     rate = median(entry["current_rps"][1] for entry in taken)
     _say(f"minute {number}: {rate:.0f} calls/s, p50 {p50:.0f} ms, p95 {p95:.0f}, p99 {p99:.0f}")
@@ -51,12 +52,13 @@ def cannot_run(reason: Exception) -> None:
 
 
 def _answers(entry: StatsEntry) -> str:
+    most = entry.max_response_time
     times = (
         entry.min_response_time or 0,
         entry.avg_response_time,
-        entry.get_response_time_percentile(0.95),
-        entry.get_response_time_percentile(0.99),
-        entry.max_response_time,
+        min(most, entry.get_response_time_percentile(0.95)),  # Locust rounds it, and up too
+        min(most, entry.get_response_time_percentile(0.99)),
+        most,
     )
     return f"> {entry.name:<26}{entry.num_requests:7}" + "".join(f"{time:9.0f}" for time in times)
 

@@ -8,16 +8,21 @@ import os
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import quote, urlsplit
+from uuid import uuid4
 
 from tests.load.parameters import CannotRun
 from tests.load.verdict import Stock
 
 Authorize = Callable[[str, str, bytes], Mapping[str, str]]
 """Method, URL and body to the headers that say who asks."""
+
+WARM_UP_AT_ONCE = 64
+WARM_UP_CALLS = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +53,37 @@ class Stage:
         if status not in (200, 201):
             raise CannotRun(f"{resource_id} was not set to {total_stock}: {status} {view}")
 
+    def warm_up(self, resource_id: str) -> None:
+        """Have every environment of reserve started, by more calls at once than there are."""
+        self.set_total(resource_id, WARM_UP_CALLS)
+        body = {"resourceId": resource_id, "quantity": 1}
+
+        def reserve(_: int) -> None:
+            self._call("POST", "reserve", body, {"Idempotency-Key": uuid4().hex})
+
+        with ThreadPoolExecutor(WARM_UP_AT_ONCE) as pool:
+            list(pool.map(reserve, range(WARM_UP_CALLS)))
+
     def stock(self, resource_id: str) -> Stock:
         status, view = self._call("GET", f"resources/{quote(resource_id, safe='')}")
         if status != 200:
             raise CannotRun(f"{resource_id} cannot be read: {status} {view}")
         return Stock.of(view)
 
-    def _call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
+    def _call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         content = b"" if body is None else json.dumps(body).encode()
         url = f"{self.host}/api/v1/{path}"
         request = urllib.request.Request(  # noqa: S310 - parameters.py has checked the scheme
             url,
             method=method,
             data=content or None,
-            headers={"Content-Type": "application/json", **authority()(method, url, content)},
+            headers={
+                "Content-Type": "application/json",
+                **(headers or {}),
+                **authority()(method, url, content),
+            },
         )
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
