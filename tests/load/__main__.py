@@ -1,4 +1,4 @@
-"""`make blackfriday`: put stock on sale, let the crowd in with Locust, and judge what came of it."""
+"""`make blackfriday`: put stock on sale, let a crowd in with Locust, judge what came of it."""
 
 import os
 import signal
@@ -65,7 +65,7 @@ def _run(parameters: Parameters, runtime: Runtime | None) -> int:
             if runtime:
                 stack.enter_context(_watching(runtime))
         code = _locust(parameters, folder)
-    print(f"Report: {folder / 'index.html'}", flush=True)
+    print(f"Report: {os.path.relpath(folder / 'index.html')}", flush=True)
     return code
 
 
@@ -94,7 +94,7 @@ def _banner(parameters: Parameters, *, warm: bool) -> str:
         names = list(parameters.stocks())
         lines["Stock"] = f"{parameters.stock:,} units each of {names[0]} to {names[-1]}"
     else:
-        lines["Users"] = f"{parameters.rate} reservations per second for {parameters.minutes} min"
+        lines["Users"] = f"{parameters.rate} reservations per second for {parameters.duration:,}s"
     if parameters.retry_percent:
         lines["Repeat"] = f"{parameters.retry_percent} % of them ask again with the same key"
     if warm:
@@ -183,8 +183,10 @@ def _watching(runtime: Runtime) -> Iterator[None]:
         parts = ", ".join(f"{kind} {size:.0f}" for kind, size in sizes.items())
         print(f"memory: {sum(sizes.values()):.0f} MB = {parts}", flush=True)
 
+    tell()
     with _every(MEMORY_EVERY_SECONDS, tell):
         yield
+    tell()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Locust's side of every shape: buyers that count what they are answered, and the verdict at the end.
+"""Locust's side of every shape: buyers that count what they are answered, and the verdict.
 
 Counts are per process; Locust's workers report them to its master, which adds them up.
 """
@@ -91,7 +91,9 @@ class Buyer(FastHttpUser):
         return answer
 
     def _reserve(self, what: str, cart: Cart, ttl_seconds: int, key: str) -> Answer:
-        lines = [{"resourceId": resource_id, "quantity": quantity} for resource_id, quantity in cart]
+        lines = [
+            {"resourceId": resource_id, "quantity": quantity} for resource_id, quantity in cart
+        ]
         body = lines[0] if len(lines) == 1 else {"items": lines}
         return self.post(
             what, "reserve", body | {"ttlSeconds": ttl_seconds}, {"Idempotency-Key": key}
@@ -101,7 +103,7 @@ class Buyer(FastHttpUser):
         self, what: str, verb: str, body: Any, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """One call, counted as what its answer is. Whether it may be is for the verdict."""
-        content = json.dumps(body).encode()
+        content = json.dumps(body)
         url = f"{self.host}/api/v1/{verb}"
         with self.client.request(
             "POST",
@@ -110,13 +112,13 @@ class Buyer(FastHttpUser):
             headers={
                 "Content-Type": "application/json",
                 **(headers or {}),
-                **authority()("POST", url, content),
+                **authority()("POST", url, content.encode()),
             },
             catch_response=True,
         ) as response:
             failed = response.request_meta["exception"] if not response.status_code else ""
             answer = Answer(response.status_code, response.text or str(failed))
-            response.request_meta["name"] = f"{what} {answer.title}"
+            response.request_meta["name"] = f"{what} {answer.title}"  # a line each in its report
             if answer.status in (200, 409, 410):
                 response.success()
             else:
@@ -130,41 +132,43 @@ class Shape:
     """What a locustfile adds to its buyers: when they are done, and what must have come of it."""
 
     judge: Callable[[Tally, Mapping[str, Stock], Parameters], list[str]]
-    lasts_minutes: bool = False  # else it is over when all buyers have come
+    has_duration: bool = False  # else it is over when all buyers have come
     holds_end: bool = False  # else they are longer than the run
 
 
 def attach(shape: Shape) -> None:
-    """Has a run of this locustfile end when it is over, and its exit code be the judge's verdict."""
-
+    """Has a run of this locustfile end when it is over, and its exit code be the verdict."""
     locust.stats.PERCENTILES_TO_CHART = report.PERCENTILES
 
-    @events.init_command_line_parser.add_listener
-    def add_options(parser: LocustArgumentParser) -> None:
-        parser.add_argument("--parameters", default=Parameters().as_json(), help="see __main__.py")
-        parser.add_argument("--verdict", default="", help="file to write the verdict to")
-
-    @events.init.add_listener
-    def share_the_counting(environment: Environment, **_: Any) -> None:
-        if isinstance(environment.runner, WorkerRunner):
-            environment.events.report_to_master.add_listener(_hand_over)
-        elif isinstance(environment.runner, MasterRunner):
-            environment.events.worker_report.add_listener(_take_over)
-
-        logging.getLogger("locust.stats_logger").setLevel(logging.ERROR)  # report.py says it
-
-    @events.test_start.add_listener
     def start(environment: Environment, **_: Any) -> None:
         assert environment.parsed_options is not None
         Buyer.parameters = Parameters.of_json(environment.parsed_options.parameters)
         if not isinstance(environment.runner, WorkerRunner):
-            over = _minutes_over if shape.lasts_minutes else _all_have_come
+            over = _time_is_over if shape.has_duration else _all_have_come
             gevent.spawn(_quit_when, over, environment)
 
-    @events.quitting.add_listener
     def decide(environment: Environment, **_: Any) -> None:
         if not isinstance(environment.runner, WorkerRunner):
             environment.process_exit_code = _decide(environment, shape)
+
+    events.init_command_line_parser.add_listener(_add_options)
+    events.init.add_listener(_share_the_counting)
+    events.test_start.add_listener(start)
+    events.quitting.add_listener(decide)
+
+
+def _add_options(parser: LocustArgumentParser) -> None:
+    """What Locust hands on to its workers, wherever they are."""
+    parser.add_argument("--parameters", default=Parameters().as_json(), help="see parameters.py")
+    parser.add_argument("--verdict", default="", help="file to write the verdict to")
+
+
+def _share_the_counting(environment: Environment, **_: Any) -> None:
+    logging.getLogger("locust.stats_logger").setLevel(logging.ERROR)  # report.py says it all
+    if isinstance(environment.runner, WorkerRunner):
+        environment.events.report_to_master.add_listener(_hand_over)
+    elif isinstance(environment.runner, MasterRunner):
+        environment.events.worker_report.add_listener(_take_over)
 
 
 def _hand_over(client_id: str, data: dict[str, Any]) -> None:  # noqa: ARG001 - Locust names it
@@ -192,11 +196,13 @@ def _all_have_come(_environment: Environment) -> None:
         gevent.sleep(0.1)
 
 
-def _minutes_over(environment: Environment) -> None:
+def _time_is_over(environment: Environment) -> None:
     started = time.monotonic()
-    for minute in range(1, Buyer.parameters.minutes + 1):
+    minutes, seconds = divmod(Buyer.parameters.duration, 60)
+    for minute in range(1, minutes + 1):
         gevent.sleep(started + minute * 60 - time.monotonic())
         report.minute(environment, minute)
+    gevent.sleep(seconds)
 
 
 def _decide(environment: Environment, shape: Shape) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 SHAPES = ("blackfriday", "mixed", "soak")
 
@@ -30,7 +31,7 @@ class Parameters:
     ramp: int = _number(5, 0, 86_400)  # seconds over which the users arrive
     retry_percent: int = _number(0, 0, 100)  # so many ask again with the same key
     rate: int = _number(20, 1, 10_000)  # soak: reservations per second
-    minutes: int = _number(10, 1, 10_080)  # soak: for how long
+    duration: int = _number(600, 10, 604_800)  # soak: seconds
     cold: int = _number(0, 0, 1)  # 1: do not warm up the functions of a runtime of our own
     processes: int = _number(1, 1, 256)  # of Locust on this machine
     workers: int = _number(0, 0, 1_000)  # ... on other machines, to be waited for
@@ -40,13 +41,13 @@ class Parameters:
     @classmethod
     def of(cls, variables: Mapping[str, str]) -> Parameters:
         """Those among the variables; CannotRun if one is not of its form. Empty is left out."""
-        given: dict[str, int | str] = {}
+        given: dict[str, Any] = {}
         for one in fields(cls):
             text = variables.get(one.name.upper(), "").strip()
             if text:
                 limits = one.metadata.get("range")
                 given[one.name] = _whole(one.name, text, *limits) if limits else text
-        parameters = cls(**given)  # type: ignore[arg-type] - checked above
+        parameters = cls(**given)
         if parameters.shape not in SHAPES:
             raise CannotRun(f"SHAPE is {parameters.shape}, and must be one of {', '.join(SHAPES)}")
         if parameters.host and not parameters.host.startswith(("http://", "https://")):

@@ -1,4 +1,4 @@
-"""What a load test prints: the banner before, the verdict after, and a line per minute of a soak."""
+"""What a load test prints at its end, and each minute of a soak."""
 
 import sys
 from collections.abc import Iterable, Mapping

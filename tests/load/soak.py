@@ -51,4 +51,4 @@ def judge(tally: Tally, stocks: Mapping[str, Stock], _parameters: Parameters) ->
     return judge_soak(tally, stocks)
 
 
-attach(Shape(judge, lasts_minutes=True, holds_end=True))
+attach(Shape(judge, has_duration=True, holds_end=True))

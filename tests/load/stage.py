@@ -105,7 +105,7 @@ def _document(content: bytes) -> Any:
 
 @cache
 def authority() -> Authorize:
-    """AUTHORIZATION=bearer with BEARER_TOKEN, or sigv4 with what the AWS SDK finds; else nobody's."""
+    """AUTHORIZATION=bearer with BEARER_TOKEN, or sigv4 as the AWS SDK finds it; else nobody's."""
     kind = os.environ.get("AUTHORIZATION", "")
     if kind == "":
         return lambda _method, _url, _body: {}

@@ -80,7 +80,7 @@ class Stock:
 def judge_black_friday(
     tally: Tally, stocks: Mapping[str, Stock], users: int, on_sale: Mapping[str, int]
 ) -> list[str]:
-    """What is wrong with a sale of one unit to each buyer: exactly as many as there are are sold."""
+    """What is wrong with a sale of one unit to each buyer: all there are must be sold, no more."""
     sold = min(users, sum(on_sale.values()))
     expected = {RESERVED: sold, SOLD_OUT: users - sold}
     return [
@@ -118,7 +118,7 @@ def judge_sale(
 
 
 def judge_soak(tally: Tally, stocks: Mapping[str, Stock]) -> list[str]:
-    """What is wrong after all holds have ended: nothing is held, and sold is what was told to be."""
+    """What is wrong after all holds have ended: what is sold is what buyers were told is."""
     faults = _faults_of_answers(tally, OF_A_SOAK)
     ended = tally.answers[COMMITTED] + tally.answers[RELEASED]
     if not 0 < ended <= len(tally.held):
