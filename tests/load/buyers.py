@@ -186,6 +186,7 @@ def _quit_when(over: Callable[[Environment], None], environment: Environment) ->
         over(environment)
     finally:
         environment.runner.stop()  # waits for who is in the middle of something (--stop-timeout)
+        gevent.sleep(2 * locust.stats.CSV_STATS_INTERVAL_SEC)  # or its last rows are not written
         environment.runner.quit()
 
 
