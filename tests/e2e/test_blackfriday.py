@@ -61,7 +61,7 @@ def test_a_black_friday_is_exact_and_leaves_a_report(
     assert runtime.stock(name)["heldStock"] == 20
     assert f"{name}: total 20 = available 0 + held 20 + committed 0" in ended.printed
     assert "reserve 409 out_of_stock" in (ended.folder / "index.html").read_text()
-    assert "reserve 409 out_of_stock,280,0," in (ended.folder / "locust_stats.csv").read_text()
+    assert "reserve 409 out_of_stock,280,0," in (ended.folder / "stats.csv").read_text()
 
 
 def test_without_a_host_it_starts_what_make_run_starts_and_stops_it(tmp_path: Path) -> None:

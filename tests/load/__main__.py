@@ -122,8 +122,8 @@ def _locust(parameters: Parameters, folder: Path) -> int:
         *("--host", parameters.host, "--users", str(parameters.crowd)),
         *("--spawn-rate", str(parameters.crowd / max(1, parameters.arrival_seconds))),
         *("--stop-timeout", str(SETTLE_SECONDS_MAX if parameters.shape == "soak" else 0)),
-        *("--parameters", parameters.as_json(), "--verdict", str(verdict)),
-        *("--html", str(folder / "index.html"), "--csv", str(folder / "locust")),
+        *("--parameters", parameters.as_json(), "--folder", str(folder)),
+        *("--html", str(folder / "index.html")),
         *_several(parameters),
     ]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL) as locust:

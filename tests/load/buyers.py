@@ -160,7 +160,7 @@ def attach(shape: Shape) -> None:
 def _add_options(parser: LocustArgumentParser) -> None:
     """What Locust hands on to its workers, wherever they are."""
     parser.add_argument("--parameters", default=Parameters().as_json(), help="see parameters.py")
-    parser.add_argument("--verdict", default="", help="file to write the verdict to")
+    parser.add_argument("--folder", default="", help="where to write verdict and counts")
 
 
 def _share_the_counting(environment: Environment, **_: Any) -> None:
@@ -186,7 +186,6 @@ def _quit_when(over: Callable[[Environment], None], environment: Environment) ->
         over(environment)
     finally:
         environment.runner.stop()  # waits for who is in the middle of something (--stop-timeout)
-        gevent.sleep(2 * locust.stats.CSV_STATS_INTERVAL_SEC)  # or its last rows are not written
         environment.runner.quit()
 
 
@@ -216,9 +215,9 @@ def _decide(environment: Environment, shape: Shape) -> int:
         return 2
     faults = shape.judge(Buyer.tally, stocks, parameters)
     report.verdict(environment, Buyer.tally, stocks, faults)
-    if environment.parsed_options.verdict:
+    if environment.parsed_options.folder:
         told = {"exact": not faults, "faults": faults, "answers": Buyer.tally.answers}
-        Path(environment.parsed_options.verdict).write_text(json.dumps(told, indent=2) + "\n")
+        report.write(environment, Path(environment.parsed_options.folder), told)
     return 1 if faults else 0
 
 

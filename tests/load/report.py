@@ -1,11 +1,15 @@
 """What a load test prints at its end, and each minute of a soak."""
 
+import csv
+import json
 import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from statistics import median
+from typing import Any
 
 from locust.env import Environment
-from locust.stats import StatsEntry
+from locust.stats import PERCENTILES_TO_REPORT, StatsCSV, StatsEntry
 
 from tests.load.verdict import Stock, Tally
 
@@ -34,6 +38,16 @@ def verdict(
         _say(f"✗ {fault}")
     if not faults:
         _say("✓ Exact: every unit is accounted for, and nothing else was answered")
+
+
+def write(environment: Environment, folder: Path, told: Mapping[str, Any]) -> None:
+    """Keep the verdict and the counts in a folder.
+
+    Not by Locust's --csv, which may miss the last second, and trips over its own closed files.
+    """
+    (folder / "verdict.json").write_text(json.dumps(told, indent=2) + "\n")
+    with (folder / "stats.csv").open("w", newline="") as file:
+        StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(file))
 
 
 def minute(environment: Environment, number: int) -> None:
