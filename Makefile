@@ -6,11 +6,12 @@ export SAM_CLI_TELEMETRY := 0
 
 RUN := .venv/.run-$(shell uname -s)
 TEST := .venv/.test-$(shell uname -s)
+LOAD := .venv/.load-$(shell uname -s)
 
-.PHONY: help run test lint format bench lock openapi build clean
+.PHONY: help run test lint format bench blackfriday lock openapi build clean
 
 help: ## List the chores
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 13
 
 run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, ARGS=--help)
 	@exec .venv/bin/python -m infra.local --port $(PORT) $(ARGS)
@@ -32,6 +33,9 @@ format: $(TEST) ## Rewrite the code in the one style
 bench: $(RUN) ## Measure, and print ratios within one run
 	@.venv/bin/python -m tests.bench
 
+blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HOST=URL, and judge (README)
+	@.venv/bin/python -m tests.load
+
 openapi: $(RUN) ## Write infra/openapi.json from the handlers and their models
 	.venv/bin/python -m infra.openapi > infra/openapi.json
 
@@ -41,14 +45,17 @@ build: $(TEST) ## Build the functions and layers for AWS; needs python3.13, not 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header pyproject.toml
 lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
-	$(LOCK) --upgrade --extra local --extra cli --extra sigv4 --extra test --output-file tests/requirements.txt
+	$(LOCK) --upgrade --extra local --extra cli --extra sigv4 --extra load --extra test \
+		--output-file tests/requirements.txt
+	$(LOCK) --upgrade --extra local --extra cli --extra load --constraints tests/requirements.txt \
+		--output-file tests/load/requirements.txt
 	$(LOCK) --upgrade --extra local --extra cli --constraints tests/requirements.txt \
 		--output-file infra/local/requirements.txt
 	$(LOCK) --upgrade --constraints tests/requirements.txt \
 		--output-file layers/dependencies/requirements.txt
 
 clean: ## Remove what make made, the local data too
-	rm -rf .venv .openreserve .aws-sam
+	rm -rf .venv .openreserve .aws-sam build
 
 $(RUN): infra/local/requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
@@ -67,4 +74,10 @@ $(TEST): tests/requirements.txt $(RUN)
 	@echo "Adding what the tests need to .venv (once) ..."
 	@.venv/bin/uv pip install --quiet --python .venv/bin/python \
 		--require-hashes -r tests/requirements.txt
+	@touch $@
+
+$(LOAD): tests/load/requirements.txt $(RUN)
+	@echo "Adding the load test to .venv (once) ..."
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python \
+		--require-hashes -r tests/load/requirements.txt
 	@touch $@

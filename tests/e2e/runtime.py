@@ -101,6 +101,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        process_group=0,  # Ctrl-C is for whoever started it, who stops it when done with it
     )
     runtime = Runtime(f"http://127.0.0.1:{port}", state, process)
     reader = threading.Thread(target=_read, args=(runtime,), daemon=True)

@@ -1,0 +1,45 @@
+"""What the processes of a local runtime take of this machine's memory."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from tests.e2e.runtime import Runtime
+
+
+def megabytes(runtime: Runtime) -> dict[str, float]:
+    """By kind of process: the proportional set size, which counts shared pages once in all."""
+    sizes: dict[str, float] = {}
+    for kind, process in _processes(runtime):
+        with suppress(psutil.NoSuchProcess):
+            sizes[kind] = sizes.get(kind, 0.0) + process.memory_full_info().pss / 2**20
+    return sizes
+
+
+def _processes(runtime: Runtime) -> Iterator[tuple[str, psutil.Process]]:
+    gateway = psutil.Process(runtime.process.pid)
+    yield "gateway", gateway
+    servers = {_pid(runtime.state / "redis.pid"): "Redis"}
+    servers[_pid(runtime.state / "postgres" / "postmaster.pid")] = "Postgres"
+    for child in gateway.children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            line = " ".join(child.cmdline())
+            if "awslambdaric" in line:
+                yield "functions", child
+            elif "moto_server" in line:
+                yield "SQS", child
+    for pid, kind in servers.items():
+        with suppress(psutil.NoSuchProcess):
+            server = psutil.Process(pid)
+            for process in (server, *server.children()):
+                yield kind, process
+
+
+def _pid(file: Path) -> int:
+    """The first line of it; 0, which is nobody, if there is none."""
+    try:
+        return int(file.read_text().splitlines()[0])
+    except (OSError, ValueError, IndexError):
+        return 0

@@ -1,0 +1,36 @@
+"""Locustfile: carts of several items over many resources, all or nothing."""
+
+import random
+from collections.abc import Mapping
+
+from locust import task
+
+from tests.load.buyers import GONE, Buyer, Shape, attach
+from tests.load.parameters import Parameters
+from tests.load.verdict import Stock, Tally, judge_sale
+
+TTL_SECONDS = 3_600
+ITEMS_MAX = 5
+QUANTITY_MAX = 3
+
+
+class Collector(Buyer):
+    """Comes, asks for one cart, and goes."""
+
+    wait_time = GONE
+
+    @task
+    def buy(self) -> None:
+        try:
+            wanted = random.sample(list(self.parameters.stocks()), random.randint(1, ITEMS_MAX))
+            cart = tuple((resource_id, random.randint(1, QUANTITY_MAX)) for resource_id in wanted)
+            self.reserve(cart, TTL_SECONDS)
+        finally:
+            self.tally.buyers += 1
+
+
+def judge(tally: Tally, stocks: Mapping[str, Stock], parameters: Parameters) -> list[str]:
+    return judge_sale(tally, stocks, parameters.users, parameters.stocks())
+
+
+attach(Shape(judge))

@@ -1,0 +1,148 @@
+"""The API under load, seen from outside: where it is, with whose authority, and what it answers.
+
+botocore is loaded for SigV4 alone.
+"""
+
+import json
+import os
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import quote, urlsplit
+from uuid import uuid4
+
+from tests.load.parameters import CannotRun
+from tests.load.verdict import Stock
+
+Authorize = Callable[[str, str, bytes], Mapping[str, str]]
+"""Method, URL and body to the headers that say who asks."""
+
+WARM_UP_AT_ONCE = 64
+WARM_UP_CALLS = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A running API."""
+
+    host: str
+
+    def check(self) -> None:
+        """CannotRun, unless it is there and has its Postgres."""
+        status, view = self._call("GET", "health")
+        if status != 200:
+            raise CannotRun(f"{self.host} is not healthy: {status} {json.dumps(view)}")
+
+    def create(self, resource_id: str, total_stock: int) -> None:
+        """CannotRun if there is such a resource: it may be somebody's real stock."""
+        status, _ = self._call("GET", f"resources/{quote(resource_id, safe='')}")
+        if status != 404:
+            raise CannotRun(
+                f"{resource_id} is at {self.host} already ({status}), and is left as it is; name"
+                " another RESOURCE, or none"
+            )
+        self.set_total(resource_id, total_stock)
+
+    def set_total(self, resource_id: str, total_stock: int) -> None:
+        body = {"resourceId": resource_id, "totalStock": total_stock}
+        status, view = self._call("POST", "resources", body)
+        if status not in (200, 201):
+            raise CannotRun(f"{resource_id} was not set to {total_stock}: {status} {view}")
+
+    def warm_up(self, resource_id: str) -> None:
+        """Have every environment of reserve started, by more calls at once than there are."""
+        self.set_total(resource_id, WARM_UP_CALLS)
+        body = {"resourceId": resource_id, "quantity": 1}
+
+        def reserve(_: int) -> None:
+            self._call("POST", "reserve", body, {"Idempotency-Key": uuid4().hex})
+
+        with ThreadPoolExecutor(WARM_UP_AT_ONCE) as pool:
+            list(pool.map(reserve, range(WARM_UP_CALLS)))
+
+    def stock(self, resource_id: str) -> Stock:
+        status, view = self._call("GET", f"resources/{quote(resource_id, safe='')}")
+        if status != 200:
+            raise CannotRun(f"{resource_id} cannot be read: {status} {view}")
+        return Stock.of(view)
+
+    def _call(
+        self, method: str, path: str, body: Any = None, headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
+        content = b"" if body is None else json.dumps(body).encode()
+        url = f"{self.host}/api/v1/{path}"
+        request = urllib.request.Request(  # noqa: S310 - parameters.py has checked the scheme
+            url,
+            method=method,
+            data=content or None,
+            headers={
+                "Content-Type": "application/json",
+                **(headers or {}),
+                **authority()(method, url, content),
+            },
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:  # noqa: S310
+                return answer.status, _document(answer.read())
+        except urllib.error.HTTPError as answer:
+            with answer:
+                return answer.code, _document(answer.read())
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", error)
+            raise CannotRun(f"{self.host} does not answer: {reason}") from None
+
+
+def _document(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except ValueError:
+        return content.decode(errors="replace")
+
+
+@cache
+def authority() -> Authorize:
+    """AUTHORIZATION=bearer with BEARER_TOKEN, or sigv4 as the AWS SDK finds it; else nobody's."""
+    kind = os.environ.get("AUTHORIZATION", "")
+    if kind == "":
+        return lambda _method, _url, _body: {}
+    if kind == "bearer":
+        return _bearer(os.environ.get("BEARER_TOKEN", ""))
+    if kind == "sigv4":
+        return _sigv4()
+    raise CannotRun(f"AUTHORIZATION is {kind}, and must be bearer, sigv4 or empty")
+
+
+def _bearer(token: str) -> Authorize:
+    if not token:
+        raise CannotRun("AUTHORIZATION is bearer, and BEARER_TOKEN is empty")
+    headers = {"Authorization": f"Bearer {token}"}
+    return lambda _method, _url, _body: headers
+
+
+def _sigv4() -> Authorize:
+    from botocore.auth import SigV4Auth  # noqa: PLC0415 - half a second that others do not need
+    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+    from botocore.session import Session  # noqa: PLC0415
+
+    session = Session()
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise CannotRun("AUTHORIZATION is sigv4, and the AWS SDK finds no credentials")
+
+    def sign(method: str, url: str, body: bytes) -> Mapping[str, str]:
+        region = _region(url) or session.get_config_variable("region")
+        request = AWSRequest(method, url, data=body)
+        SigV4Auth(credentials, "execute-api", region).add_auth(request)
+        return dict(request.headers.items())
+
+    return sign
+
+
+def _region(url: str) -> str | None:
+    """Of an address that API Gateway made; a domain of one's own does not tell it."""
+    labels = (urlsplit(url).hostname or "").split(".")
+    return labels[2] if labels[1:2] == ["execute-api"] else None
