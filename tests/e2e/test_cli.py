@@ -342,6 +342,20 @@ def test_local_is_what_make_run_is(tmp_path: Path) -> None:
     process.stdout.close()
 
 
+def test_blackfriday_is_what_make_blackfriday_is(runtime: Runtime) -> None:
+    said = in_a_pipe(
+        "blackfriday",
+        f"HOST={runtime.url}",
+        "USERS=60",
+        "STOCK=7",
+        "RAMP=1",
+        "REPORTS=build/reports",
+    )
+
+    assert said.code == 0, said
+    assert "7 distinct tokens were given out" in said.out
+
+
 def test_the_client_keeps_its_promises_against_the_running_api(
     runtime: Runtime, resource_id: str
 ) -> None:

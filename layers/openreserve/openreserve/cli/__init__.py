@@ -26,7 +26,11 @@ _TARGETS = {
     "health": ("openreserve.cli.health:health", "Say whether all that is needed answers."),
     "verify": ("openreserve.cli.books:verify", "Recompute all counters from the reservations."),
     "repair": ("openreserve.cli.books:repair", "Mend what verify finds."),
-    "local": ("openreserve.cli.local:local", "Run the API on this machine, as make run does."),
+    "local": ("openreserve.cli.checkout:local", "Run the API on this machine, as make run does."),
+    "blackfriday": (
+        "openreserve.cli.checkout:blackfriday",
+        "Sell 100 units to 2,000 buyers, and judge what came of it.",
+    ),
     "completion": ("openreserve.cli.completion:completion", "Let a shell complete commands."),
 }
 

@@ -10,7 +10,7 @@ import click
 from openreserve import books
 from openreserve.books import Check, CouldNotCheck, Drift
 from openreserve.cli import output
-from openreserve.cli.local import ROOT
+from openreserve.cli.checkout import ROOT
 from openreserve.cli.told import Told
 
 READER = "openreserve_reader"
