@@ -250,7 +250,7 @@ def test_there_are_the_commands_that_operators_need() -> None:
     assert {" ".join(names) for names, _ in every_command(commands)} == {
         *("stock check", "stock set", "stock adjust", "stock list", "stock import"),
         *("reservation show", "reservation list", "reservation release"),
-        *("events tail", "health", "verify", "repair", "local", "completion"),
+        *("events tail", "health", "verify", "repair", "local", "blackfriday", "completion"),
     }
 
 
