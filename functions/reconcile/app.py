@@ -28,6 +28,7 @@ def handler(_event: Any, context: Any) -> dict[str, int]:
         closed += len(expired.lags_ms)
         if len(expired.lags_ms) < batch_size:
             break
+    expiry.account_reclaims(upkeep.take_reclaims())
     return {
         "closed": closed,
         "handedOn": _hand_events_on(context),

@@ -1,5 +1,6 @@
 """The prompt expiry and the net: each hold that nobody settled is closed once, by one of them."""
 
+import json
 import os
 import time
 from collections.abc import Iterator
@@ -109,6 +110,23 @@ def test_the_net_closes_a_hold_that_was_over_for_months(engine: Engine, name: st
 
     assert reconcile()["closed"] >= 1
     assert stored_status(engine, token) == "EXPIRED"
+
+
+def test_holds_that_were_closed_for_their_stock_are_counted_once(
+    engine: Engine, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine.sql("DELETE FROM openreserve.reclaims")
+    set_stock(name, 3)
+    for _ in range(3):
+        past(engine, hold((name, 1)))
+    assert reserve((name, 3)).status == 200
+    capsys.readouterr()
+
+    reconcile()
+    reconcile()
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["HoldsExpired"] for line in lines if line.get("path") == "reclaim"] == [[3]]
 
 
 def test_the_net_needs_no_redis(engine_without_redis: Engine, name: str) -> None:

@@ -4,6 +4,12 @@ from openreserve.holds import Expired
 from openreserve.logs import tell
 
 
+def account_reclaims(closed: int) -> None:
+    """One line for those that were closed as somebody wanted their stock. None, if none were."""
+    if closed:
+        tell({"HoldsExpired": closed}, dimensions={"path": "reclaim"})
+
+
 def account(expired: Expired, path: str) -> None:
     """One line for a batch, which is its log entry and its metrics. None for an empty batch."""
     if not expired.lags_ms:

@@ -63,6 +63,15 @@ def mark_handed_on(places: Sequence[Place]) -> None:
     )
 
 
+def take_reclaims() -> int:
+    """How many holds were closed since the last time because somebody wanted their stock.
+
+    Raises:
+        Contention, DatabaseUnavailable: they may have been taken, and are then told of by nobody.
+    """
+    return int(_all("take_reclaims")[0]["closed"])
+
+
 def check_books(batch_size: int) -> tuple[int, list[dict[str, Any]]]:
     """Check the next resources in turn: how many, and those whose counter is wrong.
 

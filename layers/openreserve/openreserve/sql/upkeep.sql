@@ -40,3 +40,6 @@ RETURNING e.event_id;
 
 -- check_books: A round takes as many calls as there are batches of resources.
 SELECT checked, drifting FROM openreserve.check_books(%(batch_size)s::integer);
+
+-- take_reclaims: Each is told of once, by whoever takes it.
+SELECT openreserve.take_reclaims() AS closed;
