@@ -58,6 +58,17 @@ class Engine:
                 OR r.event_sequence <> coalesce(max(e.sequence), 0)""")
 
 
+RUN_APART = ("test_blackfriday.py", "test_build.py", "test_dashboard.py")
+"""Files of tests/e2e that run with all the rest, so that both halves take about as long."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two halves, each in its order and with servers of its own: most of tests/e2e, and the rest."""
+    for item in items:
+        is_e2e = item.path.parent.name == "e2e" and item.path.name not in RUN_APART
+        item.add_marker(pytest.mark.xdist_group("e2e" if is_e2e else "the rest"))
+
+
 @pytest.fixture(scope="session")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     state = tmp_path_factory.mktemp("state")

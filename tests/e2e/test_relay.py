@@ -107,9 +107,10 @@ def disabled(name: str) -> bool:
     return any(found["endpointId"] == name and "disabled" in found for found in listed)
 
 
-def pulled(resource_id: str) -> list[str]:
+def pulled(resource_id: str) -> dict[str, str]:
+    """Ids and types."""
     events = (event for page in event_pages() for event in page.json["events"])
-    return [event["id"] for event in events if event["resourceId"] == resource_id]
+    return {event["id"]: event["type"] for event in events if event["resourceId"] == resource_id}
 
 
 def until(holds: Callable[[], Any], seconds_max: float = SECONDS_MAX) -> None:
@@ -174,7 +175,7 @@ def torment_and_tell(engine: Engine, shop: Shop, name: str) -> None:
     with relay_killed_at_random() as killed:
         for _ in range(PAIRS):
             release(hold((name, 1)))
-        ids = set(pulled(name))
+        ids = pulled(name)
         assert len(ids) == 2 * PAIRS
         until(lambda: len(killed) >= 3)
     # What a killed relay had claimed is anybody's when its claim is over: not to wait for that.
@@ -184,8 +185,10 @@ def torment_and_tell(engine: Engine, shop: Shop, name: str) -> None:
 
     until(lambda: disabled("gone"))
     silent_from = time.time() + 1 + 1 + 1  # the answers under way, and what is remembered
-    until(lambda: set(shop.ids("/flaky")) == ids)
-    until(lambda: len(shop.ids("/picky")) == PAIRS and dead_letters("picky") == picky.poison)
+    # Holds of other tests may end meanwhile: their events are told, too.
+    until(lambda: set(shop.ids("/flaky")) >= ids.keys())
+    depleted = {event_id for event_id, kind in ids.items() if kind == "STOCK_DEPLETED"}
+    until(lambda: set(shop.ids("/picky")) >= depleted and dead_letters("picky") == picky.poison)
     for event_id in picky.poison:
         assert shop.ids("/picky")[event_id] >= ATTEMPTS
 
@@ -199,7 +202,6 @@ def torment_and_tell(engine: Engine, shop: Shop, name: str) -> None:
     contents = defaultdict(set)
     for got in shop.deliveries:
         contents[got.id].add(got.content)
-    assert set(contents) == ids, "nothing else was told"
     assert all(len(same) == 1 for same in contents.values()), "duplicates are the same event"
     assert dead_letters("picky") == set()
 

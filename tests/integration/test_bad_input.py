@@ -236,6 +236,11 @@ def test_every_request_writes_one_line_that_is_its_log_and_its_metrics(
     assert (line["status"], line["outcome"]) == (200, "held")
     assert line["requestId"] == "JKJaXmPLvHcESHA="
     (described,) = line["_aws"]["CloudWatchMetrics"]
-    assert {metric["Name"] for metric in described["Metrics"]} == {"Requests", "Duration"}
+    assert {metric["Name"] for metric in described["Metrics"]} == {
+        "Requests",
+        "Duration",
+        "PostgresDuration",
+        "RedisDuration",
+    }
     assert set(described["Dimensions"][0]) == {"route", "outcome", "service"}
     assert reply.json["token"] not in json.dumps(line)
