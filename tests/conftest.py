@@ -63,7 +63,7 @@ RUN_APART = ("test_blackfriday.py", "test_build.py", "test_dashboard.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two halves, each in its order and with servers of its own: most of tests/e2e, and the rest."""
+    """Two halves, each in its own order and with its own servers: most of e2e, and the rest."""
     for item in items:
         is_e2e = item.path.parent.name == "e2e" and item.path.name not in RUN_APART
         item.add_marker(pytest.mark.xdist_group("e2e" if is_e2e else "the rest"))

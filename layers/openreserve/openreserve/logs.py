@@ -69,7 +69,7 @@ def tell(
     `dimensions` are words, never ids: each new value would be billed as another metric. What else
     is to be found in the log goes into `facts`.
     """
-    line = _of_this_thread.line
+    line = _line()
     for name, word in (dimensions or {}).items():
         line.add_dimension(name, word)
     for name, value in metrics.items():
@@ -81,9 +81,14 @@ def tell(
     line.clear_metrics()
 
 
+def _line() -> EphemeralMetrics:
+    if _of_this_thread.line is None:
+        _of_this_thread.line = EphemeralMetrics(namespace=NAMESPACE)
+    return _of_this_thread.line
+
+
 class _Thread(threading.local):
-    def __init__(self) -> None:
-        self.line = EphemeralMetrics(namespace=NAMESPACE)
+    line: EphemeralMetrics | None = None
 
 
 _of_this_thread = _Thread()
