@@ -18,7 +18,7 @@ run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, A
 
 # In two halves at a time: most tests wait for something. tests/conftest.py says which.
 test: $(TEST) ## Run every test against a real Postgres and a real Redis
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow' $(ARGS)
 
 lint: $(TEST) ## Check style, types, imports, the locks and the templates
 	.venv/bin/ruff format --check .

@@ -101,6 +101,7 @@ def test_two_processes_count_exactly(runtime: Runtime, tmp_path: Path, name: str
     assert ended.verdict["answers"] == {"reserve 200": 20, "reserve 409 out_of_stock": 280}
 
 
+@pytest.mark.slow
 def test_a_worker_of_another_machine_is_told_the_parameters(
     runtime: Runtime, tmp_path: Path, name: str
 ) -> None:
@@ -136,6 +137,7 @@ def test_buyers_who_ask_again_hear_the_same(runtime: Runtime, tmp_path: Path, na
     assert 0 < answers["repeat 409 out_of_stock"] < 280
 
 
+@pytest.mark.slow
 def test_carts_over_many_resources_are_all_or_nothing(
     runtime: Runtime, tmp_path: Path, name: str
 ) -> None:
@@ -146,6 +148,7 @@ def test_carts_over_many_resources_are_all_or_nothing(
     assert answers["reserve 200"] + answers["reserve 409 out_of_stock"] == 300
 
 
+@pytest.mark.slow
 def test_a_soak_ends_with_every_unit_accounted_for(
     runtime: Runtime, tmp_path: Path, name: str
 ) -> None:

@@ -303,6 +303,7 @@ def test_an_import_that_is_stopped_half_way_can_be_run_again(
     assert imported(runtime, name) == 3_960
 
 
+@pytest.mark.slow
 def test_an_import_outlives_a_restart_of_the_api(tmp_path: Path) -> None:
     port, name = free_port(), uuid4().hex[:8]
     file = csv(tmp_path, name)
