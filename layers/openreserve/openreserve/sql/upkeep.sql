@@ -16,27 +16,15 @@ SELECT token, expires_at
  ORDER BY expires_at, token
  LIMIT %(limit)s;
 
--- claim_events: Claimed for a while, not locked: no lock is held while the queue is spoken to. Who
--- dies in between leaves the claim to run out, and the events are handed on once more.
-UPDATE openreserve.events AS e
-   SET hand_on_after = clock_timestamp() + make_interval(secs => %(claim_seconds)s)
-  FROM (SELECT o.written_by, o.position
-          FROM openreserve.events AS o
-         WHERE o.hand_on_after <= now()
-         ORDER BY o.hand_on_after
-         LIMIT %(limit)s
-           FOR UPDATE SKIP LOCKED) AS waiting
- WHERE (e.written_by, e.position) = (waiting.written_by, waiting.position)
-RETURNING e.event_id, e.type, e.resource_id, e.value, e.sequence, e.tokens, e.created_at,
-          e.written_by::text AS written_by, e.position,
-          (extract(epoch FROM clock_timestamp() - e.created_at) * 1000)::bigint AS age_ms;
+-- claim_events: The age is told by the clock that wrote the event.
+SELECT event_id, type, resource_id, value, sequence, tokens, created_at,
+       written_by::text AS written_by, position,
+       (extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint AS age_ms
+  FROM openreserve.claim_events(%(claim_seconds)s::integer, %(limit)s::integer);
 
 -- mark_handed_on: By place, which is the key.
-UPDATE openreserve.events AS e
-   SET hand_on_after = NULL
-  FROM unnest(%(written_by)s::text[], %(positions)s::bigint[]) AS taken (written_by, position)
- WHERE (e.written_by, e.position) = (taken.written_by::xid8, taken.position)
-RETURNING e.event_id;
+SELECT openreserve.mark_handed_on(
+       %(written_by)s::text[]::xid8[], %(positions)s::bigint[]) AS marked;
 
 -- check_books: A round takes as many calls as there are batches of resources.
 SELECT checked, drifting FROM openreserve.check_books(%(batch_size)s::integer);
