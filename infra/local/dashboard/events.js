@@ -12,10 +12,10 @@ export class Events {
   #cursor = "";
   #newest = [];
 
-  /** Read on from where it was; at first the newest, or all of them if the API cannot do that. */
-  async show(canAskForNewest) {
+  /** Read on from where it was; at first the newest. */
+  async show() {
     try {
-      const more = await this.#read(canAskForNewest);
+      const more = await this.#read();
       say(byId("events-note"), more ? "Reading what happened before …" : this.#none());
     } catch (error) {
       if (!(error instanceof Refused)) throw error;
@@ -29,10 +29,9 @@ export class Events {
     this.#newest = [];
   }
 
-  async #read(canAskForNewest) {
+  async #read() {
     for (let pages = 0; pages < PAGES_MAX; pages += 1) {
-      const after = `after=${encodeURIComponent(this.#cursor)}`;
-      const from = this.#cursor || !canAskForNewest ? after : "newest=true";
+      const from = this.#cursor ? `after=${encodeURIComponent(this.#cursor)}` : "newest=true";
       const { events, cursor } = await readJson(`/api/v1/events?limit=${PAGE_SIZE}&${from}`);
       this.#cursor = cursor;
       this.#newest = [...this.#newest, ...events].slice(-SHOWN_MAX);

@@ -1,6 +1,6 @@
 // Once a second: ask the runtime, and show what it says.
 
-import { Away, readJson, readText } from "./api.js";
+import { Away, readText } from "./api.js";
 import { BlackFriday } from "./black_friday.js";
 import { byId, say } from "./elements.js";
 import { Events, showReservations } from "./events.js";
@@ -19,7 +19,6 @@ const panels = PANELS.map(
 const blackFriday = new BlackFriday();
 const stock = new Stock();
 const events = new Events();
-let offers = null; // what the API has; not known yet
 
 for (;;) {
   const begun = performance.now();
@@ -27,7 +26,8 @@ for (;;) {
     showMetrics(),
     blackFriday.show(),
     stock.show(),
-    showLists(),
+    events.show(),
+    showReservations(),
   ]);
   const failures = done.flatMap(({ reason }) => reason ?? []);
   tellConnection(failures.some((failure) => failure instanceof Away));
@@ -41,17 +41,6 @@ async function showMetrics() {
   const atSeconds = Date.now() / 1_000;
   polls.add(atSeconds, parse(text));
   for (const panel of panels) panel.take(atSeconds, polls);
-}
-
-async function showLists() {
-  if (offers === null) {
-    const { paths } = await readJson("/openapi.json");
-    const ofEvents = paths["/api/v1/events"].get.parameters.map(({ name }) => name);
-    offers = { newest: ofEvents.includes("newest"), reservations: "/api/v1/reservations" in paths };
-    byId("reservations").hidden = !offers.reservations;
-  }
-  await events.show(offers.newest);
-  if (offers.reservations) await showReservations();
 }
 
 function tellConnection(isAway) {
