@@ -54,7 +54,8 @@ def reached(app: Path) -> set[Place]:
 
 def clients_in(path: Path) -> list[ast.Call]:
     """Each place where a client is made."""
-    return [node for node in ast.walk(ast.parse(path.read_text())) if _service(node)]
+    nodes = ast.walk(ast.parse(path.read_text()))
+    return [node for node in nodes if isinstance(node, ast.Call) and _service(node)]
 
 
 def _uses(module: str, name: str) -> Iterator[Place]:
@@ -111,7 +112,8 @@ def _setting(call: ast.Call) -> str:
 @cache
 def _read(path: str) -> _Module:
     module = _Module()
-    for node in ast.parse(Path(path).read_text()).body:
+    tree = ast.parse(Path(path).read_text())
+    for node in tree.body:
         match node:
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
                 module.definitions[name] = node
@@ -119,9 +121,9 @@ def _read(path: str) -> _Module:
                 module.definitions[name] = node
             case ast.Assign(targets=[ast.Name(id=name)]) | ast.AnnAssign(target=ast.Name(id=name)):
                 module.definitions[name] = node
-    for node in ast.walk(ast.parse(Path(path).read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("openreserve"):
-            _take_in(module, node)
+    for part in ast.walk(tree):
+        if isinstance(part, ast.ImportFrom) and (part.module or "").startswith("openreserve"):
+            _take_in(module, part)
     return module
 
 

@@ -57,7 +57,7 @@ ROLES = of_type("AWS::IAM::Role")
 
 
 def app(function: str) -> Path:
-    return ROOT / FUNCTIONS[function]["CodeUri"] / "app.py"
+    return ROOT / str(FUNCTIONS[function]["CodeUri"]) / "app.py"
 
 
 def action(call: Call) -> str:
