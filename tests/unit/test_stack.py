@@ -5,6 +5,11 @@ from dataclasses import fields
 from graphlib import TopologicalSorter
 from typing import Any
 
+import pytest
+from samcli.lib.providers.sam_function_provider import SamFunctionProvider
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
+
+from infra.local.template import REGION
 from openreserve.settings import Settings
 from tests.aws_calls import ROOT, reached
 from tests.stack import (
@@ -80,9 +85,10 @@ def test_only_what_needs_postgres_or_redis_is_in_the_vpc() -> None:
     assert inside == needing == FUNCTIONS.keys() - OUTSIDE_THE_VPC
     assert "VpcConfig" not in GLOBALS
     for name in inside:
+        group = "Migrations" if name == "MigrateFunction" else "Functions"
         assert FUNCTIONS[name]["VpcConfig"] == {
             "SubnetIds": {"Ref": "PrivateSubnetIds"},
-            "SecurityGroupIds": [{"Ref": "FunctionsSecurityGroupId"}],
+            "SecurityGroupIds": [{"Ref": f"{group}SecurityGroupId"}],
         }
 
 
@@ -354,3 +360,26 @@ def test_the_outputs_say_how_to_call_it() -> None:
             "AWS::Region",
             "AWS::URLSuffix",
         }
+
+
+@pytest.mark.filterwarnings("ignore:validate is deprecated")  # of sam itself
+@pytest.mark.parametrize("redis_url", ["redis://redis", ""])
+def test_sam_local_runs_the_functions_on_servers_of_ones_own(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
+    own = {"DatabaseUrl": "postgresql://app", "MigrationUrl": "postgresql://owner"}
+    stacks, _ = SamLocalStackProvider.get_stacks(
+        str(ROOT / "template.yaml"), parameter_overrides=own | {"RedisUrl": redis_url}
+    )
+    found = {
+        function.functionname: function.environment["Variables"]
+        for function in SamFunctionProvider(stacks).get_all()
+    }
+
+    reserve, migrate = found["ReserveFunction"], found["MigrateFunction"]
+    assert (reserve["DATABASE_URL"], reserve["DATABASE_AUTH"]) == ("postgresql://app", "url")
+    assert (reserve["REDIS_URL"], reserve["REDIS_AUTH"]) == (redis_url, "url")
+    assert (reserve["REDIS_CACHE_NAME"], reserve["REDIS_RESOURCE_TYPE"]) == ("", "")
+    assert migrate["MIGRATION_URL"] == "postgresql://owner"
+    assert migrate["MIGRATION_SECRET_ARN"] == ""
