@@ -362,7 +362,7 @@ def test_the_outputs_say_how_to_call_it() -> None:
         }
 
 
-@pytest.mark.filterwarnings("ignore:validate is deprecated")  # of sam itself
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of sam itself
 @pytest.mark.parametrize("redis_url", ["redis://redis", ""])
 def test_sam_local_runs_the_functions_on_servers_of_ones_own(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
