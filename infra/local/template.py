@@ -70,7 +70,18 @@ class Template:
     queues: tuple[Queue, ...]
 
 
-_FUNCTION_PROPERTIES = {
+_OF_AWS = {
+    "AutoPublishAlias",
+    "AutoPublishAliasAllProperties",
+    "DeploymentPreference",
+    "EventInvokeConfig",
+    "ReservedConcurrentExecutions",
+    "Role",
+    "SnapStart",
+    "VpcConfig",
+}
+"""Properties that matter only on AWS: here, everything may do everything, and is there at once."""
+_FUNCTION_PROPERTIES = _OF_AWS | {
     "Architectures",
     "CodeUri",
     "Description",
@@ -80,13 +91,10 @@ _FUNCTION_PROPERTIES = {
     "Layers",
     "LoggingConfig",
     "MemorySize",
-    "Policies",
     "Runtime",
     "Timeout",
     "Tracing",
 }
-_OF_AWS = {"Policies"}
-"""Properties that matter only on AWS: here, everything may do everything."""
 
 _EVENT_TYPES = {"HttpApi", "SQS", "ScheduleV2"}
 _SQS_EVENT_PROPERTIES = {
@@ -96,7 +104,13 @@ _SQS_EVENT_PROPERTIES = {
     "Queue",
     "ScalingConfig",
 }
-_QUEUE_PROPERTIES = {"MessageRetentionPeriod", "RedrivePolicy", "VisibilityTimeout"}
+_SCHEDULE_PROPERTIES_OF_AWS = {"DeadLetterConfig", "RetryPolicy", "RoleArn"}
+_QUEUE_PROPERTIES_OF_AWS = {"KmsMasterKeyId", "SqsManagedSseEnabled"}
+_QUEUE_PROPERTIES = _QUEUE_PROPERTIES_OF_AWS | {
+    "MessageRetentionPeriod",
+    "RedrivePolicy",
+    "VisibilityTimeout",
+}
 
 _RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
 
@@ -104,8 +118,11 @@ _RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
 _RESOURCES_OF_AWS = {
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
+    "AWS::IAM::ManagedPolicy",
+    "AWS::IAM::Role",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
+    "AWS::SQS::QueuePolicy",
     "AWS::Serverless::HttpApi",
     "AWS::Serverless::LayerVersion",
 }
@@ -121,7 +138,8 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
     values = _values(document.get("Parameters", {}), parameters)
     defaults = document.get("Globals", {}).get("Function", {})
     resources = document["Resources"]
-    names = _Names(values, aws_url, frozenset(_of_type(resources, "AWS::SQS::Queue")))
+    queues = frozenset(_of_type(resources, "AWS::SQS::Queue"))
+    names = _Names(values, document.get("Conditions", {}), aws_url, queues)
     for name, resource in resources.items():
         if resource["Type"] not in _RESOURCES_HERE | _RESOURCES_OF_AWS:
             raise TemplateError(f"{name}: resources of type {resource['Type']} are unknown here")
@@ -142,7 +160,8 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
 class _Names:
     """What the names that a template refers to stand for."""
 
-    parameters: Mapping[str, str]
+    parameters: Mapping[str, str | None]
+    conditions: Mapping[str, Any]
     aws_url: str
     queues: frozenset[str]
 
@@ -150,7 +169,25 @@ class _Names:
         """A parameter's value, a queue's URL; any other resource goes by its logical id here."""
         if name in self.queues:
             return f"{self.aws_url}/{ACCOUNT}/{name}"
-        return self.parameters.get(name, name)
+        value = self.parameters.get(name, name)
+        if value is None:
+            raise TemplateError(f"{name} is in Parameter Store, which is not read here")
+        return value
+
+    def holds(self, condition: Any) -> bool:
+        """Whether a condition holds, which is a name or an intrinsic."""
+        match condition:
+            case str(name) if name in self.conditions:
+                return self.holds(self.conditions[name])
+            case _Intrinsic("Condition", str(name)):
+                return self.holds(name)
+            case _Intrinsic("Equals", [one, other]):
+                return str(_resolved(one, self)) == str(_resolved(other, self))
+            case _Intrinsic("Not", [negated]):
+                return not self.holds(negated)
+            case _Intrinsic("And", list(parts)):
+                return all(map(self.holds, parts))
+        raise TemplateError(f"the condition {condition} is unknown here")
 
     def attribute(self, path: str) -> str:
         name, _, attribute = path.partition(".")
@@ -189,7 +226,8 @@ def _construct(loader: _Loader, tag: str, node: yaml.Node) -> _Intrinsic:
 _Loader.add_multi_constructor("!", _construct)
 
 
-def _values(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+def _values(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str | None]:
+    """The values of all parameters; None: the value is in Parameter Store."""
     unknown = given.keys() - declared.keys()
     if unknown:
         raise TemplateError(f"no parameters of these names: {', '.join(sorted(unknown))}")
@@ -197,7 +235,14 @@ def _values(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, 
     missing = [name for name, value in values.items() if value is None]
     if missing:
         raise TemplateError(f"parameters without a value: {', '.join(missing)}")
-    return {name: str(value) for name, value in values.items()}
+    return {
+        name: None if name not in given and _is_in_store(declared[name]) else str(value)
+        for name, value in values.items()
+    }
+
+
+def _is_in_store(declared: Mapping[str, Any]) -> bool:
+    return str(declared["Type"]).startswith("AWS::SSM::Parameter::Value<")
 
 
 def _merged(defaults: Any, own: Any) -> Any:
@@ -222,6 +267,8 @@ def _resolved(value: Any, names: _Names) -> Any:
             return names.ref(name)
         case _Intrinsic("GetAtt", str(path)):
             return names.attribute(path)
+        case _Intrinsic("If", [str(condition), then, otherwise]):
+            return _resolved(then if names.holds(condition) else otherwise, names)
         case _Intrinsic(tag, argument):
             raise TemplateError(f"!{tag} {argument} is unknown here")
     return value
@@ -231,7 +278,8 @@ def _function(root: Path, name: str, raw: Mapping[str, Any], names: _Names) -> F
     unknown = raw.keys() - _FUNCTION_PROPERTIES
     if unknown:
         raise TemplateError(f"{name}: properties unknown here: {', '.join(sorted(unknown))}")
-    properties = _resolved({key: raw[key] for key in raw.keys() - _OF_AWS}, names)
+    here = _without(raw, _OF_AWS) | {"Events": _events_here(raw.get("Events", {}))}
+    properties = _resolved(here, names)
     variables = properties.get("Environment", {}).get("Variables", {})
     return Function(
         name=name,
@@ -256,9 +304,22 @@ def _queue(name: str, raw: Mapping[str, Any], names: _Names) -> Queue:
         name,
         {
             key: json.dumps(value) if isinstance(value, dict) else str(value)
-            for key, value in _resolved(raw, names).items()
+            for key, value in _resolved(_without(raw, _QUEUE_PROPERTIES_OF_AWS), names).items()
         },
     )
+
+
+def _events_here(events: Mapping[str, Any]) -> dict[str, Any]:
+    """Without what matters only on AWS: here, a schedule's call is always taken."""
+    return {
+        name: dict(event)
+        | {"Properties": _without(event["Properties"], _SCHEDULE_PROPERTIES_OF_AWS)}
+        for name, event in events.items()
+    }
+
+
+def _without(properties: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in properties.items() if key not in left_out}
 
 
 def _events(function: str, properties: Mapping[str, Any], of_type: str) -> list[Mapping[str, Any]]:
@@ -279,7 +340,7 @@ def _trigger(function: str, event: Mapping[str, Any], names: _Names) -> QueueTri
         queue_arn=arn,
         batch_size=event.get("BatchSize", 10),
         window_seconds=event.get("MaximumBatchingWindowInSeconds", 0),
-        concurrency_max=event.get("ScalingConfig", {}).get("MaximumConcurrency", 1_000),
+        concurrency_max=int(event.get("ScalingConfig", {}).get("MaximumConcurrency", 1_000)),
         partial_failures="ReportBatchItemFailures" in event.get("FunctionResponseTypes", ()),
     )
 

@@ -60,6 +60,26 @@ def test_a_migration_that_fails_leaves_nothing_behind(
     assert migrate(empty_url) == [name for name, _ in migrations()]
 
 
+def test_a_deployment_that_changes_nothing_does_not_wait_for_those_who_write(
+    empty_url: str,
+) -> None:
+    migrate(empty_url)
+    with psycopg.connect(empty_url) as writing:
+        writing.execute("LOCK TABLE openreserve.reservations IN ROW EXCLUSIVE MODE")
+        assert migrate(empty_url) == []
+
+
+def test_a_migration_gives_up_soon_if_somebody_has_what_it_wants_to_change(empty_url: str) -> None:
+    """Or all who write would queue behind it, for as long as that one likes."""
+    migrate(empty_url)
+    with psycopg.connect(empty_url) as writing:
+        writing.execute("LOCK TABLE openreserve.reservations IN ROW EXCLUSIVE MODE")
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            migrate(empty_url, reservation_events=True)
+
+    assert migrate(empty_url, reservation_events=True) == []
+
+
 def test_a_migration_that_was_edited_after_it_was_applied_is_refused(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -47,6 +47,7 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
     assert {path.stem for path in EVENTS.glob("*.json")} == {
         *HANDLERS,
         "migrate",
+        "before-traffic",
         "expire",
         "reconcile",
         "webhook",
@@ -68,9 +69,9 @@ def test_globals_and_parameters_reach_every_function() -> None:
     assert reserve.environment["DATABASE_URL"] == "postgresql://db"
     assert reserve.environment["TTL_SECONDS_MAX"] == "86400"
     assert "MIGRATION_URL" not in reserve.environment
-    assert migrate.timeout_seconds == 900
+    assert migrate.timeout_seconds == 840
     assert migrate.environment["MIGRATION_URL"] == "postgresql://owner@db"
-    assert migrate.environment["DATABASE_URL"] == "postgresql://db"
+    assert migrate.environment["DATABASE_URL"] == ""
 
 
 def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> None:
@@ -82,7 +83,12 @@ def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> N
 
 def test_defaults_of_the_template_are_those_of_the_code() -> None:
     known = {setting.name.upper(): str(setting.default) for setting in fields(Settings)}
-    given = {"DATABASE_URL", "MIGRATION_URL", "POWERTOOLS_SERVICE_NAME"}
+    given = {
+        "DATABASE_URL",
+        "MIGRATE_FUNCTION_NAME",
+        "MIGRATION_URL",
+        "POWERTOOLS_SERVICE_NAME",
+    }
     for function in FUNCTIONS.values():
         for variable, value in function.environment.items():
             if variable not in given and not variable.endswith("QUEUE_URL"):
@@ -128,6 +134,7 @@ def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take()
         (("BatchSize: 10", "Enabled: false"), "unknown of a queue here: Enabled"),
         (("!GetAtt WebhookQueue.Arn", "!GetAtt Logs.Arn"), "!GetAtt Logs.Arn"),
         (("    Default: 300", ""), "without a value: TtlSecondsDefault"),
+        (("StageDatabase: !Equals", "StageDatabase: !Or"), "the condition .*Or"),
     ],
 )
 def test_what_the_runtime_does_not_know_it_refuses_to_run(
@@ -138,6 +145,28 @@ def test_what_the_runtime_does_not_know_it_refuses_to_run(
     (tmp_path / "template.yaml").write_text(text.replace(*change))
 
     with pytest.raises(TemplateError, match=complaint):
+        template.load(tmp_path / "template.yaml", PARAMETERS)
+
+
+def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
+    environment = FUNCTIONS["ReserveFunction"].environment
+
+    assert (environment["DATABASE_AUTH"], environment["REDIS_AUTH"]) == ("url", "url")
+    assert environment["REDIS_URL"] == ""
+    assert FUNCTIONS["MigrateFunction"].environment["MIGRATION_SECRET_ARN"] == ""
+
+
+def test_without_one_there_is_nothing_to_run_on_here() -> None:
+    with pytest.raises(TemplateError, match="is unknown here"):
+        template.load(ROOT / "template.yaml", {})
+
+
+def test_what_is_in_parameter_store_is_not_read(tmp_path: Path) -> None:
+    text = (ROOT / "template.yaml").read_text()
+    changed = text.replace("REDIS_URL: !If", "CACHE: !Ref CacheName\n        REDIS_URL: !If")
+    (tmp_path / "template.yaml").write_text(changed)
+
+    with pytest.raises(TemplateError, match="CacheName is in Parameter Store"):
         template.load(tmp_path / "template.yaml", PARAMETERS)
 
 

@@ -1,0 +1,68 @@
+"""Lets a deployment go on only when the schema is up to date: CodeDeploy's hook before traffic.
+
+Reaches neither Postgres nor Redis: it has MigrateFunction do that, and tells CodeDeploy of it.
+"""
+
+import json
+from functools import cache
+from typing import Any
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import BotoCoreError, ClientError
+
+from openreserve.logs import logger
+from openreserve.settings import settings
+
+MIGRATE_SECONDS_MAX = 850
+"""More than MigrateFunction may take, and less than this function, which is to tell of it."""
+
+
+def handler(event: dict[str, str], _context: Any) -> dict[str, str]:
+    """Migrate, and let the deployment go on or stop it: then the old version goes on serving.
+
+    A repeat is harmless, and so are several at once: what was migrated is left as it is.
+    """
+    status = "Succeeded" if _migrate() else "Failed"
+    _codedeploy().put_lifecycle_event_hook_execution_status(
+        deploymentId=event["DeploymentId"],
+        lifecycleEventHookExecutionId=event["LifecycleEventHookExecutionId"],
+        status=status,
+    )
+    return {"status": status}
+
+
+def _migrate() -> bool:
+    """Whether the schema is up to date now. If nobody knows, it is not."""
+    try:
+        answer = _lambda().invoke(FunctionName=settings().migrate_function_name, Payload=b"{}")
+        told = json.loads(answer["Payload"].read())
+    except (BotoCoreError, ClientError, ValueError) as failure:
+        logger().error("MigrateFunction was not heard", extra={"reason": repr(failure)})
+        return False
+    if "FunctionError" in answer:
+        logger().error("The schema was not migrated", extra={"told": told})
+        return False
+    logger().info("The schema is up to date", extra={"told": told})
+    return True
+
+
+@cache
+def _lambda() -> Any:
+    """Waits as long as a migration may take. It is not sent twice: the first may still run."""
+    patience = Config(
+        connect_timeout=5,
+        read_timeout=MIGRATE_SECONDS_MAX,
+        retries={"mode": "standard", "total_max_attempts": 1},
+        tcp_keepalive=True,  # or what lies between would forget a connection that is silent
+    )
+    return boto3.client("lambda", config=patience)
+
+
+@cache
+def _codedeploy() -> Any:
+    """Gives up before the time of the function is up."""
+    patience = Config(
+        connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}
+    )
+    return boto3.client("codedeploy", config=patience)

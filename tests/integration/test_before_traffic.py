@@ -1,0 +1,196 @@
+"""A deployment goes on only when the schema is up to date: what CodeDeploy is told, and when."""
+
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import uuid4
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from functions.before_traffic import app
+from functions.migrate import app as migrate_app
+from openreserve.sql import migrations
+from tests.calls import EVENTS
+from tests.conftest import Engine, forget
+
+EVENT = json.loads((EVENTS / "before-traffic.json").read_text())
+
+
+@dataclass
+class FakeAws:
+    """Lambda with one function, and CodeDeploy, which remembers what it was told."""
+
+    function: Callable[[], Any]
+    told: list[dict[str, str]] = field(default_factory=list)
+    invoked: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, path: str, target: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+        if target:
+            assert target == "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus"
+            self.told.append(json.loads(body))
+            return 200, {}, {}
+        self.invoked.append(path)
+        try:
+            return 200, {}, self.function()
+        except PermissionError:
+            return 403, {"x-amzn-errortype": "AccessDeniedException"}, {"Message": "not allowed"}
+        except Exception as failure:  # noqa: BLE001 - as Lambda does
+            error = {"errorType": type(failure).__name__, "errorMessage": str(failure)}
+            return 200, {"x-amz-function-error": "Unhandled"}, error
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws]:
+    fake = FakeAws(dict)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"] or 0))
+            status, headers, answer = fake.answer(
+                self.path, self.headers.get("x-amz-target", ""), body
+            )
+            self.send_response(status)
+            for name, value in headers.items():
+                self.send_header(name, value)
+            self.end_headers()
+            with suppress(OSError):  # who asked may have given up
+                self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        fake.url = f"http://127.0.0.1:{server.server_port}"
+        for name, value in {
+            "AWS_ENDPOINT_URL": fake.url,
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_DEFAULT_REGION": "eu-central-1",
+            "MIGRATE_FUNCTION_NAME": "openreserve-test-MigrateFunction-1",
+        }.items():
+            monkeypatch.setenv(name, value)
+        _forget_clients()
+        yield fake
+        _forget_clients()
+        server.shutdown()
+
+
+@pytest.fixture
+def empty_url(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A database with nothing in it, which the migrations are for."""
+    name = sql.Identifier(f"empty_{uuid4().hex[:8]}")
+    admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(sql.SQL("CREATE DATABASE {} OWNER openreserve_owner").format(name))
+        url = servers.owner_url.replace("@/openreserve", "@/" + name.as_string().strip('"'))
+        monkeypatch.setenv("MIGRATION_URL", url)
+        forget()
+        yield url
+        admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
+def _forget_clients() -> None:
+    forget()
+    app._lambda.cache_clear()
+    app._codedeploy.cache_clear()
+
+
+def told(status: str) -> list[dict[str, str]]:
+    """What CodeDeploy is to hear of the sample event."""
+    return [
+        {
+            "deploymentId": EVENT["DeploymentId"],
+            "lifecycleEventHookExecutionId": EVENT["LifecycleEventHookExecutionId"],
+            "status": status,
+        }
+    ]
+
+
+def migrated() -> Any:
+    return migrate_app.handler({}, None)
+
+
+def test_a_deployment_goes_on_when_the_schema_is_up_to_date(aws: FakeAws, empty_url: str) -> None:
+    aws.function = migrated
+
+    assert app.handler(EVENT, None) == {"status": "Succeeded"}
+    assert aws.told == told("Succeeded")
+    assert aws.invoked == [
+        "/2015-03-31/functions/openreserve-test-MigrateFunction-1/invocations",
+    ]
+    with psycopg.connect(empty_url) as connection:
+        applied = connection.execute("SELECT name FROM openreserve.migrations").fetchall()
+    assert len(applied) == len(migrations())
+
+
+def test_the_deployments_of_all_functions_may_ask_at_once(aws: FakeAws, empty_url: str) -> None:
+    aws.function = migrated
+    asking = [threading.Thread(target=app.handler, args=(EVENT, None)) for _ in range(7)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+
+    assert empty_url
+    assert aws.told == 7 * told("Succeeded")
+
+
+def test_a_failed_migration_stops_the_deployment_and_changes_nothing(
+    aws: FakeAws, empty_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    aws.function = migrated
+    broken = [*migrations(), ("9999_broken.sql", b"CREATE TABLE openreserve.x (); SELECT 1 / 0")]
+    monkeypatch.setattr("openreserve.sql.migrations", lambda: broken)
+
+    assert app.handler(EVENT, None) == {"status": "Failed"}
+    assert aws.told == told("Failed")
+    with psycopg.connect(empty_url) as connection:
+        schemas = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'openreserve'")
+        assert schemas.fetchall() == []
+
+
+def test_a_deployment_stops_when_nobody_knows_whether_the_schema_is_up_to_date(
+    aws: FakeAws,
+) -> None:
+    def not_allowed() -> None:
+        raise PermissionError
+
+    aws.function = not_allowed
+
+    assert app.handler(EVENT, None) == {"status": "Failed"}
+    assert aws.told == told("Failed")
+
+
+def test_a_migration_is_not_sent_twice_since_the_first_may_still_run(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = threading.Event()
+    aws.function = lambda: over.wait(10)
+    monkeypatch.setattr(app, "MIGRATE_SECONDS_MAX", 0.2)
+
+    assert app.handler(EVENT, None) == {"status": "Failed"}
+    over.set()
+    assert len(aws.invoked) == 1
+
+
+def test_nothing_is_kept_from_codedeploy_when_it_does_not_hear(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lambda calls again then, and a repeat is harmless."""
+    aws.function = dict
+    answer = aws.answer
+
+    def deaf(path: str, target: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+        return (400, {}, {"__type": "ThrottledException"}) if target else answer(path, "", body)
+
+    monkeypatch.setattr(aws, "answer", deaf)
+    with pytest.raises(Exception, match="ThrottledException"):
+        app.handler(EVENT, None)
