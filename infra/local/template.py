@@ -104,6 +104,7 @@ _RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
 _RESOURCES_OF_AWS = {
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
+    "AWS::IAM::ManagedPolicy",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
     "AWS::Serverless::HttpApi",
@@ -117,7 +118,7 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
     Raises:
         TemplateError: it has something that this runtime does not know how to run.
     """
-    document = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, below
+    document = read(path)
     values = _values(document.get("Parameters", {}), parameters)
     defaults = document.get("Globals", {}).get("Function", {})
     resources = document["Resources"]
@@ -136,6 +137,11 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
             for name in sorted(names.queues)
         ),
     )
+
+
+def read(path: Path) -> Any:
+    """The document as it stands; what it refers to is an `Intrinsic`."""
+    return yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, below
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,22 +174,24 @@ def _of_type(resources: Mapping[str, Any], wanted: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Intrinsic:
+class Intrinsic:
+    """CloudFormation's short form of a function: `!Ref x`."""
+
     tag: str
     argument: Any
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms: `!Ref x` becomes an `_Intrinsic`."""
+    """YAML with CloudFormation's short forms: `!Ref x` becomes an `Intrinsic`."""
 
 
-def _construct(loader: _Loader, tag: str, node: yaml.Node) -> _Intrinsic:
+def _construct(loader: _Loader, tag: str, node: yaml.Node) -> Intrinsic:
     constructors: dict[type[yaml.Node], Callable[[Any], Any]] = {
         yaml.ScalarNode: loader.construct_scalar,
         yaml.SequenceNode: loader.construct_sequence,
         yaml.MappingNode: loader.construct_mapping,
     }
-    return _Intrinsic(tag, constructors[type(node)](node))
+    return Intrinsic(tag, constructors[type(node)](node))
 
 
 _Loader.add_multi_constructor("!", _construct)
@@ -218,11 +226,11 @@ def _resolved(value: Any, names: _Names) -> Any:
             return {key: _resolved(part, names) for key, part in value.items()}
         case list():
             return [_resolved(part, names) for part in value]
-        case _Intrinsic("Ref", str(name)):
+        case Intrinsic("Ref", str(name)):
             return names.ref(name)
-        case _Intrinsic("GetAtt", str(path)):
+        case Intrinsic("GetAtt", str(path)):
             return names.attribute(path)
-        case _Intrinsic(tag, argument):
+        case Intrinsic(tag, argument):
             raise TemplateError(f"!{tag} {argument} is unknown here")
     return value
 
