@@ -68,7 +68,7 @@ def _closed(api: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {
         DEFAULT_ROUTE if method == _ANY_METHOD else f"{method.upper()} {path}": _scopes(path, facts)
         for path, methods in api["DefinitionBody"]["paths"].items()
-        for method, facts in methods.items()
+        for method, facts in (methods or {}).items()
     }
 
 
