@@ -20,6 +20,7 @@ import openreserve
 from infra.local import aws, callers, dashboard, docs, gateway, queues, services, template
 from infra.local.authorizers import Admit
 from infra.local.black_friday import BlackFriday
+from infra.local.callers import Callers
 from infra.local.environments import Failed, Pool
 from infra.local.exposition import Exposition
 from infra.local.schedule import Schedules
@@ -59,14 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         sockets = _listen(options.host, options.port)
-        with (
-            _alone_in(options.state),
-            # First: it takes longest, and starts beside the others.
-            aws.server(options.state) as own_aws,
-            services.postgres(options.state) as postgres,
-            services.redis(options.state) as redis,
-        ):
-            asyncio.run(_serve(options, sockets, _Servers(postgres, redis, own_aws)))
+        with _alone_in(options.state):
+            admitted = _callers(options)
+            with (
+                # First: it takes longest, and starts beside the others.
+                aws.server(options.state) as own_aws,
+                services.postgres(options.state) as postgres,
+                services.redis(options.state) as redis,
+            ):
+                servers = _Servers(postgres, redis, own_aws)
+                asyncio.run(_serve(options, sockets, servers, admitted))
     except (CannotRun, services.Unreachable, template.TemplateError, Failed) as reason:
         sys.stderr.write(f"OpenReserve cannot run: {reason}\n")
         return 1
@@ -128,6 +131,12 @@ def _parameter(text: str) -> tuple[str, str]:
     return name, value
 
 
+def _callers(options: argparse.Namespace) -> Callers:
+    given = dict(options.parameter)
+    template_file = ROOT / "template.yaml"
+    return callers.named(given, template_file, options.state, options.jwks, options.credentials)
+
+
 def _listen(host: str, port: int) -> list[socket.socket]:
     """Sockets for every address of the host: a browser may try ::1 first, and curl 127.0.0.1."""
     sockets = []
@@ -164,6 +173,7 @@ async def _serve(
     options: argparse.Namespace,
     sockets: list[socket.socket],
     servers: _Servers,
+    admitted: Callers,
 ) -> None:
     _allow_many_sockets()
     exposition = Exposition(servers.postgres.app_url)
@@ -185,13 +195,6 @@ async def _serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     exposition.watch(pools)
-    admitted = callers.named(
-        dict(options.parameter),
-        ROOT / "template.yaml",
-        options.state,
-        options.jwks,
-        options.credentials,
-    )
     black_friday = BlackFriday(_url(options), options.load_test)
     application = _application(pools, terminal, exposition, black_friday, admitted.admit)
     runner = web.AppRunner(application, access_log=None)

@@ -4,6 +4,7 @@ import json
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 from jwt import PyJWK, PyJWKClient, PyJWKSet
@@ -26,7 +27,7 @@ def found(issuer: str, where: str = "") -> FindKey:
     """
     try:
         if where and "://" not in where:
-            return _of_set(PyJWKSet.from_json(Path(where).read_text()))
+            return _of_set(PyJWKSet.from_dict(_object(Path(where).read_text())))
         return _of_url(where or _discovered(issuer))
     except (OSError, ValueError, KeyError, PyJWKClientError, PyJWKSetError) as reason:
         raise TemplateError(f"there are no keys of {issuer}: {reason}") from None
@@ -54,4 +55,11 @@ def _discovered(issuer: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise URLError("it is no URL")
     with urllib.request.urlopen(url, timeout=SECONDS_MAX) as answer:  # noqa: S310 - just checked
-        return str(json.load(answer)["jwks_uri"])
+        return str(_object(answer.read())["jwks_uri"])
+
+
+def _object(text: str | bytes) -> dict[str, Any]:
+    document = json.loads(text)
+    if not isinstance(document, dict):
+        raise ValueError("it is no JSON object")  # noqa: TRY004 - as json says of what is no JSON
+    return document

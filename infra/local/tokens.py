@@ -52,8 +52,8 @@ def verifier(issuer: str, audiences: Sequence[str], find_key: FindKey) -> Verify
 
 def scopes_of(claims: Mapping[str, Any]) -> list[str]:
     """Of `scope`, or else of `scp`: a text with blanks between, or a list."""
-    told = claims.get("scope", claims.get("scp", ""))
-    return told.split() if isinstance(told, str) else [str(scope) for scope in told or ()]
+    told = claims.get("scope", claims.get("scp"))
+    return told.split() if isinstance(told, str) else _texts(told)
 
 
 def as_text(claims: Mapping[str, Any]) -> dict[str, str]:
@@ -77,10 +77,14 @@ def _key(token: str, find_key: FindKey) -> jwt.PyJWK:
         raise NotValid("the token is signed with a key that is unknown") from None
 
 
-def _audiences(claims: Mapping[str, Any]) -> set[Any]:
+def _audiences(claims: Mapping[str, Any]) -> set[str]:
     """`client_id` counts for tokens without an `aud` alone: Cognito's."""
-    told = claims.get("aud", claims.get("client_id"))
-    return set(told) if isinstance(told, list) else {told}
+    return set(_texts(claims.get("aud", claims.get("client_id"))))
+
+
+def _texts(told: Any) -> list[str]:
+    several = told if isinstance(told, list) else [told]
+    return [text for text in several if isinstance(text, str)]
 
 
 def _text(value: Any) -> str:
