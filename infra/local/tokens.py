@@ -1,7 +1,7 @@
 """Access tokens (JWT), judged by the rules of API Gateway's JWT authorizer."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import jwt
@@ -17,7 +17,7 @@ class NotValid(Exception):
     """The caller is nobody: there is no token, or it is not valid, and the text says why."""
 
 
-Verify = Callable[[str], Awaitable[Mapping[str, Any]]]
+Verify = Callable[[str], Coroutine[Any, Any, Mapping[str, Any]]]
 """Takes an Authorization header, and returns the claims of its token, or raises NotValid."""
 
 
