@@ -4,6 +4,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -16,6 +17,7 @@ from functions.endpoints import app as endpoints
 from functions.release import app as release
 from functions.reserve import app as reserve
 from functions.stock import app as stock
+from infra.local import access
 from openreserve import errors
 from openreserve.api import Operation
 from openreserve.errors import NotDone
@@ -59,14 +61,38 @@ OF_COMPONENTS = "#/components/schemas/{model}"
 FAULTS = (errors.Contention, errors.DatabaseUnavailable)
 FAULTS_OF_WEBHOOKS = (errors.ServiceUnavailable,)
 
+SECURITY_SCHEMES = {
+    "jwt": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An access token with the scope, where Authorizer=JWT. One scope is enough.",
+    },
+    "sigv4": {
+        "type": "apiKey",
+        "name": "Authorization",
+        "in": "header",
+        "description": "AWS's signature by whom a policy allows the call, where Authorizer=IAM.",
+        "x-amazon-apigateway-authtype": "awsSigv4",
+    },
+}
+OF_CALLERS = {
+    "401": "There is no access token, or it is not valid. Only where Authorizer=JWT.",
+    "403": "The caller may not do this, or, where Authorizer=IAM, is unknown.",
+}
+"""What the gateway refuses before the API has a look at it."""
+
 
 def document() -> dict[str, Any]:
     """The API as an OpenAPI 3.1 document."""
+    callers = access.load(Path(__file__).parents[1] / "template.yaml")
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         for route in operation.routes:
             method, path = route.split(" ")
-            paths.setdefault(path, {})[method.lower()] = _operation(operation, path)
+            described = _operation(operation, path) | _security(callers, route)
+            described["responses"] |= _refusals_of_callers(callers, route)
+            paths.setdefault(path, {})[method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -77,7 +103,7 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": _schemas()},
+        "components": {"schemas": _schemas(), "securitySchemes": SECURITY_SCHEMES},
     }
 
 
@@ -100,6 +126,22 @@ def _operation(operation: Operation, path: str) -> dict[str, Any]:
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _json(operation.body)}
     return described
+
+
+def _security(callers: access.Access, route: str) -> dict[str, Any]:
+    """Alternatives, each of which is enough; none at all: anybody may call."""
+    scopes = callers.scopes.get(route, ())
+    return {"security": [{"jwt": [scope]} for scope in scopes] + [{"sigv4": []}] * bool(scopes)}
+
+
+def _refusals_of_callers(callers: access.Access, route: str) -> dict[str, Any]:
+    if route in callers.open_routes:
+        return {}
+    message = {"type": "object", "properties": {"message": {"type": "string"}}}
+    return {
+        status: {"description": meaning, "content": {"application/json": {"schema": message}}}
+        for status, meaning in OF_CALLERS.items()
+    }
 
 
 def _path_parameters(path: str) -> Iterator[dict[str, Any]]:

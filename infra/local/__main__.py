@@ -17,8 +17,10 @@ from pathlib import Path
 from aiohttp import web
 
 import openreserve
-from infra.local import aws, dashboard, docs, gateway, queues, services, template
+from infra.local import aws, callers, dashboard, docs, gateway, queues, services, template
+from infra.local.authorizers import Admit
 from infra.local.black_friday import BlackFriday
+from infra.local.callers import Callers
 from infra.local.environments import Failed, Pool
 from infra.local.exposition import Exposition
 from infra.local.schedule import Schedules
@@ -58,14 +60,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         sockets = _listen(options.host, options.port)
-        state = options.state or ROOT / ".openreserve" / str(options.port)
-        with (
-            _alone_in(state),
-            aws.server(state) as own_aws,  # first: it takes longest, and starts beside the others
-            services.postgres(state) as postgres,
-            services.redis(state) as redis,
-        ):
-            asyncio.run(_serve(options, sockets, _Servers(postgres, redis, own_aws)))
+        with _alone_in(options.state):
+            admitted = _callers(options)
+            with (
+                # First: it takes longest, and starts beside the others.
+                aws.server(options.state) as own_aws,
+                services.postgres(options.state) as postgres,
+                services.redis(options.state) as redis,
+            ):
+                servers = _Servers(postgres, redis, own_aws)
+                asyncio.run(_serve(options, sockets, servers, admitted))
     except (CannotRun, services.Unreachable, template.TemplateError, Failed) as reason:
         sys.stderr.write(f"OpenReserve cannot run: {reason}\n")
         return 1
@@ -98,12 +102,26 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         help="another value for a parameter of template.yaml, such as ReservationEvents=1",
     )
     parser.add_argument(
+        "--jwks",
+        default="",
+        metavar="FILE|URL",
+        help="with Authorizer=JWT: the keys of JwtIssuer (where the issuer says that they are)",
+    )
+    parser.add_argument(
+        "--credentials",
+        type=Path,
+        metavar="FILE",
+        help="with Authorizer=IAM: the key pairs of callers (new ones, in the folder --state)",
+    )
+    parser.add_argument(
         "--load-test",
         default="tests.load",
         metavar="MODULE",
         help="what the dashboard starts as Black Friday (%(default)s)",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.state = options.state or ROOT / ".openreserve" / str(options.port)
+    return options
 
 
 def _parameter(text: str) -> tuple[str, str]:
@@ -111,6 +129,12 @@ def _parameter(text: str) -> tuple[str, str]:
     if not equals:
         raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
     return name, value
+
+
+def _callers(options: argparse.Namespace) -> Callers:
+    given = dict(options.parameter)
+    template_file = ROOT / "template.yaml"
+    return callers.named(given, template_file, options.state, options.jwks, options.credentials)
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
@@ -149,6 +173,7 @@ async def _serve(
     options: argparse.Namespace,
     sockets: list[socket.socket],
     servers: _Servers,
+    admitted: Callers,
 ) -> None:
     _allow_many_sockets()
     exposition = Exposition(servers.postgres.app_url)
@@ -171,7 +196,7 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     exposition.watch(pools)
     black_friday = BlackFriday(_url(options), options.load_test)
-    application = _application(pools, terminal, exposition, black_friday)
+    application = _application(pools, terminal, exposition, black_friday, admitted.admit)
     runner = web.AppRunner(application, access_log=None)
     schedules = Schedules(pools)
     mappings = queues.Mappings(pools, servers.aws)
@@ -187,7 +212,7 @@ async def _serve(
         schedules.start()
         mappings.start()
         if not options.json:
-            print(_greeting(options, servers, pools), flush=True)
+            print(_greeting(options, servers, pools, admitted.title), flush=True)
         await stop.wait()
     finally:
         await schedules.stop()
@@ -197,14 +222,19 @@ async def _serve(
 
 
 def _application(
-    pools: Sequence[Pool], terminal: Terminal, exposition: Exposition, black_friday: BlackFriday
+    pools: Sequence[Pool],
+    terminal: Terminal,
+    exposition: Exposition,
+    black_friday: BlackFriday,
+    admit: Admit,
 ) -> web.Application:
     def add_pages(app: web.Application) -> None:
         docs.add_pages(app)
         dashboard.add_pages(app, black_friday)
         app.router.add_get("/metrics", exposition.answer)
 
-    return gateway.application(pools, (exposition.take_answer, terminal.show_answer), add_pages)
+    listeners = (exposition.take_answer, terminal.show_answer)
+    return gateway.application(pools, listeners, add_pages, admit)
 
 
 async def _migrate(pools: Sequence[Pool]) -> None:
@@ -220,7 +250,9 @@ def _allow_many_sockets() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _greeting(options: argparse.Namespace, servers: _Servers, pools: Sequence[Pool]) -> str:
+def _greeting(
+    options: argparse.Namespace, servers: _Servers, pools: Sequence[Pool], admitted: str
+) -> str:
     url = _url(options)
     names = ", ".join(pool.function.name.removesuffix("Function") for pool in pools)
     return f"""
@@ -230,6 +262,7 @@ OpenReserve {openreserve.__version__} serves {url}/api/v1, documented at {url}/d
   Redis      {servers.redis.title}
   SQS        moto, in memory; events go to whom POST /webhooks names
   Dashboard  {url}/dashboard
+  Callers    {admitted}
 Try:
   curl -X POST {url}/api/v1/resources -H "Content-Type: application/json" \\
     -d '{{"resourceId": "hotel-room-101", "totalStock": 50}}'

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from aiohttp import hdrs, web
 
+from infra.local.authorizers import Admit, Refused, everybody
 from infra.local.environments import Failed, Overloaded, Pool, TimedOut
 from infra.local.template import DEFAULT_ROUTE
 
@@ -43,9 +44,15 @@ Tell = Callable[[Answered], None]
 
 
 def application(
-    pools: Sequence[Pool], tell: Sequence[Tell], add_pages: Callable[[web.Application], None]
+    pools: Sequence[Pool],
+    tell: Sequence[Tell],
+    add_pages: Callable[[web.Application], None],
+    admit: Admit = everybody,
 ) -> web.Application:
-    """The routes of the functions, the runtime's own pages, and `$default` for everything else."""
+    """The routes of the functions, the runtime's own pages, and `$default` for everything else.
+
+    `admit` says who may call the routes; the pages are anybody's.
+    """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     add_pages(app)
     defaults = []
@@ -55,21 +62,29 @@ def application(
                 defaults.append(pool)
             else:
                 method, path = route.split(" ")
-                app.router.add_route(method, path, _integration(pool, route, tell))
+                app.router.add_route(method, path, _integration(pool, route, tell, admit))
     for pool in defaults:  # behind the others: the first that matches is taken
-        app.router.add_route("*", "/{proxy:.*}", _integration(pool, DEFAULT_ROUTE, tell))
+        everything_else = _integration(pool, DEFAULT_ROUTE, tell, admit)
+        app.router.add_route("*", "/{proxy:.*}", everything_else)
     return app
 
 
-def _integration(pool: Pool, route: str, tell: Sequence[Tell]) -> Callable[[web.Request], Any]:
+def _integration(
+    pool: Pool, route: str, tell: Sequence[Tell], admit: Admit
+) -> Callable[[web.Request], Any]:
     async def handle(request: web.Request) -> web.StreamResponse:
         started = time.perf_counter()
         request_id = str(uuid4())
         try:
             body = await request.read()
-            event = json.dumps(_event(request, route, request_id, body)).encode()
-            answer = await asyncio.wait_for(pool.invoke(event), ANSWER_SECONDS_MAX)
+            event = _event(request, route, request_id, body)
+            if caller := await admit(request, route, body):
+                event["requestContext"]["authorizer"] = caller
+            answering = pool.invoke(json.dumps(event).encode())
+            answer = await asyncio.wait_for(answering, ANSWER_SECONDS_MAX)
             response = _response(json.loads(answer))
+        except Refused as refused:
+            response = _refusal(refused)
         except web.HTTPRequestEntityTooLarge:
             response = _problem(413, "body_too_large", request_id)
         except (Overloaded, TimeoutError):
@@ -155,6 +170,13 @@ def _response(answer: Mapping[str, Any]) -> web.Response:
     return web.Response(
         status=answer["statusCode"], headers=answer.get("headers") or {}, body=content
     )
+
+
+def _refusal(refused: Refused) -> web.Response:
+    """As API Gateway answers it; no function, so no problem document."""
+    headers = {"www-authenticate": refused.challenge} if refused.challenge else {}
+    message = web.Response(status=refused.status).reason
+    return web.json_response({"message": message}, status=refused.status, headers=headers)
 
 
 def _problem(status: int, code: str, request_id: str) -> web.Response:

@@ -134,7 +134,7 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
     Raises:
         TemplateError: it has something that this runtime does not know how to run.
     """
-    document = yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, below
+    document = read(path)
     values = _values(document.get("Parameters", {}), parameters)
     defaults = document.get("Globals", {}).get("Function", {})
     resources = document["Resources"]
@@ -154,6 +154,11 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
             for name in sorted(names.queues)
         ),
     )
+
+
+def read(path: Path) -> Any:
+    """The document as it stands; what it refers to is an `Intrinsic`."""
+    return yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, below
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,13 +184,13 @@ class _Names:
         match condition:
             case str(name) if name in self.conditions:
                 return self.holds(self.conditions[name])
-            case _Intrinsic("Condition", str(name)):
+            case Intrinsic("Condition", str(name)):
                 return self.holds(name)
-            case _Intrinsic("Equals", [one, other]):
+            case Intrinsic("Equals", [one, other]):
                 return str(_resolved(one, self)) == str(_resolved(other, self))
-            case _Intrinsic("Not", [negated]):
+            case Intrinsic("Not", [negated]):
                 return not self.holds(negated)
-            case _Intrinsic("And", list(parts)):
+            case Intrinsic("And", list(parts)):
                 return all(map(self.holds, parts))
         raise TemplateError(f"the condition {condition} is unknown here")
 
@@ -205,22 +210,24 @@ def _of_type(resources: Mapping[str, Any], wanted: str) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Intrinsic:
+class Intrinsic:
+    """CloudFormation's short form of a function: `!Ref x`."""
+
     tag: str
     argument: Any
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms: `!Ref x` becomes an `_Intrinsic`."""
+    """YAML with CloudFormation's short forms: `!Ref x` becomes an `Intrinsic`."""
 
 
-def _construct(loader: _Loader, tag: str, node: yaml.Node) -> _Intrinsic:
+def _construct(loader: _Loader, tag: str, node: yaml.Node) -> Intrinsic:
     constructors: dict[type[yaml.Node], Callable[[Any], Any]] = {
         yaml.ScalarNode: loader.construct_scalar,
         yaml.SequenceNode: loader.construct_sequence,
         yaml.MappingNode: loader.construct_mapping,
     }
-    return _Intrinsic(tag, constructors[type(node)](node))
+    return Intrinsic(tag, constructors[type(node)](node))
 
 
 _Loader.add_multi_constructor("!", _construct)
@@ -263,13 +270,13 @@ def _resolved(value: Any, names: _Names) -> Any:
             return {key: _resolved(part, names) for key, part in value.items()}
         case list():
             return [_resolved(part, names) for part in value]
-        case _Intrinsic("Ref", str(name)):
+        case Intrinsic("Ref", str(name)):
             return names.ref(name)
-        case _Intrinsic("GetAtt", str(path)):
+        case Intrinsic("GetAtt", str(path)):
             return names.attribute(path)
-        case _Intrinsic("If", [str(condition), then, otherwise]):
+        case Intrinsic("If", [str(condition), then, otherwise]):
             return _resolved(then if names.holds(condition) else otherwise, names)
-        case _Intrinsic(tag, argument):
+        case Intrinsic(tag, argument):
             raise TemplateError(f"!{tag} {argument} is unknown here")
     return value
 

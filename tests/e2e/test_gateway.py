@@ -14,6 +14,7 @@ import yarl
 from aiohttp import web
 
 from infra.local import gateway
+from infra.local.authorizers import Admit, everybody
 from infra.local.environments import Pool
 from infra.local.template import Function
 from tests.calls import Reply
@@ -23,11 +24,11 @@ ROUTES = ("POST /do/{what}", "GET /do/{what}")
 
 
 @asynccontextmanager
-async def served(waiting_max: int = 100) -> AsyncIterator[str]:
+async def served(waiting_max: int = 100, admit: Admit = everybody) -> AsyncIterator[str]:
     """A gateway before a function that answers with the event it got, or misbehaves."""
     function = Function("Echo", FUNCTIONS / "echoing", "app.handler", 1, 128, {}, ROUTES, ())
     pool = Pool(function, 1, waiting_max, lambda *_: None, {})
-    app = gateway.application([pool], (), lambda _: None)
+    app = gateway.application([pool], (), lambda _: None, admit)
     runner = web.AppRunner(app)
     await pool.start()
     await runner.setup()

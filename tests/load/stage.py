@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 from uuid import uuid4
 
+from openreserve.client import signing
+from openreserve.client.transport import Sign
 from tests.load.parameters import CannotRun
 from tests.load.verdict import Stock
 
@@ -105,12 +107,12 @@ def _document(content: bytes) -> Any:
 
 @cache
 def authority() -> Authorize:
-    """AUTHORIZATION=bearer with BEARER_TOKEN, or sigv4 as the AWS SDK finds it; else nobody's."""
+    """AUTHORIZATION=bearer with OPENRESERVE_TOKEN, or sigv4 as the AWS tools do; or nobody's."""
     kind = os.environ.get("AUTHORIZATION", "")
     if kind == "":
         return lambda _method, _url, _body: {}
     if kind == "bearer":
-        return _bearer(os.environ.get("BEARER_TOKEN", ""))
+        return _bearer(os.environ.get("OPENRESERVE_TOKEN", ""))
     if kind == "sigv4":
         return _sigv4()
     raise CannotRun(f"AUTHORIZATION is {kind}, and must be bearer, sigv4 or empty")
@@ -118,31 +120,23 @@ def authority() -> Authorize:
 
 def _bearer(token: str) -> Authorize:
     if not token:
-        raise CannotRun("AUTHORIZATION is bearer, and BEARER_TOKEN is empty")
-    headers = {"Authorization": f"Bearer {token}"}
-    return lambda _method, _url, _body: headers
+        raise CannotRun("AUTHORIZATION is bearer, and OPENRESERVE_TOKEN is empty")
+    return _authorize(signing.bearer(token))
 
 
 def _sigv4() -> Authorize:
-    from botocore.auth import SigV4Auth  # noqa: PLC0415 - half a second that others do not need
-    from botocore.awsrequest import AWSRequest  # noqa: PLC0415
-    from botocore.session import Session  # noqa: PLC0415
+    """Per address, since an address of API Gateway tells the region."""
+    sign_at = cache(signing.sigv4)
 
-    session = Session()
-    credentials = session.get_credentials()
-    if credentials is None:
-        raise CannotRun("AUTHORIZATION is sigv4, and the AWS SDK finds no credentials")
+    def authorize(method: str, url: str, body: bytes) -> Mapping[str, str]:
+        try:
+            sign = sign_at(url.partition("/api/v1/")[0])
+        except signing.CannotSign as reason:
+            raise CannotRun(f"AUTHORIZATION is sigv4, and {reason}") from None
+        return sign(method, url, {}, body)
 
-    def sign(method: str, url: str, body: bytes) -> Mapping[str, str]:
-        region = _region(url) or session.get_config_variable("region")
-        request = AWSRequest(method, url, data=body)
-        SigV4Auth(credentials, "execute-api", region).add_auth(request)
-        return dict(request.headers.items())
-
-    return sign
+    return authorize
 
 
-def _region(url: str) -> str | None:
-    """Of an address that API Gateway made; a domain of one's own does not tell it."""
-    labels = (urlsplit(url).hostname or "").split(".")
-    return labels[2] if labels[1:2] == ["execute-api"] else None
+def _authorize(sign: Sign) -> Authorize:
+    return lambda method, url, body: sign(method, url, {}, body)

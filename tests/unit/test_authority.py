@@ -17,7 +17,7 @@ SECRET = "wJalrXUtnFEMI"
 
 @pytest.fixture(autouse=True)
 def _nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name in ("AUTHORIZATION", "BEARER_TOKEN", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
+    for name in ("AUTHORIZATION", "OPENRESERVE_TOKEN", "AWS_SESSION_TOKEN", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     stage.authority.cache_clear()
     yield
@@ -30,9 +30,9 @@ def test_nobody_is_asked_for_unless_told_to() -> None:
 
 def test_a_bearer_token_goes_with_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHORIZATION", "bearer")
-    monkeypatch.setenv("BEARER_TOKEN", "secret")
+    monkeypatch.setenv("OPENRESERVE_TOKEN", "secret")
 
-    assert stage.authority()("GET", URL, b"") == {"Authorization": "Bearer secret"}
+    assert stage.authority()("GET", URL, b"") == {"authorization": "Bearer secret"}
 
 
 def test_sigv4_signs_method_path_and_body_for_the_region_of_the_address(
@@ -72,7 +72,10 @@ def _mac(key: bytes, text: str) -> bytes:
 
 @pytest.mark.parametrize(
     ("variables", "reason"),
-    [({"AUTHORIZATION": "basic"}, "AUTHORIZATION"), ({"AUTHORIZATION": "bearer"}, "BEARER_TOKEN")],
+    [
+        ({"AUTHORIZATION": "basic"}, "AUTHORIZATION"),
+        ({"AUTHORIZATION": "bearer"}, "OPENRESERVE_TOKEN"),
+    ],
 )
 def test_an_authority_that_cannot_be_had_is_named(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], reason: str

@@ -75,6 +75,57 @@ def test_a_server_that_fails_is_one_line_on_standard_error_and_exit_code_2(
     assert said.err == "openreserve: internal_error: the server failed (500)\n"
 
 
+AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "eu-west-1"}
+
+
+@pytest.mark.parametrize(
+    ("variables", "sent", "advice"),
+    [
+        ({}, "", {401: "set OPENRESERVE_TOKEN", 403: "--sigv4"}),
+        ({"OPENRESERVE_TOKEN": "t"}, "Bearer t", {401: "get a new one", 403: "lacks the scope"}),
+        (
+            AWS | {"OPENRESERVE_SIGV4": "1"},
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE",
+            {401: "set OPENRESERVE_TOKEN", 403: "OperatorPolicy"},
+        ),
+    ],
+    ids=["nobody", "token", "sigv4"],
+)
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gateway_that_refuses_the_caller_is_one_line_that_says_what_to_do(
+    status: int, variables: dict[str, str], sent: str, advice: dict[int, str]
+) -> None:
+    with scripted(Step(status, {"message": "No"})) as server:
+        arguments = ("--server", server.url, "stock", "check", "-r", "a")
+        said = in_a_pipe(*arguments, variables=variables)
+
+        (asked,) = server.asked
+        assert asked.headers.get("authorization", "").startswith(sent)
+        assert ("authorization" in asked.headers) == bool(sent)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"openreserve: http_{status}: the server does not ")
+    assert advice[status] in said.err
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({"OPENRESERVE_TOKEN": "t", "OPENRESERVE_SIGV4": "1"}, "exclude each other"),
+        ({"OPENRESERVE_TOKEN": "a b"}, "the access token is none"),
+    ],
+)
+def test_a_caller_who_is_two_or_none_is_not_sent(variables: dict[str, str], complaint: str) -> None:
+    with scripted(Step(200, RESOURCE)) as server:
+        arguments = ("--server", server.url, "stock", "check", "-r", "a")
+        said = in_a_pipe(*arguments, variables=variables)
+
+        assert server.asked == []
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith("openreserve: ")
+    assert complaint in said.err
+
+
 @pytest.mark.parametrize("arguments", CALLS, ids=" ".join)
 def test_a_server_that_is_away_is_one_line_and_exit_code_2(arguments: tuple[str, ...]) -> None:
     url = f"http://127.0.0.1:{free_port()}"

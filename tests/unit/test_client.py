@@ -15,7 +15,7 @@ from standardwebhooks import Webhook
 from openreserve import errors
 from openreserve.client import Client, NotAnswered, NotGenuine, transport, verify_webhook
 from openreserve.client.answers import ERRORS
-from openreserve.client.signing import CannotSign, sigv4
+from openreserve.client.signing import CannotSign, bearer, sigv4
 from openreserve.holds import Status
 from openreserve.problems import STATUSES
 from openreserve.stock import Item
@@ -335,6 +335,31 @@ def test_each_try_is_signed_for_aws_when_told_to(monkeypatch: pytest.MonkeyPatch
             assert "/eu-central-1/execute-api/aws4_request" in authorization
             assert "idempotency-key" in authorization
             assert asked.body["items"]
+
+
+def test_a_token_goes_with_each_try_and_with_what_the_call_says_besides() -> None:
+    with scripted(problem(503, "contention"), Step(200, HELD)) as server:
+        with Client(server.url, sign=bearer("a.b.c")) as client:
+            client.hold("a", key="k-1")
+
+        assert [asked.headers["authorization"] for asked in server.asked] == ["Bearer a.b.c"] * 2
+        assert server.keys == ["k-1", "k-1"]
+        assert server.asked[0].headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("token", ["", "a b", "a\r\nx-other: 1", "ä"])
+def test_what_cannot_be_a_token_is_not_sent(token: str) -> None:
+    with pytest.raises(CannotSign):
+        bearer(token)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_gateway_that_refuses_the_caller_is_believed_at_once(status: int) -> None:
+    with scripted(Step(status, {"message": "No"})) as server, Client(server.url) as client:
+        with pytest.raises(NotAnswered, match=rf"this caller|who calls.*\({status}\)"):
+            client.hold("a")
+
+        assert len(server.asked) == 1
 
 
 def test_what_is_needed_to_sign_and_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

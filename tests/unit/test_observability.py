@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from infra.local.exposition import exposed_name
-from infra.local.template import _Intrinsic, _Loader
+from infra.local.template import Intrinsic, _Loader
 from openreserve.logs import METRICS, NAMESPACE
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,7 @@ def of_type(wanted: str) -> dict[str, Any]:
 
 def widgets() -> Iterator[Any]:
     (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
-    body: _Intrinsic = dashboard["DashboardBody"]
+    body: Intrinsic = dashboard["DashboardBody"]
     for widget in json.loads(body.argument)["widgets"]:
         yield widget["properties"]
 

@@ -94,7 +94,8 @@ def commands(context: click.Context, /, **options: Any) -> None:
     """Operate OpenReserve: check, set, import and watch stock, and verify the books.
 
     Commands exit with 0 if all went well, 1 if something was refused or is not as it should be,
-    and 2 if they could not run.
+    and 2 if they could not run. OPENRESERVE_TOKEN, if it is set, is an access token that goes with
+    every request.
     """
     context.obj = options
     if os.environ.get("NO_COLOR"):

@@ -1,5 +1,6 @@
 """The client as the options of the command line want it, and its errors as one line each."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -8,11 +9,24 @@ import click
 from openreserve.cli.told import Told
 from openreserve.client import Client, NotAnswered
 from openreserve.client.answers import reason_of
-from openreserve.client.signing import CannotSign, sigv4
+from openreserve.client.signing import CannotSign, bearer, sigv4
+from openreserve.client.transport import Sign
 from openreserve.errors import Fault, NotDone
 from openreserve.problems import STATUSES
 
 PATIENCE_SECONDS = 3.0
+
+_WITH_NOTHING = (
+    "the API asks who calls: set OPENRESERVE_TOKEN to an access token, or sign with --sigv4"
+)
+_WITH_TOKEN = {
+    401: "OPENRESERVE_TOKEN is no token of its provider and audience, or is over: get a new one",
+    403: "OPENRESERVE_TOKEN lacks the scope for this: get one with it, or the API asks for --sigv4",
+}
+_WITH_SIGV4 = {
+    401: "the API asks for an access token, not for --sigv4: set OPENRESERVE_TOKEN",
+    403: "these AWS credentials lack a policy (OperatorPolicy, BuyerPolicy); or the clock is off",
+}
 
 
 @contextmanager
@@ -25,7 +39,7 @@ def client(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Client]:
     options = click.get_current_context().find_root().obj
     wanted = options["patience_seconds"]
     try:
-        sign = sigv4(options["server_url"]) if options["sigv4"] else None
+        sign = _sign(options["server_url"], with_sigv4=options["sigv4"])
         with Client(
             options["server_url"],
             timeout_seconds=options["timeout_seconds"],
@@ -42,6 +56,24 @@ def client(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Client]:
 def line_of(error: NotDone | NotAnswered) -> str:
     """The code of an error, and what it says."""
     if isinstance(error, NotAnswered):
-        return f"{error.code}: {error}"
+        return f"{error.code}: {error}{_advice(error.status)}"
     reason = reason_of(error.details)
     return f"{STATUSES[type(error)][1]}: {error}{f' ({reason})' if reason else ''}"
+
+
+def _sign(server_url: str, *, with_sigv4: bool) -> Sign | None:
+    token = os.environ.get("OPENRESERVE_TOKEN", "")
+    if with_sigv4 and token:
+        raise CannotSign("--sigv4 and OPENRESERVE_TOKEN exclude each other")
+    if token:
+        return bearer(token)
+    return sigv4(server_url) if with_sigv4 else None
+
+
+def _advice(status: int | None) -> str:
+    """What to do about a gateway that refuses the caller; empty for all else."""
+    if status not in _WITH_TOKEN:
+        return ""
+    if click.get_current_context().find_root().obj["sigv4"]:
+        return f"; {_WITH_SIGV4[status]}"
+    return f"; {_WITH_TOKEN[status] if os.environ.get('OPENRESERVE_TOKEN') else _WITH_NOTHING}"

@@ -19,6 +19,11 @@ _REFUSED = 400
 """The first status of those that tell of a problem."""
 _FAILED = 500
 """The first status of those that blame the server."""
+_OF_CALLERS = {
+    401: "the server does not know who calls",
+    403: "the server does not let this caller do this",
+}
+"""What the gateway refuses, before the API has a look at it."""
 
 
 class NotAnswered(Exception):
@@ -131,8 +136,9 @@ class Answer:
         if known and isinstance(self.document, dict):
             return self
         who = "the server failed" if self.status >= _FAILED else "the server refused"
+        reason = _OF_CALLERS.get(self.status, who)
         code = self.code or f"http_{self.status}"
-        raise NotAnswered(f"{who} ({self.status})", status=self.status, code=code, key=key)
+        raise NotAnswered(f"{reason} ({self.status})", status=self.status, code=code, key=key)
 
     def fields(self) -> dict[str, Any]:
         """The JSON object of a success.

@@ -1,4 +1,7 @@
-"""AWS's signature (SigV4), for an API that asks for IAM. Needs botocore: `openreserve[sigv4]`."""
+"""Says who calls: by an access token, or by AWS's signature (SigV4), which needs botocore.
+
+Without `openreserve[sigv4]` there is no botocore.
+"""
 
 import os
 import re
@@ -15,6 +18,23 @@ class CannotSign(Exception):
     """Nothing was sent: what is needed to sign it is missing."""
 
 
+def bearer(token: str) -> Sign:
+    """Sends an access token with each try, for an API that asks for JWT.
+
+    Raises:
+        CannotSign: it is empty, or holds what no header can.
+    """
+    if not token or not token.isascii() or not token.isprintable() or " " in token:
+        raise CannotSign("the access token is none")
+
+    def sign(
+        _method: str, _url: str, headers: Mapping[str, str], _body: bytes | None
+    ) -> Mapping[str, str]:
+        return {**headers, "authorization": f"Bearer {token}"}
+
+    return sign
+
+
 def sigv4(server_url: str, region: str | None = None) -> Sign:
     """Signs each try anew, with the credentials that the AWS tools would use.
 
@@ -27,8 +47,11 @@ def sigv4(server_url: str, region: str | None = None) -> Sign:
         from botocore.session import get_session  # noqa: PLC0415
     except ImportError:
         raise CannotSign("botocore is missing: pip install 'openreserve[sigv4]'") from None
-    region = region or _region(server_url)
-    credentials = get_session().get_credentials()
+    session = get_session()
+    region = region or _region(server_url) or session.get_config_variable("region")
+    if not region:
+        raise CannotSign("the region is not known: set AWS_REGION")
+    credentials = session.get_credentials()
     if credentials is None:
         raise CannotSign("there are no AWS credentials")
 
@@ -42,11 +65,7 @@ def sigv4(server_url: str, region: str | None = None) -> Sign:
     return sign
 
 
-def _region(server_url: str) -> str:
+def _region(server_url: str) -> str | None:
+    """Of an address that API Gateway made; a domain of one's own does not tell it."""
     found = _API_GATEWAY.fullmatch(urlsplit(server_url).hostname or "")
-    region = (
-        found[1] if found else os.environ.get("AWS_REGION", os.environ.get("AWS_DEFAULT_REGION"))
-    )
-    if not region:
-        raise CannotSign("the region is not known: set AWS_REGION")
-    return region
+    return found[1] if found else os.environ.get("AWS_REGION")

@@ -1,0 +1,88 @@
+"""template.yaml as CloudFormation carries it out: after SAM's transform, its conditions decided."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import boto3
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
+from samtranslator.yaml_helper import yaml_parse
+
+TEMPLATE = Path(__file__).parents[1] / "template.yaml"
+_NOTHING = object()
+"""What AWS::NoValue leaves of a property."""
+
+Change = Callable[[dict[str, Any]], object]
+
+
+def transformed(
+    parameters: Mapping[str, str] | None = None, change: Change = lambda _: None
+) -> dict[str, Any]:
+    """With these parameters, and with a change of the template before; offline."""
+    given = parameters or {}
+    document = yaml_parse(TEMPLATE.read_text())
+    change(document)
+    values = {
+        name: given.get(name, str(facts.get("Default", "a-value")))
+        for name, facts in document["Parameters"].items()
+    }
+    for resource in document["Resources"].values():
+        for name in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
+            resource["Properties"][name] = "s3://bucket/key"
+    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-central-1"))
+    result: dict[str, Any] = translator.translate(document, values)
+    return _Decided(result, values).document()
+
+
+class _Decided:
+    def __init__(self, document: dict[str, Any], values: dict[str, str]) -> None:
+        self.transformed = document
+        self.values = values
+
+    def document(self) -> dict[str, Any]:
+        """Without what stands under a condition that does not hold."""
+        return {
+            section: self.of(
+                {name: facts for name, facts in named.items() if self._is_there(facts)}
+                if section in ("Resources", "Outputs")
+                else named
+            )
+            for section, named in self.transformed.items()
+            if section != "Conditions"
+        }
+
+    def of(self, value: Any) -> Any:
+        match value:
+            case {"Fn::If": [condition, one, other]}:
+                return self.of(one if self._holds({"Condition": condition}) else other)
+            case {"Ref": name}:
+                return _NOTHING if name == "AWS::NoValue" else self.values.get(name, value)
+            case {"Fn::Split": [separator, {"Ref": name}]} if name in self.values:
+                return self.values[name].split(separator)
+        return self._of_parts(value)
+
+    def _of_parts(self, value: Any) -> Any:
+        if isinstance(value, dict):
+            parts = {key: self.of(part) for key, part in value.items()}
+            return {key: part for key, part in parts.items() if part is not _NOTHING}
+        if isinstance(value, list):
+            return [part for part in map(self.of, value) if part is not _NOTHING]
+        return value
+
+    def _is_there(self, facts: dict[str, Any]) -> bool:
+        return "Condition" not in facts or self._holds({"Condition": facts["Condition"]})
+
+    def _holds(self, condition: Any) -> bool:
+        match condition:
+            case {"Condition": name}:
+                return self._holds(self.transformed["Conditions"][name])
+            case {"Fn::Equals": [one, other]}:
+                return bool(self.of(one) == self.of(other))
+            case {"Fn::Not": [denied]}:
+                return not self._holds(denied)
+            case {"Fn::And": parts}:
+                return all(map(self._holds, parts))
+            case {"Fn::Or": parts}:
+                return any(map(self._holds, parts))
+        raise AssertionError(f"{condition} is unknown here")

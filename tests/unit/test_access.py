@@ -1,0 +1,244 @@
+"""Who may call: closed by default on AWS, and said alike by routes, policies and documents."""
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra import openapi
+from infra.local import access
+from infra.local.template import DEFAULT_ROUTE, TemplateError
+from openreserve.routes import ROUTES
+from tests.transformed import TEMPLATE, Change, transformed
+
+ROOT = TEMPLATE.parent
+ACCESS = access.load(TEMPLATE)
+HEALTH = {"GET /health", "GET /api/v1/health"}
+IAM = {"Authorizer": "IAM"}
+JWT = {"Authorizer": "JWT", "JwtIssuer": "https://id.example", "JwtAudience": "shop,office"}
+READ, RESERVE, OPERATE = "openreserve/read", "openreserve/reserve", "openreserve/operate"
+
+
+def body(parameters: Mapping[str, str] | None = None, change: Change = lambda _: None) -> Any:
+    return transformed(parameters, change)["Resources"]["Api"]["Properties"]["Body"]
+
+
+def securities(document: Any) -> dict[str, Any]:
+    """By route key, as API Gateway imports them."""
+    return {
+        DEFAULT_ROUTE if path == DEFAULT_ROUTE else f"{method.upper()} {path}": facts["security"]
+        for path, methods in document["paths"].items()
+        for method, facts in methods.items()
+        if "x-amazon-apigateway-integration" in facts
+    }
+
+
+def known_routes() -> set[str]:
+    known = {f"{method} {path}" for path, methods in ROUTES.items() for method in methods}
+    return known | {DEFAULT_ROUTE}
+
+
+def test_unless_told_otherwise_the_api_asks_for_iam() -> None:
+    asked = securities(body())
+
+    assert set(asked) == known_routes()
+    assert {route for route, security in asked.items() if security != [{"AWS_IAM": []}]} == HEALTH
+
+
+@pytest.mark.parametrize(("parameters", "scheme"), [(IAM, "AWS_IAM"), (JWT, "JWT")])
+def test_every_route_but_health_has_the_authorizer(parameters: dict[str, str], scheme: str) -> None:
+    document = body(parameters)
+    asked = securities(document)
+
+    assert set(asked) == known_routes()
+    for route, security in asked.items():
+        (requirement,) = security
+        assert set(requirement) == ({"NONE"} if route in HEALTH else {scheme}), route
+    assert "x-amazon-apigateway-authtype" in document["components"]["securitySchemes"]["AWS_IAM"]
+    assert scheme in document["components"]["securitySchemes"]
+
+
+def test_with_jwt_every_route_but_health_asks_for_a_scope() -> None:
+    for route, security in securities(body(JWT)).items():
+        if route not in HEALTH:
+            assert security[0]["JWT"] == list(ACCESS.scopes[route])
+            assert set(security[0]["JWT"]) <= {READ, RESERVE, OPERATE}
+
+
+def test_with_jwt_the_issuer_and_every_audience_reach_api_gateway() -> None:
+    schemes = body(JWT)["components"]["securitySchemes"]
+
+    assert schemes["JWT"] == {
+        "type": "oauth2",
+        "x-amazon-apigateway-authorizer": {
+            "type": "jwt",
+            "identitySource": "$request.header.Authorization",
+            "jwtConfiguration": {"issuer": "https://id.example", "audience": ["shop", "office"]},
+        },
+    }
+
+
+def test_with_iam_there_is_no_token_authorizer_that_api_gateway_would_refuse() -> None:
+    """It makes all that it is given, used or not, and refuses one without an issuer."""
+    assert set(body(IAM)["components"]["securitySchemes"]) == {"AWS_IAM"}
+    assert "jwtConfiguration" not in json.dumps(transformed(IAM))
+
+
+@pytest.mark.parametrize("parameters", [IAM, JWT])
+def test_a_route_that_somebody_adds_and_says_nothing_of_is_closed(
+    parameters: dict[str, str],
+) -> None:
+    def add_route(document: dict[str, Any]) -> None:
+        document["Resources"]["StockFunction"]["Properties"]["Events"]["New"] = {
+            "Type": "HttpApi",
+            "Properties": {"ApiId": {"Ref": "Api"}, "Method": "PUT", "Path": "/api/v1/new"},
+        }
+
+    assert securities(body(parameters, add_route))["PUT /api/v1/new"] == [{"AWS_IAM": []}]
+
+
+def test_there_is_no_choice_that_opens_the_api() -> None:
+    assert transformed()["Parameters"]["Authorizer"]["AllowedValues"] == ["IAM", "JWT"]
+
+
+@pytest.mark.parametrize("missing", ["JwtIssuer", "JwtAudience"])
+def test_tokens_without_an_issuer_or_an_audience_are_refused_before_anything_is_deployed(
+    missing: str,
+) -> None:
+    rule = transformed(JWT | {missing: ""})["Rules"]["JwtHasItsProvider"]
+
+    assert rule["RuleCondition"] == {"Fn::Equals": ["JWT", "JWT"]}
+    compared = [assertion["Assert"]["Fn::Not"][0]["Fn::Equals"] for assertion in rule["Assertions"]]
+    assert [left == right for left, right in compared] == [
+        missing == "JwtIssuer",
+        missing == "JwtAudience",
+    ]
+
+
+def test_stock_and_the_back_office_need_more_than_reserving() -> None:
+    for_buyers = {route for route, scopes in ACCESS.scopes.items() if RESERVE in scopes}
+
+    assert for_buyers == {
+        DEFAULT_ROUTE,
+        "GET /api/v1/resources",
+        "GET /api/v1/resources/{resourceId}",
+        "POST /api/v1/reserve",
+        "POST /api/v1/commit",
+        "POST /api/v1/release",
+        "GET /api/v1/reservations/{token}",
+    }
+
+
+def test_who_may_only_read_sees_no_token_of_anybody_and_changes_nothing() -> None:
+    """Whoever has a token can settle its reservation, and events and lists have tokens."""
+    assert {route for route, scopes in ACCESS.scopes.items() if READ in scopes} == {
+        DEFAULT_ROUTE,
+        "GET /api/v1/resources",
+        "GET /api/v1/resources/{resourceId}",
+    }
+
+
+@pytest.mark.parametrize(
+    ("policy", "scope"), [("BuyerPolicy", RESERVE), ("OperatorPolicy", OPERATE)]
+)
+def test_a_policy_allows_the_calls_that_its_scope_allows_and_no_others(
+    policy: str, scope: str
+) -> None:
+    for route, scopes in ACCESS.scopes.items():
+        if route != DEFAULT_ROUTE:
+            method, _, path = route.partition(" ")
+            call = re.sub(r"{\w+}", "5f0c%2Fx", path)
+            assert ACCESS.allows(policy, method, call) == (scope in scopes), route
+    for call in ("/", "/api/v1", "/api/v2/resources", "/api/v1/reserve/x"):
+        assert not ACCESS.allows(policy, "POST", call), call
+
+
+def test_each_pattern_of_a_policy_is_of_a_route() -> None:
+    """One that is not would allow what nobody thought of."""
+    for patterns in ACCESS.policies.values():
+        for pattern in patterns:
+            method, _, path = pattern.partition("/")
+            form = re.compile(f"{method} /{path.replace('*', '.*')}")
+            assert any(form.fullmatch(route) for route in ACCESS.scopes), pattern
+
+
+def test_the_policies_are_there_with_iam_alone_and_the_outputs_tell_their_arns() -> None:
+    with_iam, with_jwt = transformed(IAM), transformed(JWT)
+
+    for name in ("BuyerPolicy", "OperatorPolicy"):
+        assert with_iam["Resources"][name]["Type"] == "AWS::IAM::ManagedPolicy"
+        assert with_iam["Outputs"][f"{name}Arn"]["Value"] == {"Ref": name}
+        assert name not in with_jwt["Resources"]
+        assert f"{name}Arn" not in with_jwt["Outputs"]
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("          /api/v1/adjustments:\n", "          /new:\n"), "POST /api/v1/adjustments"),
+        (("          /api/v1/commit:", "          /api/v1/commits:"), "POST /api/v1/commit"),
+        (("[{ JWT: [openreserve/operate] }]", "[]"), "a form that is unknown"),
+        (("[{ JWT: [openreserve/operate] }]", "[{ JWT: [] }]"), "a form that is unknown"),
+        (("[{ AWS_IAM: [] }]", "[]"), "a form that is unknown"),
+        (("!If [UsesJwt,", "!If [UsesIam,"), "a form that is unknown"),
+        (("DefaultAuthorizer: AWS_IAM", "DefaultAuthorizer: NONE"), "nothing is said of"),
+        (("Path: /health, Auth: { Authorizer: NONE }", "Path: /health"), "GET /health"),
+        (("Path: /api/v1/reserve }", "Path: /api/v1/reserve, Auth: { Authorizer: NONE } }"),
+         "closed, and open"),
+        (("Action: execute-api:Invoke", "Action: execute-api:*"), "BuyerPolicy"),
+        (("$default/POST/api/v1/commit", "*"), "BuyerPolicy"),
+    ],
+)  # fmt: skip
+def test_a_template_that_says_it_otherwise_is_not_run(
+    tmp_path: Path, change: tuple[str, str], complaint: str
+) -> None:
+    text = TEMPLATE.read_text()
+    assert change[0] in text
+    (tmp_path / "template.yaml").write_text(text.replace(*change))
+
+    with pytest.raises(TemplateError, match=re.escape(complaint)):
+        access.load(tmp_path / "template.yaml")
+
+
+def operations() -> Iterator[tuple[str, Any]]:
+    for path, methods in openapi.document()["paths"].items():
+        for method, described in methods.items():
+            yield f"{method.upper()} {path}", described
+
+
+def test_the_openapi_document_tells_the_scopes_of_the_template() -> None:
+    for route, described in operations():
+        if route in HEALTH:
+            assert described["security"] == []
+            assert not {"401", "403"} & described["responses"].keys()
+        else:
+            scopes = [need["jwt"] for need in described["security"] if "jwt" in need]
+            assert scopes == [[scope] for scope in ACCESS.scopes[route]]
+            assert {"sigv4": []} in described["security"]
+            assert {"401", "403"} <= described["responses"].keys()
+
+
+def test_the_readme_tells_the_scopes_and_the_policies_of_the_template() -> None:
+    section = (ROOT / "README.md").read_text().partition("### Who may call")[2].partition("\n#")[0]
+    told: dict[str, tuple[set[str], set[str]]] = {}
+    rows = re.findall(r"^\| (`.*) \| (.*) \| (.*) \|$", section, re.MULTILINE)
+    for calls, scopes, policies in rows:
+        for call in re.findall(r"`(\w+ /[^`]*)`", calls):
+            told[call.replace(" /", " /api/v1/")] = (
+                {f"openreserve/{scope}" for scope in re.findall(r"`(\w+)`", scopes)},
+                set(re.findall(r"`(\w+)`", policies)),
+            )
+
+    assert told == {
+        route: (set(scopes), policies_of(route))
+        for route, scopes in ACCESS.scopes.items()
+        if route != DEFAULT_ROUTE
+    }
+
+
+def policies_of(route: str) -> set[str]:
+    method, _, path = route.partition(" ")
+    return {name for name in ACCESS.policies if ACCESS.allows(name, method, path)}
