@@ -175,8 +175,10 @@ def _response(answer: Mapping[str, Any]) -> web.Response:
 def _refusal(refused: Refused) -> web.Response:
     """As API Gateway answers it; no function, so no problem document."""
     headers = {"www-authenticate": refused.challenge} if refused.challenge else {}
-    message = web.Response(status=refused.status).reason
-    return web.json_response({"message": message}, status=refused.status, headers=headers)
+    text = f'{{"message":"{web.Response(status=refused.status).reason}"}}'
+    return web.Response(
+        status=refused.status, text=text, content_type="application/json", headers=headers
+    )
 
 
 def _problem(status: int, code: str, request_id: str) -> web.Response:

@@ -30,8 +30,8 @@ ROUTES = sorted(ACCESS.scopes)
 SCOPES = ("openreserve/read", "openreserve/reserve", "openreserve/operate")
 ALL = " ".join(SCOPES)
 OURS = Issuer()
-UNAUTHORIZED = (401, '{"message": "Unauthorized"}')
-FORBIDDEN = (403, '{"message": "Forbidden"}')
+UNAUTHORIZED = (401, '{"message":"Unauthorized"}')
+FORBIDDEN = (403, '{"message":"Forbidden"}')
 
 
 @pytest.fixture(scope="module")

@@ -367,6 +367,9 @@ def test_what_is_needed_to_sign_and_is_missing_is_said(monkeypatch: pytest.Monke
     monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
     with pytest.raises(CannotSign, match="AWS_REGION"):
         sigv4("http://localhost:8080")
+    monkeypatch.setenv("AWS_PROFILE", "no-such-profile")
+    with pytest.raises(CannotSign, match="no-such-profile"):
+        sigv4("http://localhost:8080")
 
 
 @pytest.mark.parametrize(

@@ -44,14 +44,18 @@ def sigv4(server_url: str, region: str | None = None) -> Sign:
     try:
         from botocore.auth import SigV4Auth  # noqa: PLC0415 - it is large, and few need it
         from botocore.awsrequest import AWSRequest  # noqa: PLC0415
+        from botocore.exceptions import BotoCoreError  # noqa: PLC0415
         from botocore.session import get_session  # noqa: PLC0415
     except ImportError:
         raise CannotSign("botocore is missing: pip install 'openreserve[sigv4]'") from None
     session = get_session()
-    region = region or _region(server_url) or session.get_config_variable("region")
+    try:
+        region = region or _region(server_url) or session.get_config_variable("region")
+        credentials = session.get_credentials()
+    except BotoCoreError as wrong:  # such as a profile that is not there
+        raise CannotSign(str(wrong)) from None
     if not region:
         raise CannotSign("the region is not known: set AWS_REGION")
-    credentials = session.get_credentials()
     if credentials is None:
         raise CannotSign("there are no AWS credentials")
 
