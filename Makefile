@@ -7,11 +7,12 @@ export SAM_CLI_TELEMETRY := 0
 RUN := .venv/.run-$(shell uname -s)
 TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
+STACKS := .venv/checkov/.stacks-$(shell uname -s)
 
-.PHONY: help run test lint format bench blackfriday lock openapi build clean
+.PHONY: help run test lint check-stacks format bench blackfriday lock openapi build clean
 
 help: ## List the chores
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 13
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
 
 run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, ARGS=--help)
 	@exec .venv/bin/python -m infra.local --port $(PORT) $(ARGS)
@@ -26,6 +27,10 @@ lint: $(TEST) ## Check style, types, imports, the locks and the templates
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/sam validate --lint --region eu-central-1
+	.venv/bin/cfn-lint --regions eu-central-1 us-east-1 -t infra/network.yaml infra/database.yaml infra/cache.yaml
+
+check-stacks: $(STACKS) ## Check the templates for what auditors ask; .checkov.yaml says what not
+	@.venv/checkov/bin/checkov
 
 format: $(TEST) ## Rewrite the code in the one style
 	.venv/bin/ruff format .
@@ -54,6 +59,9 @@ lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
 		--output-file infra/local/requirements.txt
 	$(LOCK) --upgrade --constraints tests/requirements.txt \
 		--output-file layers/dependencies/requirements.txt
+	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-strip-extras --no-header --upgrade --group pyproject.toml:stacks \
+		--output-file tests/stacks/requirements.txt
 
 clean: ## Remove what make made, the local data too
 	rm -rf .venv .openreserve .aws-sam build
@@ -81,4 +89,11 @@ $(LOAD): tests/load/requirements.txt $(RUN)
 	@echo "Adding the load test to .venv (once) ..."
 	@.venv/bin/uv pip install --quiet --python .venv/bin/python \
 		--require-hashes -r tests/load/requirements.txt
+	@touch $@
+
+$(STACKS): tests/stacks/requirements.txt $(RUN)
+	@echo "Setting up .venv/checkov (once) ..."
+	@.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv/checkov
+	@.venv/bin/uv pip install --quiet --python .venv/checkov/bin/python \
+		--require-hashes -r tests/stacks/requirements.txt
 	@touch $@
