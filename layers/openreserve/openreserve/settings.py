@@ -12,10 +12,20 @@ class Settings:
 
     database_url: str = field(default="", repr=False)
     """Where Postgres is, as user openreserve_app. On AWS: RDS Proxy."""
+    database_auth: str = "url"
+    """How the functions sign in to Postgres: `url`: as the URL says, or `iam`: with a token."""
     migration_url: str = field(default="", repr=False)
     """Where Postgres is for the migrations: directly, as the owner of the schema."""
+    migration_secret_arn: str = ""
+    """The secret that has the owner's password, as RDS keeps it. Empty: it is in the URL."""
     redis_url: str = field(default="", repr=False)
     """Where Redis or Valkey is. Empty: there is none, everything goes to Postgres."""
+    redis_auth: str = "url"
+    """How the functions sign in to Redis: `url`: as the URL says, or `iam`: with a token."""
+    redis_cache_name: str = ""
+    """The name of the cache on ElastiCache, which tokens are signed for."""
+    redis_resource_type: str = ""
+    """`ServerlessCache` for a cache of ElastiCache Serverless; empty for nodes."""
     redis_timeout_ms: int = 50
     """How long a request waits for Redis before it goes on without."""
     redis_pause_ms_min: int = 250
@@ -91,11 +101,17 @@ def settings() -> Settings:
     """The settings of this process.
 
     Raises:
-        ValueError: a number is not one.
+        ValueError: a number is not one, or a way to sign in is none.
     """
     found: dict[str, Any] = {
         known.name: int(text) if known.type is int else text
         for known in fields(Settings)
         if (text := os.environ.get(known.name.upper())) is not None
     }
-    return Settings(**found)
+    for name in ("database_auth", "redis_auth"):
+        if found.get(name, "url") not in ("url", "iam"):
+            raise ValueError(f"{name.upper()} is neither url nor iam")
+    told = Settings(**found)
+    if told.redis_auth == "iam" and told.redis_url and not told.redis_url.startswith("rediss:"):
+        raise ValueError("REDIS_AUTH=iam needs a REDIS_URL with TLS: rediss://")
+    return told
