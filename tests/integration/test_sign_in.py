@@ -3,7 +3,7 @@
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,17 +23,22 @@ HOST = "openreserve.proxy-c1.eu-central-1.rds.amazonaws.com"
 
 @dataclass
 class Clock:
-    """Of the functions, and of AWS."""
+    """Of the functions and of AWS; those of the test and of Postgres go on."""
 
     monkeypatch: pytest.MonkeyPatch
-    of_aws: float = field(default_factory=time.time)
+    aws_ahead_seconds: float = 0
 
-    def move(self, seconds: float, *, of_aws: bool = True) -> None:
-        """To so many seconds later, for the functions and, unless it is left out, for AWS."""
-        now = time.time() + seconds
-        self.of_aws = now if of_aws else self.of_aws
-        moved = SimpleNamespace(time=lambda: now, strftime=time.strftime, gmtime=time.gmtime)
+    def move(self, seconds: float, *, aws_too: bool = True) -> None:
+        """To so many seconds ahead of the test's."""
+        self.aws_ahead_seconds = seconds if aws_too else self.aws_ahead_seconds
+        moved = SimpleNamespace(
+            time=lambda: time.time() + seconds, strftime=time.strftime, gmtime=time.gmtime
+        )
         self.monkeypatch.setattr(tokens, "time", moved)
+
+    def of_aws(self) -> float:
+        """Its seconds since 1970."""
+        return time.time() + self.aws_ahead_seconds
 
 
 @pytest.fixture
@@ -79,7 +84,7 @@ def proxy(
 
     def lets_in(user: str, password: str) -> bool:
         host = f"{HOST}:{seen.port}"
-        return is_token(password, host, user, signer, clock.of_aws)
+        return is_token(password, host, user, signer, clock.of_aws())
 
     with rds(engine.database_url, vouched.shown.context, lets_in) as seen:
         lead_to(seen, monkeypatch, HOST, vouched.bundle)
@@ -161,7 +166,7 @@ def test_a_connection_that_is_lost_after_the_token_is_over_is_replaced_with_a_ne
 
 def test_a_token_that_is_over_does_not_let_in(proxy: Rds, clock: Clock, name: str) -> None:
     """That the stand-in is as strict as it should be: the test above would pass with any token."""
-    clock.move(-tokens.EXPIRES_SECONDS - 2, of_aws=False)
+    clock.move(-tokens.EXPIRES_SECONDS - 2, aws_too=False)
 
     assert reserve((name, 1)).status == 503
     assert len(proxy.passwords) == 1
