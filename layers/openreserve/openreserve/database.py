@@ -12,7 +12,7 @@ from psycopg import errors as postgres
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from openreserve import certificates, stopwatch, tokens
+from openreserve import certificates, snapshots, stopwatch, tokens
 from openreserve.errors import Contention, DatabaseUnavailable, KeyInProgress
 from openreserve.logs import logger
 from openreserve.settings import settings
@@ -101,6 +101,7 @@ def _connect() -> psycopg.Connection[Row]:
         except (psycopg.OperationalError, tokens.CannotSign) as refused:
             logger().warning("Postgres did not let us in", extra={"reason": repr(refused)})
             raise DatabaseUnavailable from refused
+        snapshots.opened(disconnect)
         _of_this_thread.connection = connection
     return connection
 

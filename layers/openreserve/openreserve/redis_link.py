@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from openreserve import stopwatch
+from openreserve import snapshots, stopwatch
 from openreserve.logs import logger
 from openreserve.redis_nodes import Command, Nodes
 from openreserve.settings import settings
@@ -96,4 +96,5 @@ _of_this_thread = _Thread()
 
 
 def _nodes(answer_seconds_max: float) -> Nodes | None:
+    snapshots.opened(disconnect)
     return Nodes(answer_seconds_max) if settings().redis_url else None

@@ -1,23 +1,34 @@
-"""What SnapStart must not copy into every environment that it restores: connections and chance.
+"""What SnapStart must not copy into every environment that it restores: connections, and chance.
 
-Nothing connects before the first call, hence nothing is open when the snapshot is taken. This sees
-to it though: a copied connection would be everybody's, and so would what a TLS library had drawn.
+Importing a handler opens nothing, so nothing is open when Lambda takes the snapshot. Should
+anything be, it is closed: it would be everybody's, and so would what its TLS library had drawn.
 """
 
 import random
 from collections.abc import Callable
 
+_disconnects: set[Callable[[], None]] = set()
 
-def register(*disconnects: Callable[[], None]) -> None:
-    """Let Lambda call these before it takes a snapshot, and draw chance anew after it restored one.
 
-    Tokens and ids need nothing: they are made when they are used, the ids of what the system draws.
-    Does nothing outside of Lambda's own Python, which brings the hooks along.
+def opened(disconnect: Callable[[], None]) -> None:
+    """Something was connected that this closes. Saying so again changes nothing."""
+    _disconnects.add(disconnect)
+
+
+def register() -> None:
+    """Have Lambda close what is open before a snapshot, and draw chance anew after a restore.
+
+    Tokens, ids and times need nothing: they are made when they are used, ids of what the system
+    draws. Does nothing where the hooks are missing, which Lambda's own Python brings along.
     """
     try:
-        import snapshot_restore_py as lambda_hooks  # noqa: PLC0415 - it may be missing
+        import snapshot_restore_py as hooks  # noqa: PLC0415 - it may be missing
     except ImportError:
         return
-    for disconnect in disconnects:
-        lambda_hooks.register_before_snapshot(disconnect)
-    lambda_hooks.register_after_restore(random.seed)
+    hooks.register_before_snapshot(_close)
+    hooks.register_after_restore(random.seed)
+
+
+def _close() -> None:
+    for disconnect in _disconnects:
+        disconnect()
