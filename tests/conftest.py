@@ -88,7 +88,14 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def _nothing_of_this_machine() -> Iterator[None]:
     """What the person at the keyboard has set is not what the tests run against."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DATABASE_URL", "MIGRATION_URL", "REDIS_URL"):
+        for name in (
+            "DATABASE_URL",
+            "DATABASE_AUTH",
+            "MIGRATION_URL",
+            "MIGRATION_SECRET_ARN",
+            "REDIS_URL",
+            "REDIS_AUTH",
+        ):
             patch.delenv(name, raising=False)
         yield
 

@@ -9,6 +9,8 @@ from openreserve.settings import settings
 def handler(_event: Any, _context: Any) -> dict[str, list[str]]:
     """Apply what is missing and name it. Fails as a whole, and then changed nothing."""
     applied = migrate(
-        settings().migration_url, reservation_events=bool(settings().reservation_events)
+        settings().migration_url,
+        secret_arn=settings().migration_secret_arn,
+        reservation_events=bool(settings().reservation_events),
     )
     return {"applied": applied}

@@ -11,9 +11,10 @@ import psutil
 import pytest
 
 from infra.local import services
-from openreserve import cache, ledger, redis_link
+from openreserve import cache, ledger
 from openreserve.errors import OutOfStock
 from openreserve.holds import Order
+from openreserve.redis_nodes import Nodes
 from openreserve.stock import Item
 from tests.calls import available, call, commit, hold, release, reserve, set_stock
 from tests.conftest import Engine, ask_redis, forget
@@ -174,14 +175,14 @@ def test_redis_frozen_costs_a_few_milliseconds_a_request(
     sequence(name)
     redis.send_signal(signal.SIGSTOP)
     asked: list[float] = []
-    exchange = redis_link._exchange
+    exchange = Nodes.exchange
 
     def counted(*arguments: Any) -> list[Any]:
         asked.append(time.monotonic())
         return exchange(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(redis_link, "_exchange", counted)
+        patch.setattr(Nodes, "exchange", counted)
         requests = 0
         until = time.monotonic() + 2
         while time.monotonic() < until:

@@ -4,82 +4,23 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from openreserve import outbound
 from openreserve.endpoints import new_secret
 from openreserve.outbound import NotReached, Reply
 from openreserve.webhooks import Endpoint
+from tests.authority import Authority
 from tests.conftest import forget
 from tests.receiver import Server, listening
 
 
-@dataclass(frozen=True)
-class Authority:
-    """Who vouches for names."""
-
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
-
-    def vouch(self, name: str, folder: Path) -> ssl.SSLContext:
-        """What a server of this name shows."""
-        key = ec.generate_private_key(ec.SECP256R1())
-        certificate = (
-            _draft(name, self.certificate.subject, key)
-            .add_extension(x509.SubjectAlternativeName([x509.DNSName(name)]), critical=False)
-            .sign(self.key, hashes.SHA256())
-        )
-        file = folder / f"{name}.pem"
-        file.write_bytes(
-            certificate.public_bytes(serialization.Encoding.PEM)
-            + key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        shown = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        shown.load_cert_chain(file)
-        return shown
-
-    def trusted(self) -> ssl.SSLContext:
-        """What a client needs that believes it."""
-        pem = self.certificate.public_bytes(serialization.Encoding.PEM)
-        return ssl.create_default_context(cadata=pem.decode())
-
-
-def _draft(
-    name: str, issuer: x509.Name | None, key: ec.EllipticCurvePrivateKey
-) -> x509.CertificateBuilder:
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer or subject)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-    )
-
-
 @pytest.fixture(scope="module")
 def authority() -> Authority:
-    key = ec.generate_private_key(ec.SECP256R1())
-    certificate = (
-        _draft("an authority", None, key)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    return Authority(certificate, key)
+    return Authority.new()
 
 
 @dataclass(frozen=True)
@@ -104,7 +45,7 @@ def shop(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     names: list[str | None] = []
-    shown = authority.vouch("shop.example", tmp_path)
+    shown = authority.vouch("shop.example", tmp_path).context
     shown.sni_callback = lambda _, name, __: names.append(name)
     with listening(tls=shown) as server:
         yield Shop(server, names)

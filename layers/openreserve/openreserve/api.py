@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from openreserve import errors, stopwatch
+from openreserve import errors, snapshots, stopwatch
 from openreserve.errors import NotDone
 from openreserve.holds import Order
 from openreserve.logs import logger, masked, tell
@@ -104,6 +104,7 @@ def operation(
 
 def entry_point(*operations: Operation) -> Callable[[Mapping[str, Any], Any], dict[str, Any]]:
     """The Lambda handler for these operations. It always answers; what nobody foresaw is a 500."""
+    snapshots.register()
     by_route = {route: operation for operation in operations for route in operation.routes}
 
     def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import hashlib
 
 import psycopg
 
-from openreserve import sql
+from openreserve import owner, sql
 from openreserve.logs import logger
 
 
@@ -12,18 +12,22 @@ class MigrationChanged(Exception):
     """The schema was not touched: a migration that was applied before has another text now."""
 
 
-def migrate(database_url: str, *, reservation_events: bool = False) -> list[str]:
+def migrate(
+    database_url: str, *, secret_arn: str = "", reservation_events: bool = False
+) -> list[str]:
     """Apply what is missing, all of it or nothing, and return the names of what was applied.
 
-    `reservation_events`: whether from now on each change of a reservation is an event, too. A
-    repeat applies nothing. Two at once apply one after the other.
+    `secret_arn`: the secret that has the password, if the URL does not. `reservation_events`:
+    whether from now on each change of a reservation is an event, too. A repeat applies nothing.
+    Two at once apply one after the other.
 
     Raises:
         MigrationChanged: an applied file was edited; write a new one instead.
         psycopg.Error: Postgres refused; nothing was applied.
+        owner.SecretUnreadable: there is no password; nothing was applied.
     """
     statements = sql.statements("migrations")
-    with psycopg.connect(database_url, prepare_threshold=None) as connection:
+    with owner.connected(database_url, secret_arn) as connection:
         connection.execute(statements.lock)
         connection.execute(statements.create_schema)
         connection.execute(statements.create_table)

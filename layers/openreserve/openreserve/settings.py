@@ -113,4 +113,7 @@ def settings() -> Settings:
     for name in ("database_auth", "redis_auth"):
         if found.get(name, "url") not in ("url", "iam"):
             raise ValueError(f"{name.upper()} is neither url nor iam")
-    return Settings(**found)
+    told = Settings(**found)
+    if told.redis_auth == "iam" and told.redis_url and not told.redis_url.startswith("rediss:"):
+        raise ValueError("REDIS_AUTH=iam needs a REDIS_URL with TLS: rediss://")
+    return told

@@ -1,0 +1,10 @@
+"""The authorities that vouch for the servers of AWS. Written by `make certificates`.
+
+amazon-roots.pem: the roots of Amazon Trust Services, for RDS Proxy and ElastiCache.
+rds-global.pem: the authorities of RDS in all regions, for a database that is asked directly.
+"""
+
+from pathlib import Path
+
+AMAZON_ROOTS = Path(__file__).with_name("amazon-roots.pem")
+RDS_GLOBAL = Path(__file__).with_name("rds-global.pem")

@@ -1,0 +1,175 @@
+"""The way in of the migrations: a password out of the secret in which RDS keeps and changes it."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from functions.migrate import app as migrate_app
+from infra.local.aws import Aws
+from infra.local.services import DATABASE, OWNER
+from openreserve import owner, sql
+from openreserve.owner import SecretUnreadable
+from tests.authority import Authority
+from tests.conftest import Engine, forget
+from tests.rds import Rds, rds
+
+HOST = "openreserve.cluster-c1.eu-central-1.rds.amazonaws.com"
+
+
+@dataclass
+class Secret:
+    """What Secrets Manager has, and the password that the server takes."""
+
+    manager: Any
+    arn: str
+    taken: str = "the first"
+    written_with_the_next_try: str | None = None
+
+    def write(self, password: str) -> None:
+        """As RDS writes it."""
+        text = json.dumps({"username": OWNER, "password": password})
+        self.manager.put_secret_value(SecretId=self.arn, SecretString=text)
+
+    def lets_in(self, user: str, password: str) -> bool:
+        """Whether the server does."""
+        if self.written_with_the_next_try is not None:
+            self.write(self.written_with_the_next_try)
+        return (user, password) == (OWNER, self.taken)
+
+
+@pytest.fixture
+def secret(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Secret:
+    for variable, value in own_aws.variables.items():
+        monkeypatch.setenv(variable, value)
+    manager = own_aws.client("secretsmanager")
+    made = Secret(manager, manager.create_secret(Name=f"rds!{name}")["ARN"])
+    made.write(made.taken)
+    return made
+
+
+@pytest.fixture
+def server(
+    engine: Engine, secret: Secret, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Rds]:
+    """The writer of the cluster, where the migrations look for it."""
+    authority = Authority.new()
+    shown = authority.vouch(HOST, tmp_path).context
+    with rds(engine.database_url, shown, secret.lets_in) as seen:
+        monkeypatch.setenv("MIGRATION_SECRET_ARN", secret.arn)
+        lead_to(seen, monkeypatch, HOST, f"&sslrootcert={authority.bundle(tmp_path)}")
+        yield seen
+
+
+def lead_to(server: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = "") -> None:
+    url = f"postgresql://{OWNER}@{host}:{server.port}/{DATABASE}?hostaddr=127.0.0.1{more}"
+    monkeypatch.setenv("MIGRATION_URL", url)
+    forget()
+
+
+def run() -> Any:
+    return migrate_app.handler({}, None)
+
+
+def test_the_password_is_read_from_the_secret_with_each_run(server: Rds, secret: Secret) -> None:
+    assert run() == {"applied": []}
+    secret.taken = "the second"
+    secret.write("the second")
+
+    assert run() == {"applied": []}
+    assert server.passwords == ["the first", "the second"]
+
+
+def test_a_password_that_changes_between_reading_and_signing_in_is_read_again(
+    server: Rds, secret: Secret
+) -> None:
+    secret.taken = secret.written_with_the_next_try = "the second"
+
+    assert run() == {"applied": []}
+    assert server.passwords == ["the first", "the second"]
+
+
+def test_a_password_that_is_refused_and_stays_the_same_is_tried_once(
+    server: Rds, secret: Secret
+) -> None:
+    secret.taken = "another"
+
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        run()
+    assert server.passwords == ["the first"]
+
+
+def test_a_password_that_changes_all_the_time_is_tried_twice(server: Rds, secret: Secret) -> None:
+    secret.taken, secret.written_with_the_next_try = "another", "the second"
+
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        run()
+    assert server.passwords == ["the first", "the second"]
+
+
+@pytest.mark.parametrize("weaker", ["", "&sslmode=require"])
+def test_the_password_is_told_only_to_whom_rds_vouches_for(
+    server: Rds, weaker: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lead_to(server, monkeypatch, HOST, weaker)
+
+    with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
+        run()
+    assert server.passwords == []
+
+
+def test_the_password_is_not_told_to_a_server_of_another_name(
+    server: Rds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = f"&sslrootcert={tmp_path / 'authority.pem'}"
+    lead_to(server, monkeypatch, f"other-{HOST}", bundle)
+
+    with pytest.raises(psycopg.OperationalError, match="does not match host name"):
+        run()
+    assert server.passwords == []
+
+
+def test_a_secret_that_is_not_there_or_has_no_password_fails_the_migration(
+    server: Rds, secret: Secret, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secret.manager.put_secret_value(SecretId=secret.arn, SecretString="{}")
+    with pytest.raises(SecretUnreadable, match="KeyError"):
+        run()
+
+    monkeypatch.setenv("MIGRATION_SECRET_ARN", f"{secret.arn}-x")
+    forget()
+    with pytest.raises(SecretUnreadable):
+        run()
+    assert server.startups == []
+
+
+def test_without_a_secret_the_url_says_it_all(engine: Engine) -> None:
+    with owner.connected(engine.owner_url) as connection:
+        assert connection.info.user == OWNER
+
+
+@pytest.mark.parametrize("roles_of_rds", [["rds_iam"], []])
+def test_openreserve_app_may_sign_in_with_a_token_where_that_is_a_thing(
+    engine: Engine, roles_of_rds: list[str]
+) -> None:
+    """On RDS, which has the role rds_iam. All of it is undone: a role belongs to the cluster."""
+    (text,) = [text for name, text in sql.migrations() if name.startswith("0009")]
+    admin_url = engine.owner_url.replace(f"{OWNER}@", "postgres@")
+    with psycopg.connect(admin_url) as connection:
+        if roles_of_rds:
+            connection.execute("CREATE ROLE rds_iam")
+            connection.execute(f"GRANT rds_iam TO {OWNER} WITH ADMIN OPTION")
+        connection.execute(f"SET ROLE {OWNER}")
+        connection.execute(text)
+        connection.execute(text)
+        granted = connection.execute(
+            "SELECT r.rolname FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid"
+            "  JOIN pg_roles u ON u.oid = m.member WHERE u.rolname = 'openreserve_app'"
+        ).fetchall()
+        connection.rollback()
+
+    assert granted == [(role,) for role in roles_of_rds]

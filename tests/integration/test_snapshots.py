@@ -1,0 +1,100 @@
+"""SnapStart: what a snapshot must not have in it, by the hooks that Lambda's own runtime calls."""
+
+import random
+import subprocess
+import sys
+
+import pytest
+import snapshot_restore_py
+from awslambdaric import lambda_runtime_hooks_runner as hooks
+
+from openreserve import database, redis_link, snapshots
+from tests.calls import call, reserve, set_stock
+from tests.conftest import Engine
+
+FUNCTIONS = ["reserve", "commit", "release", "stock", "backoffice", "endpoints"]
+
+START = """
+import psutil, snapshot_restore_py
+import functions.{function}.app
+assert not psutil.Process().net_connections("all"), "it has connected"
+(close, again) = snapshot_restore_py.get_before_snapshot(), snapshot_restore_py.get_after_restore()
+print(len(close), len(again))
+"""
+
+
+@pytest.fixture
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hooks of one handler, not of all that this process has loaded."""
+    monkeypatch.setattr(snapshot_restore_py, "_before_snapshot_registry", [])
+    monkeypatch.setattr(snapshot_restore_py, "_after_restore_registry", [])
+    snapshots.register()
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_handler_that_was_just_loaded_has_its_hooks_and_no_connection(function: str) -> None:
+    start = [sys.executable, "-c", START.format(function=function)]
+    ran = subprocess.run(start, capture_output=True, text=True, check=False)
+
+    assert (ran.returncode, ran.stdout) == (0, "1 1\n"), ran.stderr
+
+
+@pytest.mark.usefixtures("_registered")
+def test_what_is_open_before_a_snapshot_is_closed_and_opened_again_after_it(
+    engine: Engine, name: str
+) -> None:
+    set_stock(name, 5)
+    assert reserve((name, 1)).status == 200
+    before = database._of_this_thread.connection
+    assert before is not None
+
+    hooks.run_before_snapshot()
+
+    assert before.closed
+    assert (database._of_this_thread.connection, redis_link._of_this_thread.nodes) == (None, None)
+    hooks.run_after_restore()
+    assert reserve((name, 1)).status == 200
+    assert call("health").json["redis"] == "ok"
+    assert engine.drift() == []
+
+
+@pytest.mark.usefixtures("engine", "_registered")
+def test_a_pause_of_redis_is_not_carried_over_to_another_machines_clock() -> None:
+    redis_link._of_this_thread.pause.until = float("inf")
+    snapshots.opened(redis_link.disconnect)
+
+    hooks.run_before_snapshot()
+
+    assert call("health").json["redis"] == "ok"
+
+
+@pytest.mark.usefixtures("_registered")
+def test_two_environments_of_one_snapshot_draw_different_chances() -> None:
+    snapshot = random.getstate()
+
+    def restored() -> list[float]:
+        random.setstate(snapshot)
+        hooks.run_after_restore()
+        return [random.random() for _ in range(3)]
+
+    assert restored() != restored()
+
+
+@pytest.mark.usefixtures("engine", "_registered")
+def test_two_environments_of_one_snapshot_give_out_different_tokens(name: str) -> None:
+    """Whatever is seeded: they are of what the system draws."""
+    set_stock(name, 5)
+    tokens = set()
+    for _ in range(2):
+        random.seed(0)
+        tokens.add(reserve((name, 1)).json["token"])
+
+    assert len(tokens) == 2
+
+
+def test_without_lambdas_own_python_there_is_nothing_to_register(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(sys.modules, "snapshot_restore_py", None)
+
+    snapshots.register()

@@ -1,0 +1,190 @@
+"""Tokens: the same, byte for byte, as those that the AWS SDK signs."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+from urllib.parse import parse_qs, urlsplit
+
+import botocore.session
+import pytest
+from botocore.auth import AUTH_TYPE_MAPS, SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from hypothesis import given
+from hypothesis import strategies as st
+
+from openreserve import tokens
+from openreserve.tokens import CannotSign, Signer
+
+NOW = 1_795_000_000.0
+HOST = "openreserve.proxy-c1.eu-central-1.rds.amazonaws.com"
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=40)
+hosts = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9-]{0,30}(\.[A-Za-z0-9-]{1,20}){0,4}", fullmatch=True)
+signers = st.builds(
+    Signer,
+    access_key=st.from_regex(r"[A-Z0-9]{16,20}", fullmatch=True),
+    secret_key=words,
+    session_token=st.none() | words,
+    region=st.sampled_from(["eu-central-1", "us-gov-west-1", "cn-north-1", "us-iso-east-1"]),
+)
+
+
+def of_the_sdk(signer: Signer) -> Credentials:
+    return Credentials(signer.access_key, signer.secret_key, signer.session_token)
+
+
+def move_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
+    moved = SimpleNamespace(time=lambda: now, strftime=time.strftime, gmtime=time.gmtime)
+    monkeypatch.setattr(tokens, "time", moved)
+
+
+@pytest.fixture(autouse=True)
+def _role(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", raising=False)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "IQoJb3JpZ2luX2VjE/+==")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    move_clock(monkeypatch, NOW)
+
+
+def signed_at(now: float) -> AbstractContextManager[object]:
+    """The time at which the SDK signs."""
+    return patch("botocore.auth.get_current_datetime", lambda: datetime.fromtimestamp(now, UTC))
+
+
+@given(signers, hosts, st.integers(1, 65_535).filter(lambda port: port != 443), words)
+def test_a_token_for_postgres_is_the_one_that_the_sdk_makes(
+    signer: Signer, host: str, port: int, user: str
+) -> None:
+    action = {"Action": "connect", "DBUser": user}
+    ours = tokens.presigned(signer, NOW, "rds-db", f"{host}:{port}", action)
+
+    request = AWSRequest("GET", f"https://{host}:{port}/", data=action)
+    with signed_at(NOW):
+        SigV4QueryAuth(of_the_sdk(signer), "rds-db", signer.region, 900).add_auth(request)
+    assert f"https://{ours}" == request.url
+
+
+@given(signers, hosts, words, st.sampled_from(["", "ServerlessCache"]))
+def test_a_token_for_elasticache_is_the_one_that_the_sdk_makes(
+    signer: Signer, cache_name: str, user: str, resource_type: str
+) -> None:
+    action = {"Action": "connect", "User": user}
+    if resource_type:
+        action["ResourceType"] = resource_type
+    ours = tokens.presigned(signer, NOW, "elasticache", cache_name, action)
+
+    request = AWSRequest("GET", f"http://{cache_name}/", params=dict(action))
+    with signed_at(NOW):
+        SigV4QueryAuth(of_the_sdk(signer), "elasticache", signer.region, 900).add_auth(request)
+    assert f"http://{ours}" == request.url
+
+
+def test_the_whole_way_is_that_of_generate_db_auth_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Not the C library that may be installed beside it: that writes the same in another order.
+    monkeypatch.setitem(AUTH_TYPE_MAPS, "v4-query", SigV4QueryAuth)
+    rds: Any = botocore.session.get_session().create_client("rds", region_name="eu-central-1")
+    with signed_at(NOW):
+        theirs = rds.generate_db_auth_token(HOST, 5432, "openreserve_app", "eu-central-1")
+
+    assert tokens.database_token(HOST, 5432, "openreserve_app") == theirs
+
+
+def test_a_token_for_a_serverless_cache_says_so_and_its_name_is_in_lower_case() -> None:
+    token = tokens.cache_token("OpenReserve-Dev", "openreserve-app", "ServerlessCache")
+
+    asked = parse_qs(urlsplit(f"//{token}").query)
+    assert token.startswith("openreserve-dev/?Action=connect&User=openreserve-app&")
+    assert asked["ResourceType"] == ["ServerlessCache"]
+    assert asked["X-Amz-Expires"] == ["900"]
+    assert "ResourceType" not in tokens.cache_token("openreserve-dev", "openreserve-app")
+
+
+def test_a_token_is_signed_with_the_credentials_of_the_moment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before = tokens.database_token(HOST, 5432, "openreserve_app")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDROTATED")
+
+    assert "AKIDEXAMPLE" in before
+    assert "AKIDROTATED" in tokens.database_token(HOST, 5432, "openreserve_app")
+
+
+def test_a_token_is_signed_for_the_time_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = tokens.database_token(HOST, 5432, "openreserve_app")
+    move_clock(monkeypatch, NOW + 901)
+
+    assert "X-Amz-Date=20261118T110640Z" in before
+    assert "X-Amz-Date=20261118T112141Z" in tokens.database_token(HOST, 5432, "openreserve_app")
+
+
+@pytest.mark.parametrize("missing", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"])
+def test_without_credentials_or_region_nothing_is_signed(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(missing)
+
+    with pytest.raises(CannotSign, match=missing):
+        tokens.database_token(HOST, 5432, "openreserve_app")
+
+
+class CredentialsServer(BaseHTTPRequestHandler):
+    """What SnapStart's environments have instead of variables."""
+
+    answer = json.dumps(
+        {"AccessKeyId": "ASIARESTORED", "SecretAccessKey": "secret", "Token": "session/token"}
+    ).encode()
+
+    def do_GET(self) -> None:
+        known = (self.path, self.headers["Authorization"]) == ("/2021/credentials", "of-this-one")
+        self.send_response(200 if known else 403)
+        self.end_headers()
+        self.wfile.write(self.answer if known else b"no")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the library's name
+        pass
+
+
+@pytest.fixture
+def credentials_server() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), CredentialsServer) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/2021/credentials"
+        server.shutdown()
+        thread.join()
+
+
+def test_after_a_snapshot_the_credentials_are_those_that_the_environment_serves(
+    credentials_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", credentials_server)
+    monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "of-this-one")
+
+    assert tokens.signer() == Signer("ASIARESTORED", "secret", "session/token", "eu-central-1")
+
+
+@pytest.mark.parametrize("authorization", ["of-another", None])
+def test_credentials_that_are_not_served_sign_nothing(
+    credentials_server: str, authorization: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", credentials_server)
+    if authorization is not None:
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", authorization)
+
+    with pytest.raises(CannotSign):
+        tokens.signer()
+
+
+def test_a_signer_keeps_its_secrets_to_itself() -> None:
+    assert "wJalr" not in repr(tokens.signer())
+    assert "IQoJ" not in repr(tokens.signer())
