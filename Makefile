@@ -9,7 +9,7 @@ TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
 STACKS := .venv/checkov/.stacks-$(shell uname -s)
 
-.PHONY: help run test lint check-stacks format bench blackfriday lock openapi certificates build clean
+.PHONY: help run test crowd lint check-stacks format bench blackfriday lock openapi certificates build clean
 
 help: ## List the chores
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
@@ -20,6 +20,9 @@ run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, A
 # In two halves at a time: most tests wait for something. tests/conftest.py says which.
 test: $(TEST) ## Run every test against a real Postgres and a real Redis
 	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow' $(ARGS)
+
+crowd: $(TEST) ## Sell to 2,000 clients over 20 backends; needs pgbouncer
+	@.venv/bin/python -m pytest -m slow tests/integration/test_pool.py $(ARGS)
 
 lint: $(TEST) ## Check style, types, imports, the locks and the templates
 	.venv/bin/ruff format --check .

@@ -3,7 +3,9 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, LiteralString
 from uuid import uuid4
 
@@ -16,6 +18,9 @@ from infra.local.aws import Aws
 from infra.local.template import ACCOUNT, REGION
 from openreserve import database, endpoints, logs, queue, redis_link, settings
 from openreserve.migrations import migrate
+from tests import pooler
+from tests.receiver import Receiver, receiving
+from tests.wire import Wire, tapped
 
 
 @dataclass(frozen=True)
@@ -23,8 +28,15 @@ class Engine:
     """Where the engine under test keeps things, and a way to look into it."""
 
     database_url: str
+    """As the functions reach Postgres: through a tap, and with --pooled through PgBouncer, too."""
     owner_url: str
     redis_url: str
+    direct_url: str = ""
+    """Postgres itself, as user openreserve_app: for operators, and for looking into it."""
+    state: Path = Path()
+    """Where its data is."""
+    wire: Wire = field(default_factory=Wire)
+    """The tap."""
 
     def sql(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
         """What the owner of the schema sees."""
@@ -62,6 +74,17 @@ RUN_APART = ("test_blackfriday.py", "test_build.py", "test_dashboard.py")
 """Files of tests/e2e that run with all the rest, so that both halves take about as long."""
 
 
+POOL_SIZE = 5
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--pooled",
+        action="store_true",
+        help=f"the functions reach Postgres through PgBouncer, as one of {POOL_SIZE} backends",
+    )
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two halves, each in its own order and with its own servers: most of e2e, and the rest."""
     for item in items:
@@ -69,19 +92,47 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(pytest.mark.xdist_group("e2e" if is_e2e else "the rest"))
 
 
+SHOWN = "shown"
+"""The property of a test that is shown at the end, also when it ran in another process."""
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for report in terminalreporter.getreports("passed"):
+        for name, text in report.user_properties:
+            if name == SHOWN:
+                terminalreporter.write_line(str(text))
+
+
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+) -> Iterator[Engine]:
     state = tmp_path_factory.mktemp("state")
     with (
         pytest.MonkeyPatch.context() as patch,
         services.postgres(state) as postgres,
         services.redis(state) as own_redis,
+        _pool(postgres.app_url, state, pytestconfig) as functions_url,
+        tapped(functions_url, keeps=False) as wire,
     ):
         if not own_redis.url:
             pytest.exit("the tests need redis-server or valkey-server on the PATH", returncode=2)
         patch.setenv("POWERTOOLS_SERVICE_NAME", "openreserve")
         migrate(postgres.migration_url)
-        yield Engine(postgres.app_url, postgres.migration_url, own_redis.url)
+        yield Engine(wire.url, postgres.migration_url, own_redis.url, postgres.app_url, state, wire)
+        assert wire.told_faults() == [], "RDS Proxy would not pool this"
+
+
+@contextmanager
+def _pool(postgres_url: str, state: Path, config: pytest.Config) -> Iterator[str]:
+    """Where the functions find Postgres: at its own URL, or at that of a pool."""
+    if not config.getoption("--pooled"):
+        yield postgres_url
+        return
+    if pooler.program() is None:
+        pytest.exit("--pooled needs pgbouncer", returncode=2)
+    with pooler.pooled(postgres_url, state, size=POOL_SIZE) as pool:
+        yield pool.url
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -109,7 +160,7 @@ def engine(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]
 @pytest.fixture
 def engine_without_redis(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     """The engine in this process, all of it in Postgres."""
-    yield from _configured(Engine(servers.database_url, servers.owner_url, ""), monkeypatch)
+    yield from _configured(replace(servers, redis_url=""), monkeypatch)
 
 
 def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
@@ -118,6 +169,7 @@ def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Eng
     forget()
     yield engine
     forget()
+    assert engine.wire.told_faults() == [], "RDS Proxy would not pool this"
 
 
 def forget() -> None:
@@ -213,6 +265,20 @@ def queues(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     forget()
     yield Queues(sqs, url, dead_url)
     forget()
+
+
+@pytest.fixture
+def retried_at_once(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A delivery that failed comes back with the next look into the queue."""
+    assert queues
+    monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")
+    forget()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    with receiving() as receiver:
+        yield receiver
 
 
 @pytest.fixture

@@ -1,91 +1,246 @@
-"""What `sam build` makes for AWS, without Docker: every file that the functions need is in it."""
+"""What `sam build` makes for AWS, without Docker: it has all that the functions need, and runs."""
 
-import os
+import json
+import platform
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
 
+import psycopg
 import pytest
 
-from infra.local import template
+from infra.local import queues, template
+from infra.local.aws import Aws
+from openreserve import sql
+from tests.calls import hold, sample, set_stock
+from tests.conftest import SHOWN, Engine
+from tests.e2e.building import Built, build
+from tests.e2e.emulator import Image, emulated, image
 from tests.e2e.runtime import ROOT
+from tests.receiver import Receiver, Told
 
 LAYERS_UNZIPPED_MB_MAX = 250
 """Lambda's limit for a function with its layers."""
+MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+"""Lambda's processors, and what wheels call them."""
+HERE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
-
-def python_of_lambda() -> Path | None:
-    """A folder with a python3.13 that works; a shim of a version manager may not."""
-    on_path = shutil.which("python3.13")
-    found = [Path(on_path)] if on_path else []
-    found += Path.home().glob(".pyenv/versions/3.13*/bin/python3.13")
-    for python in found:
-        if subprocess.run([python, "-V"], capture_output=True, check=False).returncode == 0:
-            return python.parent
-    return None
+Builds = Callable[[str], Built]
+"""Takes the name of a processor."""
+Deployed = Callable[..., Any]
+"""Takes the name of a function and an event, and returns what the function answers."""
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    python = python_of_lambda()
-    if python is None:
-        pytest.skip("sam build needs python3.13")
-    # From a copy: other tests run beside this one, and their interpreters leave files for a moment.
-    source = tmp_path_factory.mktemp("source")
-    shutil.copy(ROOT / "template.yaml", source)
-    for folder in ("functions", "layers"):
-        shutil.copytree(
-            ROOT / folder,
-            source / folder,
-            ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"),
-        )
-    built = subprocess.run(
-        [Path(sys.executable).with_name("sam"), "build"],
-        cwd=source,
-        env=os.environ
-        | {
-            "PATH": f"{python}:{os.environ['PATH']}",
-            "SAM_CLI_TELEMETRY": "0",
-            "PIP_RETRIES": "10",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-    return source / ".aws-sam/build"
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
+    return cache(lambda processor: build(tmp_path_factory.mktemp("source"), processor))
 
 
-def test_each_function_is_built_with_its_handler_alone(built: Path) -> None:
-    parameters = {"DatabaseUrl": "-", "MigrationUrl": "-"}
-    for function in template.load(ROOT / "template.yaml", parameters).functions:
-        files = [path.name for path in (built / function.name).iterdir() if path.is_file()]
+@pytest.fixture(scope="module", params=MACHINES)
+def built(request: pytest.FixtureRequest, builds: Builds) -> Built:
+    return builds(request.param)
+
+
+def test_each_function_is_built_with_its_handler_alone(built: Built) -> None:
+    for function in built.functions:
+        files = [path.name for path in (built.folder / function.name).iterdir() if path.is_file()]
         assert files == ["app.py"], function.name
 
 
-def test_our_layer_has_the_package_with_its_sql(built: Path) -> None:
+def test_our_layer_has_the_package_with_its_sql(built: Built) -> None:
     source = ROOT / "layers/openreserve/openreserve"
-    layer = built / "OpenReserveLayer/python/openreserve"
+    layer = built.folder / "OpenReserveLayer/python/openreserve"
 
     for path in source.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert (layer / path.relative_to(source)).read_bytes() == path.read_bytes()
 
 
-def test_the_dependencies_are_those_of_the_processor_that_lambda_has(built: Path) -> None:
-    layer = built / "DependenciesLayer/python"
+def test_the_dependencies_are_those_of_the_processor_that_lambda_has(built: Built) -> None:
+    layer = built.folder / "DependenciesLayer/python"
     libraries = [path.name for path in layer.rglob("*.cpython-*.so")]
 
     assert {"psycopg_binary", "pydantic_core", "redis", "aws_lambda_powertools"} <= {
         path.name for path in layer.iterdir()
     }
     assert libraries
-    assert all("cpython-313-aarch64" in library for library in libraries), libraries
+    machine = f"cpython-313-{MACHINES[built.processor]}"
+    assert all(machine in library for library in libraries), libraries
 
 
-def test_what_is_built_fits_into_lambda(built: Path) -> None:
-    layers = [built / "OpenReserveLayer", built / "DependenciesLayer"]
-    size = sum(path.stat().st_size for layer in layers for path in layer.rglob("*"))
+def test_what_is_built_fits_into_lambda(
+    built: Built, record_property: Callable[[str, str], None]
+) -> None:
+    sizes = {
+        layer.name: sum(path.stat().st_size for path in layer.rglob("*")) for layer in built.layers
+    }
+    told = ", ".join(f"{name} {size / 10**6:.1f} MB" for name, size in sizes.items())
+    record_property(SHOWN, f"built for {built.processor}, unzipped: {told}")
 
-    assert size < LAYERS_UNZIPPED_MB_MAX * 10**6 / 4, "a start reads all of it"
+    assert sum(sizes.values()) < LAYERS_UNZIPPED_MB_MAX * 10**6 / 4, "a start reads all of it"
+
+
+@pytest.fixture(scope="module")
+def around(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return image(builds(HERE), tmp_path_factory.mktemp("image"))
+
+
+@pytest.fixture
+def parameters(engine: Engine, name: str) -> dict[str, str]:
+    """Of the template: real servers, and nothing to wait for."""
+    return {
+        "DatabaseUrl": engine.database_url,
+        "MigrationUrl": engine.owner_url,
+        "RedisUrl": engine.redis_url,
+        "ExpireStaySeconds": "2",
+        "WebhookSecretsPrefix": f"{name}/",
+        "WebhookDevelopment": "1",
+    }
+
+
+@pytest.fixture
+def deployed(
+    parameters: dict[str, str], own_aws: Aws, builds: Builds, around: Image, tmp_path: Path
+) -> Deployed:
+    """The functions as they were built, each in an environment of its own."""
+    built = builds(HERE)
+
+    def call(name: str, event: Mapping[str, Any]) -> Any:
+        loaded = template.load(built.source / "template.yaml", parameters, own_aws.url)
+        queues.create(own_aws, loaded.queues)
+        (function,) = [each for each in loaded.functions if each.name == name]
+        function = replace(function, code=built.folder / name)
+        with emulated(around, function, tmp_path / f"{name}.log", own_aws.variables) as environment:
+            return environment.invoke(event)
+
+    return call
+
+
+def with_body(sample_name: str, **fields: Any) -> dict[str, Any]:
+    """A sample event with other fields in its body."""
+    event = sample(sample_name)
+    event["body"] = json.dumps(json.loads(event["body"]) | fields)
+    return event
+
+
+def body(answer: Mapping[str, Any], status: int = 200) -> Any:
+    assert answer.get("statusCode") == status, answer
+    return json.loads(answer["body"])
+
+
+def test_reserve_as_built_holds_stock(deployed: Deployed, engine: Engine, name: str) -> None:
+    set_stock(name, 5)
+    event = with_body("reserve", resourceId=name)
+    event["headers"]["idempotency-key"] = name
+
+    token = body(deployed("ReserveFunction", event))["token"]
+
+    assert engine.sql("SELECT status FROM openreserve.reservations WHERE token = %s", token) == [
+        ("HELD",)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "verb", "status"),
+    [("CommitFunction", "commit", "COMMITTED"), ("ReleaseFunction", "release", "RELEASED")],
+)
+def test_commit_and_release_as_built_settle_a_hold(
+    deployed: Deployed, name: str, function: str, verb: str, status: str
+) -> None:
+    set_stock(name, 5)
+    token = hold((name, 1))
+
+    assert body(deployed(function, with_body(verb, token=token)))["status"] == status
+
+
+def test_stock_as_built_reaches_postgres_and_redis(deployed: Deployed) -> None:
+    health = body(deployed("StockFunction", sample("health")))
+
+    assert (health["postgres"], health["redis"]) == ("ok", "ok")
+
+
+def test_backoffice_as_built_adjusts_stock(deployed: Deployed, name: str) -> None:
+    set_stock(name, 5)
+    event = with_body("adjust-stock", resourceId=name, difference=2)
+    event["headers"]["idempotency-key"] = name
+
+    assert body(deployed("BackofficeFunction", event))["totalStock"] == 7
+
+
+def test_expire_as_built_closes_a_hold_as_it_ends(deployed: Deployed, name: str) -> None:
+    set_stock(name, 5)
+    hold((name, 1), ttl_seconds=1)
+
+    told = deployed("ExpireFunction", sample("expire"))
+
+    assert told.keys() == {"closed", "handedOn"}
+    assert told["closed"] >= 1
+
+
+def test_reconcile_as_built_counts_what_it_mended(deployed: Deployed, name: str) -> None:
+    set_stock(name, 1)
+    hold((name, 1), ttl_seconds=60)  # the last one: an event, and a deadline
+
+    told = deployed("ReconcileFunction", sample("reconcile"))
+
+    assert told.keys() == {"closed", "handedOn", "deadlines", "purged", "drifting"}
+    assert told["handedOn"] >= 1
+    assert told["deadlines"] >= 1
+    assert told["drifting"] == 0
+
+
+def test_endpoints_and_webhook_as_built_deliver_what_can_be(
+    deployed: Deployed, receiver: Receiver
+) -> None:
+    """Of two messages one is to be spread, which succeeds, and one is for a shop that fails."""
+    secret = body(
+        deployed(
+            "EndpointsFunction", with_body("save-endpoint", endpointId="shop", url=receiver.url)
+        ),
+        201,
+    )["secret"]
+    receiver.answers["/"] = Told(500)
+
+    told = deployed("WebhookFunction", sample("webhook"))
+
+    to_spread, to_deliver = (record["messageId"] for record in sample("webhook")["Records"])
+    assert told == {"batchItemFailures": [{"itemIdentifier": to_deliver}]}, to_spread
+    assert [delivery.is_signed_with(secret) for delivery in receiver.received] == [True]
+
+
+def test_migrate_as_built_makes_the_whole_schema(
+    deployed: Deployed, parameters: dict[str, str], engine: Engine, name: str
+) -> None:
+    owner = urlsplit(engine.owner_url)
+    superuser = engine.owner_url.replace(str(owner.username), "postgres")
+    with psycopg.connect(superuser, autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{name}" OWNER {owner.username}'.encode())
+    parameters["MigrationUrl"] = urlunsplit(owner._replace(path=name))
+
+    told = deployed("MigrateFunction", sample("migrate"))
+
+    assert told == {"applied": [migration for migration, _ in sql.migrations()]}
+
+
+def test_nothing_but_what_was_built_can_be_imported(around: Image, deployed: Deployed) -> None:
+    """Without a library in the layer the function does not start, though it is installed here."""
+    library = around.opt / "python/pydantic"
+    shutil.move(library, around.opt)
+    try:
+        told = deployed("ReserveFunction", sample("reserve"))
+    finally:
+        shutil.move(around.opt / "pydantic", library)
+
+    assert told["errorType"] == "Runtime.ImportModuleError"
+    assert "No module named 'pydantic'" in told["errorMessage"]
+
+
+def test_every_function_was_called_as_built(builds: Builds) -> None:
+    """Above; a new function needs a line there."""
+    source = Path(__file__).read_text()
+    for function in builds(HERE).functions:
+        assert f'"{function.name}"' in source

@@ -429,7 +429,7 @@ def test_each_list_of_reservations_has_an_index(engine: Engine, statement: str, 
         "after_token": UUID(int=0),
         "limit": 5,
     }
-    with psycopg.connect(engine.database_url, prepare_threshold=None) as connection:
+    with psycopg.connect(engine.direct_url, prepare_threshold=None) as connection:
         # What else the planner may like while there are but a few rows.
         connection.execute("SET enable_bitmapscan = off; SET enable_sort = off")
         plan = connection.execute(
@@ -441,7 +441,7 @@ def test_each_list_of_reservations_has_an_index(engine: Engine, statement: str, 
 
 
 def test_the_newest_events_are_found_from_the_end_of_the_index(engine: Engine) -> None:
-    with psycopg.connect(engine.database_url, prepare_threshold=None) as connection:
+    with psycopg.connect(engine.direct_url, prepare_threshold=None) as connection:
         plan = connection.execute(
             f"EXPLAIN {statements('reads').find_place_before_newest}".encode(), {"count": 5}
         ).fetchall()

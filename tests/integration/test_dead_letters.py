@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,7 +11,9 @@ from openreserve.queue import DeadLetter, Message
 from tests.calls import Reply, call, invoke, sample
 from tests.conftest import Queues, forget
 from tests.deliveries import ATTEMPTS_MAX, deliver_all, endpoint, event, hidden
-from tests.receiver import Receiver, Told, receiving
+from tests.receiver import Receiver, Told
+
+pytestmark = pytest.mark.usefixtures("retried_at_once")
 
 EVENT = {
     "id": "0f9619ff-8b86-4d01-b42d-00cf4fc964ff",
@@ -23,19 +24,6 @@ EVENT = {
     "sequence": 1,
     "tokens": ["550e8400-e29b-41d4-a716-446655440000"],
 }
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture(autouse=True)
-def _retried_at_once(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert queues
-    monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")
-    forget()
 
 
 def give_up(queues: Queues, receiver: Receiver, *contents: str, endpoint_id: str = "shop") -> None:

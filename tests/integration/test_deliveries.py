@@ -15,13 +15,7 @@ from openreserve.queue import Message
 from tests.calls import event_pages, hold, release, set_stock
 from tests.conftest import Engine, Queues, forget
 from tests.deliveries import ATTEMPTS_MAX, deliver, deliver_all, endpoint, event, rotate, told
-from tests.receiver import Receiver, Told, receiving
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
+from tests.receiver import Receiver, Told
 
 
 def test_an_event_is_spread_to_each_endpoint_that_wants_it_in_a_group_of_its_own(

@@ -1,7 +1,6 @@
 """Who runs webhooks makes, changes, tries and removes endpoints, and looks after dead letters."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,17 +11,11 @@ from openreserve.endpoints import new_secret
 from tests.calls import Reply, call, invoke, sample
 from tests.conftest import forget
 from tests.deliveries import endpoint, listed
-from tests.receiver import Receiver, Told, receiving
+from tests.receiver import Receiver, Told
 
 pytestmark = pytest.mark.usefixtures("queues")
 
 SHOP = {"endpointId": "shop", "url": "https://shop.example.com/events", "events": []}
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
 
 
 def of(name: str, endpoint_id: str = "shop") -> Reply:

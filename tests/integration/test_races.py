@@ -4,6 +4,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -32,7 +33,7 @@ def callers(servers: Engine) -> Iterator[Crowd]:
 
 @pytest.fixture(scope="module")
 def callers_without_redis(servers: Engine) -> Iterator[Crowd]:
-    with crowd(Engine(servers.database_url, servers.owner_url, ""), SIZE) as callers:
+    with crowd(replace(servers, redis_url=""), SIZE) as callers:
         yield callers
 
 

@@ -1,6 +1,5 @@
 """What fails comes back at its time, what is given up is kept, and no other message minds."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -20,13 +19,7 @@ from tests.deliveries import (
     listed,
     told,
 )
-from tests.receiver import Receiver, Told, receiving
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
+from tests.receiver import Receiver, Told
 
 
 @pytest.fixture(autouse=True)

@@ -212,14 +212,14 @@ def test_the_functions_can_do_nothing_that_no_verb_does(
     engine: Engine, statement: LiteralString
 ) -> None:
     with (
-        psycopg.connect(engine.database_url) as connection,
+        psycopg.connect(engine.direct_url) as connection,
         pytest.raises(psycopg.errors.InsufficientPrivilege),
     ):
         connection.execute(statement)
 
 
 def test_a_reader_reads_and_no_more(engine: Engine) -> None:
-    url = engine.database_url.replace("openreserve_app@", "openreserve_reader@")
+    url = engine.direct_url.replace("openreserve_app@", "openreserve_reader@")
     with psycopg.connect(url, autocommit=True) as connection:
         assert connection.execute("SELECT count(*) FROM openreserve.resources_now").fetchone()
         for statement in (
@@ -233,7 +233,7 @@ def test_a_reader_reads_and_no_more(engine: Engine) -> None:
 
 
 def test_the_timeouts_stand_on_the_role(engine: Engine) -> None:
-    with psycopg.connect(engine.database_url) as connection:
+    with psycopg.connect(engine.direct_url) as connection:
         found = {
             setting: connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
             for setting in ("lock_timeout", "statement_timeout", "enable_seqscan")

@@ -66,7 +66,7 @@ def test_a_batch_reads_in_proportion_to_its_size(engine: Engine, name: str) -> N
             )
         ]
         connection.execute("ANALYZE openreserve.reservations, openreserve.reservation_items")
-    with psycopg.connect(engine.database_url, autocommit=True) as connection:
+    with psycopg.connect(engine.direct_url, autocommit=True) as connection:
         for start in range(0, len(tokens), batch_size):
             before = _blocks_read(connection)
             connection.execute(

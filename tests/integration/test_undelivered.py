@@ -13,20 +13,9 @@ from openreserve.queue import Message
 from tests.calls import sample
 from tests.conftest import Queues, forget
 from tests.deliveries import back_at_once, deliver, deliver_all, endpoint, event, hidden, told
-from tests.receiver import Receiver, receiving
+from tests.receiver import Receiver
 
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    with receiving() as receiver:
-        yield receiver
-
-
-@pytest.fixture(autouse=True)
-def _retried_at_once(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert queues
-    monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")
-    forget()
+pytestmark = pytest.mark.usefixtures("retried_at_once")
 
 
 @pytest.mark.parametrize(

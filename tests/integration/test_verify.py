@@ -15,7 +15,7 @@ pytestmark = pytest.mark.usefixtures("engine")
 
 
 def reader(engine: Engine) -> str:
-    return engine.database_url.replace("openreserve_app", "openreserve_reader")
+    return engine.direct_url.replace("openreserve_app", "openreserve_reader")
 
 
 def checked(engine: Engine) -> Check:
@@ -23,7 +23,7 @@ def checked(engine: Engine) -> Check:
 
 
 def repaired(engine: Engine, *resource_ids: str) -> list[books.Repair]:
-    done = books.repair(engine.database_url, list(resource_ids), "a test broke it", 60)
+    done = books.repair(engine.direct_url, list(resource_ids), "a test broke it", 60)
     return [outcome for _, outcome in done]
 
 
@@ -163,7 +163,7 @@ def test_traffic_makes_no_drift_and_a_repair_amid_traffic_is_exact(
 
     def trade() -> None:
         try:
-            with psycopg.connect(engine.database_url, autocommit=True) as connection:
+            with psycopg.connect(engine.direct_url, autocommit=True) as connection:
                 number = 0
                 while not stop.is_set():
                     number += 1

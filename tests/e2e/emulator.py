@@ -1,0 +1,133 @@
+"""A built function under the emulator of the Runtime API that AWS puts into Lambda's images.
+
+It can import what it can on Lambda: its own folder, the layers, and what the image has.
+"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from infra.local.template import Function
+from tests.e2e.building import Built, python_of_lambda
+from tests.e2e.runtime import ROOT, free_port
+
+START_SECONDS_MAX = 30
+TIMEOUT_SECONDS_MIN = 60
+"""For the first call, whose time here has the start in it, on a machine that does much else."""
+OF_THE_IMAGE = ("awslambdaric", "boto3")
+
+
+@dataclass(frozen=True)
+class Image:
+    """What Lambda puts around a function's code; here in folders of our own."""
+
+    python: Path
+    emulator: Path
+    packages: Path
+    """The runtime's client and the AWS SDK."""
+    opt: Path
+    """All layers, one upon the other, as in /opt."""
+
+
+def image(built: Built, folder: Path) -> Image:
+    """Lay the layers out, and install beside them what AWS's image has."""
+    python = python_of_lambda()
+    subprocess.run(
+        [
+            *(ROOT / ".venv/bin/uv", "pip", "install", "--quiet", "--python", python),
+            *("--target", folder / "packages", "--constraints", ROOT / "tests/requirements.txt"),
+            *OF_THE_IMAGE,
+        ],
+        check=True,
+        capture_output=True,
+    )
+    for layer in built.layers:
+        shutil.copytree(layer, folder / "opt", dirs_exist_ok=True)
+    emulator = files("samcli") / f"local/rapid/aws-lambda-rie-{built.processor}"
+    return Image(python, Path(str(emulator)), folder / "packages", folder / "opt")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """One execution environment, warm after its first event."""
+
+    url: str
+    log: Path
+
+    def invoke(self, event: Any) -> Any:
+        """What the function answers; an error as Lambda reports it."""
+        request = urllib.request.Request(  # noqa: S310 - of this machine
+            f"{self.url}/2015-03-31/functions/function/invocations", json.dumps(event).encode()
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=100) as answer:  # noqa: S310
+                content = answer.read()
+        except urllib.error.HTTPError as failed:
+            with failed:
+                content = failed.read()
+        try:
+            return json.loads(content)
+        except ValueError:
+            raise AssertionError(f"{content!r}\n{self.log.read_text()}") from None
+
+
+@contextmanager
+def emulated(
+    around: Image, function: Function, log: Path, of_lambda: Mapping[str, str]
+) -> Iterator[Environment]:
+    """An environment with the function's variables, and `of_lambda`, which Lambda would set."""
+    port = free_port()
+    code = function.code
+    variables = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": os.pathsep.join(map(str, (code, around.opt / "python", around.packages))),
+        "PYTHONPYCACHEPREFIX": str(around.opt.with_name("compiled")),
+        "LAMBDA_TASK_ROOT": str(code),
+        "AWS_LAMBDA_FUNCTION_NAME": function.name,
+        "AWS_LAMBDA_FUNCTION_TIMEOUT": str(max(function.timeout_seconds, TIMEOUT_SECONDS_MIN)),
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(function.memory_mb),
+        **of_lambda,
+        **function.environment,
+    }
+    with log.open("w") as lines:
+        process = subprocess.Popen(
+            [
+                around.emulator,
+                *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
+                *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
+                # -S, -s: nothing that is installed for this Python or this user
+                *(around.python, "-S", "-s", "-m", "awslambdaric", function.handler),
+            ],
+            cwd=code,
+            env=variables,
+            stdout=lines,
+            stderr=lines,
+            start_new_session=True,
+        )
+        try:
+            _wait_until_up(port)
+            yield Environment(f"http://127.0.0.1:{port}", log)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_until_up(port: int) -> None:
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while time.monotonic() < deadline:
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return
+        time.sleep(0.02)
+    raise TimeoutError(f"the emulator did not start within {START_SECONDS_MAX} s")
