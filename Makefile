@@ -8,7 +8,7 @@ RUN := .venv/.run-$(shell uname -s)
 TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
 
-.PHONY: help run test lint format bench blackfriday lock openapi build clean
+.PHONY: help run test lint format bench blackfriday lock openapi build deploy clean
 
 help: ## List the chores
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 13
@@ -42,6 +42,9 @@ openapi: $(RUN) ## Write infra/openapi.json from the handlers and their models
 
 build: $(TEST) ## Build the functions and layers for AWS; needs python3.13, not Docker
 	.venv/bin/sam build
+
+deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/deploy.md; ARGS=--dry-run)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m infra.deploy $(STAGE) $(ARGS)
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header pyproject.toml
