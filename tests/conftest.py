@@ -1,6 +1,7 @@
 """Real servers for everything below: a Postgres and a Redis of the tests' own."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,11 +12,12 @@ import psycopg
 import pytest
 import redis
 
-from infra.local import aws, services
+from infra.local import aws
 from infra.local.aws import Aws
 from infra.local.template import ACCOUNT, REGION
 from openreserve import database, endpoints, logs, queue, redis_link, settings
 from openreserve.migrations import migrate
+from tests import containers
 
 
 @dataclass(frozen=True)
@@ -70,12 +72,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def servers(
+    tmp_path_factory: pytest.TempPathFactory, _nothing_of_this_machine: dict[str, str]
+) -> Iterator[Engine]:
     state = tmp_path_factory.mktemp("state")
     with (
         pytest.MonkeyPatch.context() as patch,
-        services.postgres(state) as postgres,
-        services.redis(state) as own_redis,
+        containers.servers(state, _nothing_of_this_machine) as (postgres, own_redis),
     ):
         if not own_redis.url:
             pytest.exit("the tests need redis-server or valkey-server on the PATH", returncode=2)
@@ -85,12 +88,13 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_of_this_machine() -> Iterator[None]:
-    """What the person at the keyboard has set is not what the tests run against."""
+def _nothing_of_this_machine() -> Iterator[dict[str, str]]:
+    """What the person at the keyboard has set, which `make run` does not find when it is tested."""
+    given = {name: os.environ[name] for name in containers.GIVEN if name in os.environ}
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("DATABASE_URL", "MIGRATION_URL", "REDIS_URL"):
-            patch.delenv(name, raising=False)
-        yield
+        for name in given:
+            patch.delenv(name)
+        yield given
 
 
 @pytest.fixture
