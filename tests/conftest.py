@@ -73,12 +73,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def servers(
-    tmp_path_factory: pytest.TempPathFactory, _nothing_of_this_machine: dict[str, str]
+    tmp_path_factory: pytest.TempPathFactory, set_by_hand: dict[str, str]
 ) -> Iterator[Engine]:
     state = tmp_path_factory.mktemp("state")
     with (
         pytest.MonkeyPatch.context() as patch,
-        containers.servers(state, _nothing_of_this_machine) as (postgres, own_redis),
+        containers.servers(state, set_by_hand) as (postgres, own_redis),
     ):
         if not own_redis.url:
             pytest.exit("the tests need redis-server or valkey-server on the PATH", returncode=2)
@@ -87,14 +87,19 @@ def servers(
         yield Engine(postgres.app_url, postgres.migration_url, own_redis.url)
 
 
+@pytest.fixture(scope="session")
+def set_by_hand() -> dict[str, str]:
+    """Servers that the person at the keyboard has set."""
+    return {name: os.environ[name] for name in containers.GIVEN if name in os.environ}
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_of_this_machine() -> Iterator[dict[str, str]]:
-    """What the person at the keyboard has set, which `make run` does not find when it is tested."""
-    given = {name: os.environ[name] for name in containers.GIVEN if name in os.environ}
+def _nothing_of_this_machine(set_by_hand: dict[str, str]) -> Iterator[None]:
+    """What the person at the keyboard has set is not what the tests run against unasked."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in given:
+        for name in set_by_hand:
             patch.delenv(name)
-        yield given
+        yield
 
 
 @pytest.fixture

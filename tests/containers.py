@@ -1,7 +1,7 @@
 """Where the tests' Postgres and Redis come from; the tests are the same.
 
-Those of DATABASE_URL and MIGRATION_URL, if both are given; else containers, where an engine answers;
-else the embedded servers of `make run`.
+Those of DATABASE_URL and MIGRATION_URL, if both are given; else containers, where an engine
+answers; else the embedded servers of `make run`.
 """
 
 import os

@@ -1,6 +1,6 @@
 """What a stage costs: `python -m infra.costs` prints the tables of docs/costs.md.
 
-Arithmetic on prices.toml and measured.toml, both beside this module. What neither can say is ASSUMED.
+Arithmetic on prices.toml and measured.toml, both beside it. What neither can say is ASSUMED.
 """
 
 import math
@@ -20,6 +20,8 @@ MINUTES = HOURS * 60
 VCPU_MB = 1_769
 """The memory that comes with one vCPU; a function with less has so much less of one."""
 MILLION = 1_000_000
+DEAR_USD = 1e-4
+"""Prices below it are told for a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,7 @@ class Assumed:
     acus: float = 0.5
     zones: int = 2
     endpoints: int = 2
-    alarms: int = 27
+    alarms: int = 29
     secrets: int = 1
     keys: int = 1
     aurora_gb: float = 1.0
@@ -71,6 +73,7 @@ class Costs:
         return cls(prices, measured)
 
     def usd(self, price: str) -> float:
+        """What one of it costs."""
         return float(self.prices[price]["usd"])
 
     def billed_ms(self, function: str) -> float:
@@ -78,7 +81,7 @@ class Costs:
 
         CPU x 1769 / memory x ratio + what else it took here + round trips; to the next millisecond.
         """
-        found = self.measured["functions"][function]
+        found: dict[str, float] = self.measured["functions"][function]
         waits_ms = max(found["duration_ms"] - found["cpu_ms"], 0)
         waits_ms += ROUND_TRIPS[function] * self.assumed.round_trip_ms
         return math.ceil(self._on_lambda_ms(found["cpu_ms"]) + waits_ms)
@@ -126,14 +129,20 @@ class Costs:
             f"{MINUTES:,} times {self.billed_ms('reconcile_idle'):,} ms",
             reconcile,
         )
-        yield "ElastiCache", f"0.1 GB, the least, {HOURS} h", 0.1 * HOURS * self.usd("cache_gb_hour")
+        yield (
+            "ElastiCache",
+            f"0.1 GB, the least, {HOURS} h",
+            0.1 * HOURS * self.usd("cache_gb_hour"),
+        )
         yield "Alarms", f"{assumed.alarms}", assumed.alarms * self.usd("alarm_month")
         metrics = int(self.measured["metrics"])
-        yield "Metrics, in use or not", f"{metrics}", metrics * self.usd("metric_month")
+        yield "Metrics, if they are in use", f"{metrics}", metrics * self.usd("metric_month")
         yield "Secrets Manager", f"{assumed.secrets}", assumed.secrets * self.usd("secret_month")
         yield "KMS", f"{assumed.keys} key", assumed.keys * self.usd("key_month")
-        yield "Aurora's storage", f"{assumed.aurora_gb:g} GB", assumed.aurora_gb * self.usd(
-            "aurora_gb_month"
+        yield (
+            "Aurora's storage",
+            f"{assumed.aurora_gb:g} GB",
+            assumed.aurora_gb * self.usd("aurora_gb_month"),
         )
 
     @property
@@ -145,7 +154,7 @@ class Costs:
         return cpu_ms * VCPU_MB / float(self.measured["memory_mb"]) * self.assumed.cpu_ratio
 
     def _gb_seconds(self, seconds: float) -> float:
-        return seconds * self.measured["memory_mb"] / 1_024 * self.usd("lambda_gb_second")
+        return seconds * float(self.measured["memory_mb"]) / 1_024 * self.usd("lambda_gb_second")
 
 
 def tables(costs: Costs) -> str:
@@ -165,7 +174,14 @@ def _billed(costs: Costs) -> str:
         )
         for name, found in costs.measured["functions"].items()
     ]
-    head = ("call", "ms here, median", "billed here, mean", "CPU ms here", "ms on Lambda", "to start")
+    head = (
+        "call",
+        "ms here, median",
+        "billed here, mean",
+        "CPU ms here",
+        "ms on Lambda",
+        "to start",
+    )
     return _table(head, rows)
 
 
@@ -181,9 +197,7 @@ def _idle(costs: Costs) -> str:
     parts = list(costs.idle())
     rows = [(name, amount, f"{usd:.2f}") for name, amount, usd in parts]
     total = sum(usd for _, _, usd in parts)
-    return _table(
-        ("a month idle", "of", "USD"), [*rows, ("**in all**", "", f"**{total:.2f}**")]
-    )
+    return _table(("a month idle", "of", "USD"), [*rows, ("**in all**", "", f"**{total:.2f}**")])
 
 
 def _prices(costs: Costs) -> str:
@@ -201,10 +215,10 @@ def _prices(costs: Costs) -> str:
 
 
 def _plain(usd: float) -> str:
-    return f"{usd * MILLION:g} a million" if usd < 1e-4 else f"{usd:g}"
+    return f"{usd * MILLION:g} a million" if usd < DEAR_USD else f"{usd:g}"
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, tuple("---" for _ in head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 

@@ -118,7 +118,9 @@ class _Steps:
     def _sam_deploy(self, environment: str) -> None:
         """Of a section of samconfig.toml; no change is no failure, so that it can be run again."""
         quiet = ("--no-confirm-changeset",) if self.assume_yes else ()
-        self._run("sam", "deploy", "--config-env", environment, "--no-fail-on-empty-changeset", *quiet)
+        self._run(
+            "sam", "deploy", "--config-env", environment, "--no-fail-on-empty-changeset", *quiet
+        )
 
     def _asked(self, *arguments: str) -> Any:
         """What a command of sam answers, as JSON; None if it was only printed."""
@@ -128,7 +130,9 @@ class _Steps:
         try:
             return json.loads(done.stdout)
         except ValueError:
-            raise NotDeployed(f"sam {arguments[0]} answered no JSON: {done.stdout[:200]!r}") from None
+            raise NotDeployed(
+                f"sam {arguments[0]} answered no JSON: {done.stdout[:200]!r}"
+            ) from None
 
     def _run(self, *command: str, answers: bool = False) -> subprocess.CompletedProcess[str] | None:
         """Its output is for whoever deploys; with `answers`, standard output is for the caller."""
@@ -145,7 +149,9 @@ class _Steps:
                 check=False,
             )
         except FileNotFoundError:
-            raise NotDeployed(f"{command[0]} is not on the PATH; make deploy puts it there") from None
+            raise NotDeployed(
+                f"{command[0]} is not on the PATH; make deploy puts it there"
+            ) from None
         if done.returncode != 0:
             raise NotDeployed(f"exit code {done.returncode} of {shlex.join(shown)}")
         return done
@@ -204,7 +210,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infra.deploy", description=__doc__)
     parser.add_argument("stage", nargs="?", default="", help="a stage of samconfig.toml")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
-    parser.add_argument("--yes", action="store_true", help="do not ask before a change, as prod does")
+    parser.add_argument(
+        "--yes", action="store_true", help="do not ask before a change, as prod does"
+    )
     return parser.parse_args(arguments)
 
 

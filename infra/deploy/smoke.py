@@ -2,15 +2,18 @@
 
     python -m infra.deploy.smoke http://localhost:8080
 
-It leaves one unit of the resource `smoke-test` committed, and touches nothing else.
+It leaves one more unit of the resource `smoke-test` committed, and touches nothing else. For a
+stage that asks for access tokens, OPENRESERVE_TOKEN is one of an operator who may reserve, too.
 """
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
 from openreserve.client import Client, NotAnswered
 from openreserve.client.signing import CannotSign, sigv4
+from openreserve.client.transport import Sign
 from openreserve.errors import NotDone, ResourceUnknown
 from openreserve.stock import Resource
 
@@ -28,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Try the stage. 0: all is as it should be; 1: not, and standard error says what."""
     options = _options(arguments)
     try:
-        sign = sigv4(options.url, options.region) if options.sigv4 else None
+        sign = _sign(options)
         with Client(options.url, patience_seconds=options.patience, sign=sign) as client:
             smoke_test(client)
     except (Broken, CannotSign, NotAnswered, NotDone, ValueError) as reason:
@@ -59,6 +62,14 @@ def smoke_test(client: Client) -> None:
     _expect("what is committed", after.committed_stock, before.committed_stock + 1)
 
 
+def _sign(options: argparse.Namespace) -> Sign | None:
+    """An access token of OPENRESERVE_TOKEN goes before AWS's signature."""
+    token = os.environ.get("OPENRESERVE_TOKEN")
+    if token:
+        return lambda _method, _url, headers, _body: {**headers, "authorization": f"Bearer {token}"}
+    return sigv4(options.url, options.region) if options.sigv4 else None
+
+
 def _put_on_sale(client: Client) -> Resource:
     """So that exactly as many are available as the test needs, whatever earlier ones left."""
     try:
@@ -83,7 +94,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--sigv4", action="store_true", help="sign for an API that asks for IAM")
     parser.add_argument("--region", help="... in this region, if the URL does not tell it")
     parser.add_argument(
-        "--patience", type=float, default=PATIENCE_SECONDS, help="seconds to try again (%(default)s)"
+        "--patience",
+        type=float,
+        default=PATIENCE_SECONDS,
+        help="seconds to try again (%(default)s)",
     )
     return parser.parse_args(arguments)
 

@@ -1,9 +1,9 @@
 """What Lambda would bill, as far as a laptop can tell: `python -m tests.bench.billed`.
 
-Each function runs under AWS's Runtime Interface Emulator (it comes with the SAM CLI), one call at a time,
-with a Postgres and a Redis of its own, and is read from the emulator's REPORT lines. Beside the time
-stands the CPU that the process took, since a function of 512 MB has 512/1769 of a vCPU, and this
-machine a whole core. Writes infra/costs/measured.toml.
+Each function runs under AWS's Runtime Interface Emulator (it comes with the SAM CLI), one call at a
+time, with a Postgres and a Redis of its own, and is read from the emulator's REPORT lines. Beside the
+time stands the CPU that the process took, since a function of 512 MB has 512/1769 of a vCPU, and
+this machine a whole core. Writes infra/costs/measured.toml.
 """
 
 import json
@@ -19,7 +19,7 @@ import tomllib
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
@@ -56,13 +56,10 @@ class Sample:
     redis_commands: float
     start_cpu_ms: float
 
-    def line(self, name: str) -> str:
-        return (
-            f"[functions.{name}]\nbilled_ms = {self.billed_ms:.2f}\nduration_ms = {self.duration_ms:.2f}"
-            f"\nduration_ms_median = {self.duration_ms_median:.2f}\ncpu_ms = {self.cpu_ms:.2f}"
-            f"\nlog_bytes = {self.log_bytes}\nredis_commands = {self.redis_commands:.1f}"
-            f"\nstart_cpu_ms = {self.start_cpu_ms:.0f}\n"
-        )
+    def table(self, name: str) -> str:
+        """As TOML."""
+        figures = (f"{key} = {round(value, 2)}" for key, value in asdict(self).items())
+        return "\n".join((f"[functions.{name}]", *figures)) + "\n"
 
 
 class Function:
@@ -106,12 +103,16 @@ def main() -> None:
         }
         samples = _samples(functions, Path(folder), own_redis.url)
         metrics = _metrics("".join(log.read_text() for log in Path(folder).glob("*Function-*.log")))
-    text = (
-        f"# Written by `python -m tests.bench.billed`; {CALLS} calls each, one at a time, per call.\n"
-        f'date = "{datetime.now(UTC):%Y-%m-%d}"\nprocessor = "{_processor()}"\n'
-        f'memory_mb = {functions["reserve"].memory_mb}\nexpired_holds_per_call = {EXPIRED_AT_ONCE}\n'
-        f"metrics = {metrics}\n\n"
-    ) + "\n".join(sample.line(name) for name, sample in samples.items())
+    head = (
+        f"# Written by `python -m tests.bench.billed`; {CALLS} calls each, one at a time, per call.",
+        f'date = "{datetime.now(UTC):%Y-%m-%d}"',
+        f'processor = "{_processor()}"',
+        f"memory_mb = {functions['reserve'].memory_mb}",
+        f"expired_holds_per_call = {EXPIRED_AT_ONCE}",
+        f"metrics = {metrics}",
+        "",
+    )
+    text = "\n".join((*head, *(sample.table(name) for name, sample in samples.items())))
     assert tomllib.loads(text)["functions"].keys() == samples.keys()
     MEASURED.write_text(text)
     print(text)
@@ -155,10 +156,10 @@ def _samples(
             with _running(functions[verb], folder) as other:
                 samples[verb] = _measured(other, lambda: settle(verb, tokens), redis_url)  # noqa: B023
         with _running(functions["reconcile"], folder) as other:
-            samples["reconcile_idle"] = _measured(other, lambda: {}, redis_url)
+            samples["reconcile_idle"] = _measured(other, dict, redis_url)
             hold(EXPIRED_AT_ONCE, ttl_seconds=1)
             time.sleep(1.1)
-            samples["reconcile_of_expired"] = _measured(other, lambda: {}, redis_url, calls=1)
+            samples["reconcile_of_expired"] = _measured(other, dict, redis_url, calls=1)
     return samples
 
 

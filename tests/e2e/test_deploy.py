@@ -16,6 +16,7 @@ import pytest
 from infra.deploy import smoke
 from openreserve.client import Client
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
+from tests.scripted import Step, scripted
 
 SAM = """#!{python}
 import json, os, sys
@@ -81,7 +82,9 @@ class Account:
             return []
         asked = [json.loads(line) for line in file.read_text().splitlines()]
         return [
-            arguments[: arguments.index("--stack-name")] if "--stack-name" in arguments else arguments
+            arguments[: arguments.index("--stack-name")]
+            if "--stack-name" in arguments
+            else arguments
             for arguments in asked
         ]
 
@@ -96,7 +99,7 @@ def account(tmp_path: Path) -> Iterator[Account]:
     account.answers["list stack-outputs"] = outputs("http://127.0.0.1:1")
 
     class Aws(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802 - the library's name
+        def do_POST(self) -> None:
             asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
             (action,) = asked["Action"]
             inner = "<Account>123456789012</Account>"
@@ -177,7 +180,11 @@ def test_a_stack_whose_deployment_failed_is_not_called_protected(account: Accoun
 
 
 def test_a_failed_migration_ends_the_deployment_though_sam_exits_with_0(account: Account) -> None:
-    failed = {"StatusCode": 200, "FunctionError": "Unhandled", "Payload": {"errorMessage": "locked"}}
+    failed = {
+        "StatusCode": 200,
+        "FunctionError": "Unhandled",
+        "Payload": {"errorMessage": "locked"},
+    }
     account.answers["remote invoke"] = (0, json.dumps(failed))
 
     done = account.deploy("dev")
@@ -217,6 +224,9 @@ def test_without_credentials_nothing_is_done(account: Account) -> None:
 
 
 def test_a_dry_run_prints_each_step_and_does_none(account: Account) -> None:
+    stack = "--stack-name openreserve-prod --region eu-central-1"
+    quiet = "--no-fail-on-empty-changeset --no-confirm-changeset"
+
     done = account.deploy("prod", "--dry-run", "--yes", variables={"AWS_ACCESS_KEY_ID": ""})
 
     assert (done.returncode, account.notes, account.protected) == (0, [], [])
@@ -226,15 +236,13 @@ def test_a_dry_run_prints_each_step_and_does_none(account: Account) -> None:
             line
             for name in ("network", "database", "cache")
             for line in (
-                f"+ sam deploy --config-env prod-{name} --no-fail-on-empty-changeset"
-                " --no-confirm-changeset",
+                f"+ sam deploy --config-env prod-{name} {quiet}",
                 f"+ protect openreserve-prod-{name} from termination",
             )
         ),
-        "+ sam deploy --config-env prod --no-fail-on-empty-changeset --no-confirm-changeset",
-        "+ sam remote invoke MigrateFunction --stack-name openreserve-prod --region eu-central-1"
-        " --output json",
-        "+ sam list stack-outputs --stack-name openreserve-prod --region eu-central-1 --output json",
+        f"+ sam deploy --config-env prod {quiet}",
+        f"+ sam remote invoke MigrateFunction {stack} --output json",
+        f"+ sam list stack-outputs {stack} --output json",
         "+ python -m infra.deploy.smoke '<ApiUrl>' --sigv4 --region eu-central-1",
     ]
 
@@ -248,6 +256,25 @@ def test_the_smoke_test_passes_again_and_again(runtime: Runtime) -> None:
     assert (resource.available_stock, resource.held_stock) == (1, 0)
 
 
+@pytest.mark.parametrize(
+    ("variables", "scheme"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}, "AWS4-HMAC-SHA256"),
+        ({"OPENRESERVE_TOKEN": "of-an-operator"}, "Bearer of-an-operator"),
+    ],
+)
+def test_the_smoke_test_signs_as_the_stage_asks_for(
+    variables: dict[str, str], scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with scripted(Step(200, {"status": "degraded", "postgres": "ok", "redis": "x"})) as server:
+        assert smoke.main([server.url, "--sigv4", "--region", "eu-central-1"]) == 1
+
+    (request,) = server.asked
+    assert request.headers["authorization"].startswith(scheme)
+
+
 def test_the_smoke_test_tells_of_a_stage_without_its_database(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -258,7 +285,9 @@ def test_the_smoke_test_tells_of_a_stage_without_its_database(
 
         assert smoke.main([runtime.url, "--patience", "1"]) == 1
 
-    assert "health is unavailable, and should be ok. postgres unavailable" in capsys.readouterr().err
+    assert (
+        "health is unavailable, and should be ok. postgres unavailable" in capsys.readouterr().err
+    )
 
 
 def test_the_smoke_test_tells_of_a_stage_that_does_not_answer(

@@ -1,4 +1,4 @@
-"""infra/compose.yaml and the variables for sam local, as far as they can be judged without an engine."""
+"""The Compose file and the variables for sam local, as far as one can tell without an engine."""
 
 import json
 import re
@@ -23,6 +23,10 @@ FUNCTIONS = {
     function.name: function.environment
     for function in template.load(ROOT / "template.yaml", PARAMETERS).functions
 }
+
+
+SIGN_IN = {"DATABASE_AUTH": "url", "REDIS_AUTH": "url", "MIGRATION_SECRET_ARN": ""}
+"""How functions sign in where AWS says who they are, and that nobody does so here."""
 
 
 def test_the_compose_file_is_one_by_the_schema_of_compose() -> None:
@@ -59,9 +63,9 @@ def test_every_volume_is_named_or_a_file_of_the_repository() -> None:
 
 
 def test_the_containers_are_of_the_versions_that_the_tests_run_on(
-    engine: Engine, _nothing_of_this_machine: dict[str, str]
+    engine: Engine, set_by_hand: dict[str, str]
 ) -> None:
-    if _nothing_of_this_machine:
+    if set_by_hand:
         pytest.skip("the tests run on a Postgres of somebody's own")
     ((version,),) = engine.sql("SHOW server_version")
 
@@ -73,7 +77,15 @@ def test_the_containers_are_of_the_versions_that_the_tests_run_on(
 def test_functions_are_given_variables_that_the_template_declares_for_them() -> None:
     """sam local leaves others out without a word."""
     for function, variables in VARIABLES.items():
-        assert variables.keys() <= FUNCTIONS[function].keys(), function
+        declared = FUNCTIONS[function].keys()
+        assert variables.keys() - SIGN_IN.keys() <= declared, function
+        for variable, sign_in in (
+            ("DATABASE_URL", "DATABASE_AUTH"),
+            ("REDIS_URL", "REDIS_AUTH"),
+            ("MIGRATION_URL", "MIGRATION_SECRET_ARN"),
+        ):
+            if variable in variables:
+                assert variables[sign_in] == SIGN_IN[sign_in], function
 
 
 @pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL", "MIGRATION_URL"])

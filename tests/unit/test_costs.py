@@ -69,7 +69,7 @@ def test_more_of_anything_costs_more() -> None:
         {"keys": 9},
         {"aurora_gb": 99.0},
     ):
-        dearer = replace(COSTS, assumed=replace(ASSUMED, **more))  # type: ignore[arg-type]
+        dearer = replace(COSTS, assumed=replace(ASSUMED, **more))
         assert sum(usd for _, _, usd in dearer.idle()) > cheap, more
 
 

@@ -1,4 +1,4 @@
-"""samconfig.toml: each stage has all its stacks, and each finds what the others of its stage wrote down."""
+"""samconfig.toml: each stage has all its stacks, which find what others of the stage wrote down."""
 
 import re
 import tomllib
