@@ -1,8 +1,8 @@
 """What Lambda would bill, as far as a laptop can tell: `python -m tests.bench.billed`.
 
 Each function runs under AWS's Runtime Interface Emulator (it comes with the SAM CLI), one call at a
-time, with a Postgres and a Redis of its own, and is read from the emulator's REPORT lines. Beside the
-time stands the CPU that the process took, since a function of 512 MB has 512/1769 of a vCPU, and
+time, with a Postgres and a Redis of its own, and is read from the REPORT lines. Beside
+the time stands the CPU that the process took, since a function of 512 MB has 512/1769 of a vCPU, and
 this machine a whole core. Writes infra/costs/measured.toml.
 """
 
@@ -104,7 +104,7 @@ def main() -> None:
         samples = _samples(functions, Path(folder), own_redis.url)
         metrics = _metrics("".join(log.read_text() for log in Path(folder).glob("*Function-*.log")))
     head = (
-        f"# Written by `python -m tests.bench.billed`; {CALLS} calls each, one at a time, per call.",
+        f"# Written by `python -m tests.bench.billed`; {CALLS} calls each; figures are per call.",
         f'date = "{datetime.now(UTC):%Y-%m-%d}"',
         f'processor = "{_processor()}"',
         f"memory_mb = {functions['reserve'].memory_mb}",
