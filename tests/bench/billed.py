@@ -1,9 +1,9 @@
 """What Lambda would bill, as far as a laptop can tell: `python -m tests.bench.billed`.
 
 Each function runs under AWS's Runtime Interface Emulator (it comes with the SAM CLI), one call at a
-time, with a Postgres and a Redis of its own, and is read from the REPORT lines. Beside
-the time stands the CPU that the process took, since a function of 512 MB has 512/1769 of a vCPU, and
-this machine a whole core. Writes infra/costs/measured.toml.
+time, with a Postgres and a Redis of its own, and is read from the emulator's REPORT lines. Beside
+the time stands the CPU that the process took, since a function of 512 MB has 512/1769 of a vCPU,
+and this machine a whole core. Writes infra/costs/measured.toml.
 """
 
 import json
