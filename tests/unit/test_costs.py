@@ -20,6 +20,15 @@ def test_the_tables_of_the_document_are_the_computed_ones() -> None:
     assert between.strip() == tables(COSTS), "run python -m infra.costs --write"
 
 
+def test_the_guide_says_in_round_figures_what_the_tables_say() -> None:
+    guide = (ROOT / "docs/deploy.md").read_text()
+    idle = sum(usd for _, _, usd in COSTS.idle())
+    million = sum(usd for _, usd in COSTS.million_of(CALLS["reserved and committed"]))
+
+    assert f"about {round(idle, -1):.0f} USD a month" in guide
+    assert f"{million:.0f} USD for a million reservations" in guide
+
+
 def test_every_price_says_who_says_so_and_when() -> None:
     for name, price in COSTS.prices.items():
         assert price.keys() == {"usd", "unit", "source", "read"}, name
