@@ -9,7 +9,8 @@ TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
 STACKS := .venv/checkov/.stacks-$(shell uname -s)
 
-.PHONY: help run test crowd lint check-stacks format bench blackfriday lock openapi certificates build clean
+.PHONY: help run test crowd lint check-stacks format bench blackfriday lock openapi certificates build \
+	deploy clean
 
 help: ## List the chores
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
@@ -54,6 +55,9 @@ certificates: $(TEST) ## Refresh the authorities that TLS to AWS is verified by;
 
 build: $(TEST) ## Build the functions and layers for AWS; needs python3.13, not Docker
 	.venv/bin/sam build
+
+deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/deploy.md; ARGS=--dry-run)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m infra.deploy $(STAGE) $(ARGS)
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header pyproject.toml

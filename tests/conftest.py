@@ -1,6 +1,7 @@
 """Real servers for everything below: a Postgres and a Redis of the tests' own."""
 
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,12 +14,12 @@ import psycopg
 import pytest
 import redis
 
-from infra.local import aws, services
+from infra.local import aws
 from infra.local.aws import Aws
 from infra.local.template import ACCOUNT, REGION
 from openreserve import database, endpoints, logs, queue, redis_link, settings
 from openreserve.migrations import migrate
-from tests import pooler
+from tests import containers, pooler
 from tests.receiver import Receiver, receiving
 from tests.wire import Wire, tapped
 
@@ -105,13 +106,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session")
 def servers(
-    tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
+    tmp_path_factory: pytest.TempPathFactory,
+    pytestconfig: pytest.Config,
+    set_by_hand: dict[str, str],
 ) -> Iterator[Engine]:
     state = tmp_path_factory.mktemp("state")
     with (
         pytest.MonkeyPatch.context() as patch,
-        services.postgres(state) as postgres,
-        services.redis(state) as own_redis,
+        containers.servers(state, set_by_hand) as (postgres, own_redis),
         _pool(postgres.app_url, state, pytestconfig) as functions_url,
         tapped(functions_url, keeps=False) as wire,
     ):
@@ -135,16 +137,20 @@ def _pool(postgres_url: str, state: Path, config: pytest.Config) -> Iterator[str
         yield pool.url
 
 
+@pytest.fixture(scope="session")
+def set_by_hand() -> dict[str, str]:
+    """Servers that the person at the keyboard has set."""
+    return {name: os.environ[name] for name in containers.GIVEN if name in os.environ}
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_of_this_machine() -> Iterator[None]:
-    """What the person at the keyboard has set is not what the tests run against."""
+def _nothing_of_this_machine(set_by_hand: dict[str, str]) -> Iterator[None]:
+    """What the person at the keyboard has set is not what the tests run against unasked."""
     with pytest.MonkeyPatch.context() as patch:
         for name in (
-            "DATABASE_URL",
+            *set_by_hand,
             "DATABASE_AUTH",
-            "MIGRATION_URL",
             "MIGRATION_SECRET_ARN",
-            "REDIS_URL",
             "REDIS_AUTH",
         ):
             patch.delenv(name, raising=False)

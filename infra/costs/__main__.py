@@ -1,0 +1,237 @@
+"""What a stage costs: `python -m infra.costs` prints the tables of docs/costs.md.
+
+Arithmetic on prices.toml and measured.toml, both beside it. What neither can say is ASSUMED.
+"""
+
+import math
+import sys
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+DOCUMENT = FOLDER.parents[1] / "docs/costs.md"
+BEGIN, END = "<!-- tables -->", "<!-- end -->"
+HOURS = 730
+"""A month."""
+MINUTES = HOURS * 60
+VCPU_MB = 1_769
+"""The memory that comes with one vCPU; a function with less has so much less of one."""
+MILLION = 1_000_000
+DEAR_USD = 1e-4
+"""Prices below it are told for a million."""
+
+
+@dataclass(frozen=True, slots=True)
+class Assumed:
+    """What nobody can measure here. Put your own numbers in, and run it again."""
+
+    cpu_ratio: float = 1.0
+    """CPU time of a Lambda vCPU, to that of the machine that measured."""
+    round_trip_ms: float = 2.0
+    """Over the network, and the proxy; on the machine that measured it was next to nothing."""
+    cold_percent: float = 1.0
+    """Calls for which an environment has to be started, which is billed, too."""
+    acus: float = 0.5
+    zones: int = 2
+    endpoints: int = 2
+    alarms: int = 29
+    secrets: int = 1
+    keys: int = 1
+    aurora_gb: float = 1.0
+    aurora_ios_per_write: float = 4.0
+    """An order of magnitude: Aurora bills what its storage is asked for, and batches that."""
+    traces_percent: float = 5.0
+
+
+ASSUMED = Assumed()
+ROUND_TRIPS = {"reserve": 3, "commit": 2, "release": 3, "read": 1, "reconcile_idle": 8}
+"""Of a call, one after the other, to Postgres and Redis."""
+CALLS = {
+    "reserved and committed": ("reserve", "commit"),
+    "reserved and released": ("reserve", "release"),
+    "reserved and left to end": ("reserve",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """The two files, and what follows from them."""
+
+    prices: Mapping[str, Any]
+    measured: Mapping[str, Any]
+    assumed: Assumed = ASSUMED
+
+    @classmethod
+    def of_files(cls) -> "Costs":
+        """Those beside this module."""
+        prices, measured = (
+            tomllib.loads((FOLDER / f"{name}.toml").read_text()) for name in ("prices", "measured")
+        )
+        return cls(prices, measured)
+
+    def usd(self, price: str) -> float:
+        """What one of it costs."""
+        return float(self.prices[price]["usd"])
+
+    def billed_ms(self, function: str) -> float:
+        """Of a warm call on Lambda: the CPU on a share of a vCPU, and the waits.
+
+        CPU x 1769 / memory x ratio + what else it took here + round trips; to the next millisecond.
+        """
+        found: dict[str, float] = self.measured["functions"][function]
+        waits_ms = max(found["duration_ms"] - found["cpu_ms"], 0)
+        waits_ms += ROUND_TRIPS[function] * self.assumed.round_trip_ms
+        return math.ceil(self._on_lambda_ms(found["cpu_ms"]) + waits_ms)
+
+    def start_ms(self, function: str) -> float:
+        """Of an environment that has to be started for a call."""
+        return math.ceil(self._on_lambda_ms(self.measured["functions"][function]["start_cpu_ms"]))
+
+    def lambda_usd(self, function: str) -> float:
+        """A million calls."""
+        ms = self.billed_ms(function) + self.assumed.cold_percent / 100 * self.start_ms(function)
+        return MILLION * (self.usd("lambda_request") + self._gb_seconds(ms / 1_000))
+
+    def million_of(self, calls: tuple[str, ...]) -> Iterator[tuple[str, float]]:
+        """A million reservations, each of these calls, by what is paid for."""
+        functions = self.measured["functions"]
+        yield "API Gateway", len(calls) * MILLION * self.usd("http_api_request")
+        yield "Lambda", sum(map(self.lambda_usd, calls))
+        logs_gb = sum(functions[call]["log_bytes"] for call in calls) * MILLION / 1e9
+        yield "CloudWatch Logs", logs_gb * self.usd("logs_gb")
+        traces = len(calls) * MILLION * self.assumed.traces_percent / 100
+        yield "X-Ray", traces * self.usd("trace")
+        commands = sum(functions[call]["redis_commands"] for call in calls) * MILLION
+        yield "ElastiCache", commands * self.usd("cache_ecpu")
+        ios = len(calls) * MILLION * self.assumed.aurora_ios_per_write
+        yield "Aurora I/O", ios * self.usd("aurora_io")
+
+    def idle(self) -> Iterator[tuple[str, str, float]]:
+        """A month in which nobody calls: what, how much of it, and its price."""
+        assumed = self.assumed
+        yield "RDS Proxy", f"8 ACUs, the least, {HOURS} h", 8 * HOURS * self.usd("proxy_acu_hour")
+        acu_hours = assumed.acus * HOURS
+        yield "Aurora", f"{assumed.acus} ACU, {HOURS} h", acu_hours * self.usd("aurora_acu_hour")
+        yield (
+            "Endpoints of the VPC",
+            f"{assumed.endpoints} in {assumed.zones} zones, {HOURS} h",
+            assumed.endpoints * assumed.zones * HOURS * self.usd("endpoint_hour"),
+        )
+        stay = self._gb_seconds(60) * MINUTES + self._calls_usd
+        yield "`expire`, which stays its minute", f"{MINUTES:,} times 60 s", stay
+        reconcile = MINUTES * (self.lambda_usd("reconcile_idle") / MILLION)
+        reconcile += MINUTES * self.usd("scheduler_invocation")
+        yield (
+            "`reconcile`",
+            f"{MINUTES:,} times {self.billed_ms('reconcile_idle'):,} ms",
+            reconcile,
+        )
+        yield (
+            "ElastiCache",
+            f"0.1 GB, the least, {HOURS} h",
+            0.1 * HOURS * self.usd("cache_gb_hour"),
+        )
+        yield "Alarms", f"{assumed.alarms}", assumed.alarms * self.usd("alarm_month")
+        metrics = int(self.measured["metrics"])
+        yield "Metrics, if they are in use", f"{metrics}", metrics * self.usd("metric_month")
+        yield "Secrets Manager", f"{assumed.secrets}", assumed.secrets * self.usd("secret_month")
+        yield "KMS", f"{assumed.keys} key", assumed.keys * self.usd("key_month")
+        yield (
+            "Aurora's storage",
+            f"{assumed.aurora_gb:g} GB",
+            assumed.aurora_gb * self.usd("aurora_gb_month"),
+        )
+
+    @property
+    def _calls_usd(self) -> float:
+        """Of a schedule that calls every minute."""
+        return MINUTES * (self.usd("lambda_request") + self.usd("scheduler_invocation"))
+
+    def _on_lambda_ms(self, cpu_ms: float) -> float:
+        return cpu_ms * VCPU_MB / float(self.measured["memory_mb"]) * self.assumed.cpu_ratio
+
+    def _gb_seconds(self, seconds: float) -> float:
+        return seconds * float(self.measured["memory_mb"]) / 1_024 * self.usd("lambda_gb_second")
+
+
+def tables(costs: Costs) -> str:
+    """As they stand in the document."""
+    return "\n\n".join((_idle(costs), _million(costs), _billed(costs), _prices(costs)))
+
+
+def _billed(costs: Costs) -> str:
+    rows = [
+        (
+            f"`{name.replace('_', ' ')}`",
+            f"{found['duration_ms_median']:.1f}",
+            f"{found['billed_ms']:.1f}",
+            f"{found['cpu_ms']:.1f}" if found["cpu_ms"] else "",
+            f"{costs.billed_ms(name):,}" if name in ROUND_TRIPS else "",
+            f"{costs.start_ms(name):,}" if found["start_cpu_ms"] else "",
+        )
+        for name, found in costs.measured["functions"].items()
+    ]
+    head = (
+        "call",
+        "ms here, median",
+        "billed here, mean",
+        "CPU ms here",
+        "ms on Lambda",
+        "to start",
+    )
+    return _table(head, rows)
+
+
+def _million(costs: Costs) -> str:
+    by_kind = {kind: dict(costs.million_of(calls)) for kind, calls in CALLS.items()}
+    names = list(next(iter(by_kind.values())))
+    rows = [(name, *(f"{parts[name]:.2f}" for parts in by_kind.values())) for name in names]
+    sums = ("**in all**", *(f"**{sum(parts.values()):.2f}**" for parts in by_kind.values()))
+    return _table(("a million, in USD", *by_kind), [*rows, sums])
+
+
+def _idle(costs: Costs) -> str:
+    parts = list(costs.idle())
+    rows = [(name, amount, f"{usd:.2f}") for name, amount, usd in parts]
+    total = sum(usd for _, _, usd in parts)
+    return _table(("a month idle", "of", "USD"), [*rows, ("**in all**", "", f"**{total:.2f}**")])
+
+
+def _prices(costs: Costs) -> str:
+    rows = [
+        (
+            name.replace("_", " "),
+            _plain(price["usd"]),
+            price["unit"],
+            price["source"],
+            str(price["read"]),
+        )
+        for name, price in costs.prices.items()
+    ]
+    return _table(("price", "USD", "for a", "source", "of"), rows)
+
+
+def _plain(usd: float) -> str:
+    return f"{usd * MILLION:g} a million" if usd < DEAR_USD else f"{usd:g}"
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, tuple("---" for _ in head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the tables; with --write put them into the document."""
+    text = tables(Costs.of_files())
+    if list(arguments) == ["--write"]:
+        before, _, rest = DOCUMENT.read_text().partition(BEGIN)
+        DOCUMENT.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.partition(END)[2]}")
+    else:
+        sys.stdout.write(text + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

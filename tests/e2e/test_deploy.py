@@ -1,0 +1,299 @@
+"""make deploy: its steps in their order with a sam that only takes notes, and its smoke test."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs
+
+import pytest
+
+from infra.deploy import smoke
+from openreserve.client import Client
+from tests.e2e.runtime import ROOT, Runtime, free_port, started
+from tests.scripted import Step, scripted
+
+SAM = """#!{python}
+import json, os, sys
+from pathlib import Path
+folder = Path(__file__).parent
+arguments = sys.argv[1:]
+with (folder / "notes").open("a") as notes:
+    notes.write(json.dumps(arguments) + "\\n")
+answers = json.loads((folder / "answers.json").read_text())
+code, text = answers.get(" ".join(arguments[:2]), answers.get(arguments[0], [0, ""]))
+if "--config-env" in arguments:
+    code, text = answers.get(arguments[arguments.index("--config-env") + 1], [code, text])
+print(text)
+sys.exit(code)
+"""
+DEPLOYED = [
+    ["build"],
+    ["deploy", "--config-env", "dev-network", "--no-fail-on-empty-changeset"],
+    ["deploy", "--config-env", "dev-database", "--no-fail-on-empty-changeset"],
+    ["deploy", "--config-env", "dev-cache", "--no-fail-on-empty-changeset"],
+    ["deploy", "--config-env", "dev", "--no-fail-on-empty-changeset"],
+    ["remote", "invoke", "MigrateFunction"],
+    ["list", "stack-outputs"],
+]
+
+
+@dataclass
+class Account:
+    """A sam that takes notes, and an AWS that knows who asks and which stacks are protected."""
+
+    folder: Path
+    answers: dict[str, tuple[int, str]] = field(default_factory=dict)
+    protected: list[str] = field(default_factory=list)
+    url: str = ""
+
+    def deploy(
+        self, *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> subprocess.CompletedProcess[str]:
+        (self.folder / "answers.json").write_text(json.dumps(self.answers))
+        known = {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "tester",
+            "AWS_SECRET_ACCESS_KEY": "nobody's",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": "/nowhere",
+            "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+        }
+        return subprocess.run(
+            [sys.executable, "-m", "infra.deploy", *arguments],
+            cwd=ROOT,
+            env={"PATH": f"{self.folder}:{os.environ['PATH']}", **known, **(variables or {})},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    @property
+    def notes(self) -> list[list[str]]:
+        """What sam was asked, each up to where all of them say of which stack."""
+        file = self.folder / "notes"
+        if not file.exists():
+            return []
+        asked = [json.loads(line) for line in file.read_text().splitlines()]
+        return [
+            arguments[: arguments.index("--stack-name")]
+            if "--stack-name" in arguments
+            else arguments
+            for arguments in asked
+        ]
+
+
+@pytest.fixture
+def account(tmp_path: Path) -> Iterator[Account]:
+    sam = tmp_path / "sam"
+    sam.write_text(SAM.format(python=sys.executable))
+    sam.chmod(0o755)
+    account = Account(tmp_path)
+    account.answers["remote invoke"] = (0, '{"StatusCode": 200, "Payload": {"applied": []}}')
+    account.answers["list stack-outputs"] = outputs("http://127.0.0.1:1")
+
+    class Aws(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            (action,) = asked["Action"]
+            inner = "<Account>123456789012</Account>"
+            if action == "UpdateTerminationProtection":
+                assert asked["EnableTerminationProtection"] == ["true"]
+                account.protected += asked["StackName"]
+                inner = "<StackId>it</StackId>"
+            answer = (
+                f"<{action}Response><{action}Result>{inner}</{action}Result>"
+                f"<ResponseMetadata/></{action}Response>"
+            ).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Aws) as server:
+        account.url = f"http://127.0.0.1:{server.server_port}"
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield account
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+    with started(tmp_path_factory.mktemp("state")) as runtime:
+        yield runtime
+
+
+def outputs(url: str) -> tuple[int, str]:
+    return 0, json.dumps([{"OutputKey": "ApiUrl", "OutputValue": f"{url}/api/v1"}])
+
+
+def test_a_deployment_takes_every_step_in_order_and_ends_with_the_smoke_test(
+    account: Account, runtime: Runtime
+) -> None:
+    account.answers["list stack-outputs"] = outputs(runtime.url)
+
+    done = account.deploy("dev")
+
+    assert done.returncode == 0, done.stderr
+    assert account.notes == DEPLOYED
+    assert account.protected == [
+        "openreserve-dev-network",
+        "openreserve-dev-database",
+        "openreserve-dev-cache",
+    ]
+    assert "to account 123456789012" in done.stdout
+    assert "✓ what is committed: " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("failing", "steps"), [("build", 1), ("dev-network", 2), ("dev-database", 3), ("dev", 5)]
+)
+def test_the_first_step_that_fails_is_the_last(account: Account, failing: str, steps: int) -> None:
+    account.answers[failing] = (3, "")
+
+    done = account.deploy("dev")
+
+    assert done.returncode == 1
+    assert account.notes == DEPLOYED[:steps]
+    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr.startswith("Not deployed: exit code 3 of sam ")
+    assert "smoke" not in done.stdout
+
+
+def test_a_stack_whose_deployment_failed_is_not_called_protected(account: Account) -> None:
+    account.answers["dev-database"] = (1, "")
+
+    account.deploy("dev")
+
+    assert account.protected == ["openreserve-dev-network"]
+
+
+def test_a_failed_migration_ends_the_deployment_though_sam_exits_with_0(account: Account) -> None:
+    failed = {
+        "StatusCode": 200,
+        "FunctionError": "Unhandled",
+        "Payload": {"errorMessage": "locked"},
+    }
+    account.answers["remote invoke"] = (0, json.dumps(failed))
+
+    done = account.deploy("dev")
+
+    assert done.returncode == 1
+    assert account.notes == DEPLOYED[:6]
+    assert "the migrations failed, and changed nothing" in done.stderr
+    assert "locked" in done.stderr
+    assert "smoke" not in done.stdout
+
+
+def test_a_stage_that_fails_its_smoke_test_is_told_as_not_deployed(account: Account) -> None:
+    account.answers["list stack-outputs"] = (0, "[]")
+
+    done = account.deploy("dev")
+
+    assert done.returncode == 1
+    assert done.stderr == "Not deployed: openreserve-dev has no output ApiUrl\n"
+
+
+@pytest.mark.parametrize("stage", ["qa", "", "dev-network", "default"])
+def test_what_is_no_stage_is_refused_before_anything_is_done(account: Account, stage: str) -> None:
+    done = account.deploy(*([stage] if stage else []))
+
+    assert (done.returncode, account.notes) == (2, [])
+    assert done.stderr == (
+        f"Not deployed: STAGE is {stage or 'not given'}, and must be one of dev, staging, prod\n"
+    )
+
+
+def test_without_credentials_nothing_is_done(account: Account) -> None:
+    done = account.deploy("dev", variables={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
+
+    assert (done.returncode, account.notes) == (2, [])
+    assert len(done.stderr.splitlines()) == 1
+    assert "there are no AWS credentials" in done.stderr
+
+
+def test_a_dry_run_prints_each_step_and_does_none(account: Account) -> None:
+    stack = "--stack-name openreserve-prod --region eu-central-1"
+    quiet = "--no-fail-on-empty-changeset --no-confirm-changeset"
+
+    done = account.deploy("prod", "--dry-run", "--yes", variables={"AWS_ACCESS_KEY_ID": ""})
+
+    assert (done.returncode, account.notes, account.protected) == (0, [], [])
+    assert done.stdout.splitlines() == [
+        "+ sam build",
+        *(
+            line
+            for name in ("network", "database", "cache")
+            for line in (
+                f"+ sam deploy --config-env prod-{name} {quiet}",
+                f"+ protect openreserve-prod-{name} from termination",
+            )
+        ),
+        f"+ sam deploy --config-env prod {quiet}",
+        f"+ sam remote invoke MigrateFunction {stack} --output json",
+        f"+ sam list stack-outputs {stack} --output json",
+        "+ python -m infra.deploy.smoke '<ApiUrl>' --sigv4 --region eu-central-1",
+    ]
+
+
+def test_the_smoke_test_passes_again_and_again(runtime: Runtime) -> None:
+    assert smoke.main([runtime.url]) == 0
+    assert smoke.main([runtime.url]) == 0
+
+    with Client(runtime.url) as client:
+        resource = client.read_resource(smoke.RESOURCE)
+    assert (resource.available_stock, resource.held_stock) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("variables", "scheme"),
+    [
+        ({"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s"}, "AWS4-HMAC-SHA256"),
+        ({"OPENRESERVE_TOKEN": "of-an-operator"}, "Bearer of-an-operator"),
+    ],
+)
+def test_the_smoke_test_signs_as_the_stage_asks_for(
+    variables: dict[str, str], scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with scripted(Step(200, {"status": "degraded", "postgres": "ok", "redis": "x"})) as server:
+        assert smoke.main([server.url, "--sigv4", "--region", "eu-central-1"]) == 1
+
+    (request,) = server.asked
+    assert request.headers["authorization"].startswith(scheme)
+
+
+def test_the_smoke_test_tells_of_a_stage_without_its_database(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Started with a Postgres that then goes away."""
+    with started(tmp_path) as runtime:
+        postmaster = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(postmaster, 3)
+
+        assert smoke.main([runtime.url, "--patience", "1"]) == 1
+
+    assert (
+        "health is unavailable, and should be ok. postgres unavailable" in capsys.readouterr().err
+    )
+
+
+def test_the_smoke_test_tells_of_a_stage_that_does_not_answer(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert smoke.main([f"http://127.0.0.1:{free_port()}", "--patience", "0"]) == 1
+
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("✗ The smoke test failed: NotAnswered")

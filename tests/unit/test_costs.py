@@ -1,0 +1,103 @@
+"""The costs in the documents are computed, and from prices that say whose and of when they are."""
+
+import re
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from infra.costs.__main__ import ASSUMED, CALLS, ROUND_TRIPS, Costs, tables
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT = (ROOT / "docs/costs.md").read_text()
+COSTS = Costs.of_files()
+
+
+def test_the_tables_of_the_document_are_the_computed_ones() -> None:
+    (between,) = re.findall(r"<!-- tables -->\n(.*)\n<!-- end -->", DOCUMENT, re.DOTALL)
+
+    assert between.strip() == tables(COSTS), "run python -m infra.costs --write"
+
+
+def test_the_guide_says_in_round_figures_what_the_tables_say() -> None:
+    guide = (ROOT / "docs/deploy.md").read_text()
+    idle = sum(usd for _, _, usd in COSTS.idle())
+    million = sum(usd for _, usd in COSTS.million_of(CALLS["reserved and committed"]))
+
+    assert f"about {round(idle, -1):.0f} USD a month" in guide
+    assert f"{million:.0f} USD for a million reservations" in guide
+
+
+def test_every_price_says_who_says_so_and_when() -> None:
+    for name, price in COSTS.prices.items():
+        assert price.keys() == {"usd", "unit", "source", "read"}, name
+        assert price["usd"] > 0
+        assert isinstance(price["read"], date)
+        assert len(price["source"]) > 10
+
+
+def test_every_price_is_used() -> None:
+    source = (ROOT / "infra/costs/__main__.py").read_text()
+
+    for name in COSTS.prices:
+        assert f'"{name}"' in source, name
+
+
+def test_a_function_of_512_mb_takes_three_and_a_half_times_the_cpu_time_of_a_core() -> None:
+    on_a_share = replace(COSTS, measured=made(cpu_ms=100, duration_ms=100, memory_mb=512))
+    on_a_whole_one = replace(COSTS, measured=made(cpu_ms=100, duration_ms=100, memory_mb=1_769))
+    waits_ms = ROUND_TRIPS["commit"] * ASSUMED.round_trip_ms
+
+    assert on_a_share.billed_ms("commit") == pytest.approx(345.5 + waits_ms, abs=1)
+    assert on_a_whole_one.billed_ms("commit") == 100 + waits_ms
+
+
+def test_what_a_call_waited_here_is_not_multiplied() -> None:
+    waiting = replace(COSTS, measured=made(cpu_ms=0, duration_ms=50, memory_mb=512))
+
+    assert waiting.billed_ms("commit") == 50 + ROUND_TRIPS["commit"] * ASSUMED.round_trip_ms
+
+
+def test_a_million_calls_of_a_gb_and_a_second_cost_the_price_of_a_million_gb_seconds() -> None:
+    whole = made(cpu_ms=0, duration_ms=1_000, memory_mb=1_024)
+    assumed = replace(ASSUMED, round_trip_ms=0, cold_percent=0)
+    million = replace(COSTS, measured=whole, assumed=assumed).lambda_usd("commit")
+
+    assert million == pytest.approx(13.3334 + 0.20)
+
+
+def test_more_of_anything_costs_more() -> None:
+    cheap = sum(usd for _, _, usd in COSTS.idle())
+    for more in (
+        {"acus": 4.0},
+        {"zones": 3},
+        {"endpoints": 9},
+        {"alarms": 90},
+        {"secrets": 9},
+        {"keys": 9},
+        {"aurora_gb": 99.0},
+    ):
+        dearer = replace(COSTS, assumed=replace(ASSUMED, **more))
+        assert sum(usd for _, _, usd in dearer.idle()) > cheap, more
+
+
+def test_every_call_that_is_priced_was_measured_here() -> None:
+    for calls in CALLS.values():
+        for call in calls:
+            assert COSTS.measured["functions"][call]["billed_ms"] > 0
+    assert COSTS.measured["memory_mb"] == 512
+
+
+def test_the_stage_has_no_more_alarms_and_endpoints_than_are_paid_for() -> None:
+    files = [ROOT / "template.yaml", *(ROOT / "infra").glob("*.yaml")]
+    text = "\n".join(file.read_text() for file in files)
+
+    assert text.count("Type: AWS::CloudWatch::Alarm") <= ASSUMED.alarms
+    assert text.count("VpcEndpointType: Interface") <= ASSUMED.endpoints
+    assert text.count("Type: AWS::KMS::Key\n") <= ASSUMED.keys
+
+
+def made(*, cpu_ms: float, duration_ms: float, memory_mb: int) -> dict[str, object]:
+    of_a_call = {"cpu_ms": cpu_ms, "duration_ms": duration_ms, "start_cpu_ms": 0}
+    return {"memory_mb": memory_mb, "functions": {"commit": of_a_call}}
