@@ -15,8 +15,9 @@ from openreserve import database, tokens
 from tests.authority import Authority, Shown
 from tests.calls import call, reserve, set_stock
 from tests.conftest import Engine, forget
-from tests.integration.test_wire import STARTUP_PARAMETERS, cut_connections
+from tests.integration.test_wire import cut_connections
 from tests.rds import Rds, is_token, rds
+from tests.rds_proxy import STARTUP_PARAMETERS
 
 HOST = "openreserve.proxy-c1.eu-central-1.rds.amazonaws.com"
 

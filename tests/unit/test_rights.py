@@ -1,5 +1,6 @@
 """Each role may do what the code of its function does, on what it does it to, and nothing else."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,7 +155,7 @@ def test_every_client_of_aws_is_made_where_its_calls_are_found() -> None:
         if "cli" not in path.parts and "client" not in path.parts:
             assert text.count("boto3.client(") == len(clients_in(path)), path
             assert "boto3.resource" not in text, path
-            assert "= boto3.client(" not in text, path
+            assert not re.search(r"= boto3\.client\([^()]*\)$", text, re.MULTILINE), path
 
 
 def test_no_action_has_a_wildcard_and_a_resource_only_where_iam_cannot_name_one() -> None:

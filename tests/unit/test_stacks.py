@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.local.template import _Intrinsic, _Loader
+from infra.local.template import Intrinsic, _Loader
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("network", "database", "cache")
@@ -90,7 +90,7 @@ def of_type(*wanted: str) -> dict[str, Properties]:
 def inside(value: Any) -> Iterator[Any]:
     """The value and all that is in it."""
     yield value
-    if isinstance(value, _Intrinsic):
+    if isinstance(value, Intrinsic):
         yield from inside(value.argument)
     elif isinstance(value, dict):
         for part in value.values():
@@ -107,7 +107,7 @@ def statements() -> Iterator[tuple[str, dict[str, Any]]]:
                 yield name, part
 
 
-def group(reference: _Intrinsic) -> str:
+def group(reference: Intrinsic) -> str:
     assert reference.tag == "Ref"
     return str(reference.argument).removesuffix("SecurityGroup")
 
@@ -332,7 +332,7 @@ def test_a_cache_of_nodes_is_spoken_to_over_tls_by_users_alone() -> None:
             part.argument
             for key in ("UserGroupId", "UserGroupIds")
             for part in inside(RESOURCES[name]["Properties"].get(key))
-            if isinstance(part, _Intrinsic)
+            if isinstance(part, Intrinsic)
         }
 
 
