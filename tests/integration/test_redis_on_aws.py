@@ -17,7 +17,7 @@ from openreserve import cache, redis_link, settings, tokens
 from openreserve.redis_nodes import Command, Nodes, slot
 from tests.authority import Authority
 from tests.calls import call, commit, hold, release, reserve, set_stock
-from tests.conftest import Engine, forget
+from tests.conftest import Engine, beside, forget
 from tests.redis_servers import cluster, port_of, redis_server
 
 HOST = "openreserve-dev-c1.serverless.euc1.cache.amazonaws.com"
@@ -50,6 +50,7 @@ def sent(
     monkeypatch.setattr(Nodes, "exchange", kept)
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port_of(nodes[0])}")
     monkeypatch.setenv("REDIS_TIMEOUT_MS", "5000")
+    monkeypatch.setenv("REDIS_CONNECT_TIMEOUT_MS", "5000")
     forget()
     for node in nodes:
         node.flushall()
@@ -191,6 +192,7 @@ def serverless(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "REDIS_CACHE_NAME": "openreserve-dev",
         "REDIS_RESOURCE_TYPE": "ServerlessCache",
         "REDIS_TIMEOUT_MS": "5000",
+        "REDIS_CONNECT_TIMEOUT_MS": "5000",
     }
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
@@ -289,3 +291,36 @@ def test_without_tls_no_token_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         settings.settings()
     monkeypatch.undo()
     forget()
+
+
+@pytest.mark.parametrize(
+    ("lets_in", "answer_ms", "connect_ms"), [(False, 60_000, 50), (True, 50, 60_000)]
+)
+def test_to_let_in_may_take_longer_than_to_answer(
+    *, lets_in: bool, answer_ms: int, connect_ms: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that is silent, at the door or behind it: only the time-out of that counts."""
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        port = door.getsockname()[1]
+        monkeypatch.setenv("REDIS_URL", f"redis://user:password@127.0.0.1:{port}")
+        monkeypatch.setenv("REDIS_TIMEOUT_MS", str(answer_ms))
+        monkeypatch.setenv("REDIS_CONNECT_TIMEOUT_MS", str(connect_ms))
+        forget()
+        server = beside(lambda: _serve_nobody(door, lets_in=lets_in))
+        start = time.monotonic()
+
+        assert redis_link.ask(("GET", "anything")) is None
+
+        assert time.monotonic() - start < 30, "it waited for the other one"
+        redis_link.disconnect()
+        server.join()
+    forget()
+
+
+def _serve_nobody(door: socket.socket, *, lets_in: bool) -> None:
+    """Let a client sign in, or not, and answer nothing that it asks for."""
+    connection, _ = door.accept()
+    with connection:
+        while asked := connection.recv(4_096):
+            if lets_in and b"GET" not in asked:
+                connection.sendall(b"+OK\r\n" * len(re.findall(rb"^\*", asked, re.MULTILINE)))

@@ -84,11 +84,11 @@ class Nodes:
         """
         connection = self._connections.get(node)
         if connection is None:
-            connection = self._connections[node] = _connection(node, self._answer_seconds_max)
+            connection = self._connections[node] = _connection(node)
         packed = connection.pack_commands(commands)
         try:
             connection.send_packed_command(packed)
-            return [_reply(connection) for _ in commands]
+            return [self._reply(connection) for _ in commands]
         except redis.ConnectionError:
             # It died while this environment was frozen, or ElastiCache has cut it after 12 hours.
             # A server that does not answer in time, which is another error, is not asked again.
@@ -96,7 +96,13 @@ class Nodes:
             if not repeatable:
                 raise
             connection.send_packed_command(packed)
-            return [_reply(connection) for _ in commands]
+            return [self._reply(connection) for _ in commands]
+
+    def _reply(self, connection: ConnectionInterface) -> Any:
+        try:
+            return connection.read_response(timeout=self._answer_seconds_max)
+        except MovedError as moved:
+            return moved
 
 
 def slot(command: Command) -> int:
@@ -104,13 +110,6 @@ def slot(command: Command) -> int:
     if len(command) == 1:
         return -1  # it has no keys
     return key_slot(str(command[3 if command[0] == "EVAL" else 1]).encode())
-
-
-def _reply(connection: ConnectionInterface) -> Any:
-    try:
-        return connection.read_response()
-    except MovedError as moved:
-        return moved
 
 
 class _Token(redis.CredentialProvider):
@@ -128,10 +127,12 @@ class _Token(redis.CredentialProvider):
         return self._user, token
 
 
-def _connection(node: Node, answer_seconds_max: float) -> ConnectionInterface:
+def _connection(node: Node) -> ConnectionInterface:
+    """Not connected yet. To connect, encrypt and sign in may take longer than an answer."""
+    connect_seconds_max = settings().redis_connect_timeout_ms / 1_000
     options = {
-        "socket_timeout": answer_seconds_max,
-        "socket_connect_timeout": settings().redis_timeout_ms / 1_000,
+        "socket_timeout": connect_seconds_max,
+        "socket_connect_timeout": connect_seconds_max,
         "retry": Retry(NoBackoff(), 0),
         "health_check_interval": 0,
         "protocol": 2,

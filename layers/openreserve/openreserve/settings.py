@@ -28,6 +28,8 @@ class Settings:
     """`ServerlessCache` for a cache of ElastiCache Serverless; empty for nodes."""
     redis_timeout_ms: int = 50
     """How long a request waits for Redis before it goes on without."""
+    redis_connect_timeout_ms: int = 50
+    """How long each step may take by which a connection to Redis is made: TLS, signing in."""
     redis_pause_ms_min: int = 250
     """How long Redis is left alone after it failed to answer in time; then twice that."""
     redis_pause_ms_max: int = 10_000
