@@ -16,7 +16,7 @@ import redis
 
 from infra.local import aws
 from infra.local.aws import Aws
-from infra.local.template import ACCOUNT, REGION
+from infra.local.intrinsics import ACCOUNT, REGION
 from openreserve import database, endpoints, logs, queue, redis_link, settings
 from openreserve.migrations import migrate
 from tests import containers, pooler

@@ -23,6 +23,7 @@ from infra.local.black_friday import BlackFriday
 from infra.local.callers import Callers
 from infra.local.environments import Failed, Pool
 from infra.local.exposition import Exposition
+from infra.local.intrinsics import TemplateError
 from infra.local.schedule import Schedules
 from infra.local.terminal import Terminal
 
@@ -70,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ):
                 servers = _Servers(postgres, redis, own_aws)
                 asyncio.run(_serve(options, sockets, servers, admitted))
-    except (CannotRun, services.Unreachable, template.TemplateError, Failed) as reason:
+    except (CannotRun, services.Unreachable, TemplateError, Failed) as reason:
         sys.stderr.write(f"OpenReserve cannot run: {reason}\n")
         return 1
     return 0

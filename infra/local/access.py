@@ -9,8 +9,9 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from infra.local import template
-from infra.local.template import DEFAULT_ROUTE, Intrinsic, TemplateError
+from infra.local import intrinsics
+from infra.local.intrinsics import Intrinsic, TemplateError
+from infra.local.template import DEFAULT_ROUTE
 
 _ANY_METHOD = "x-amazon-apigateway-any-method"
 _OF_POLICIES = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/$default/"
@@ -40,7 +41,7 @@ def load(path: Path) -> Access:
     Raises:
         TemplateError: it says nothing of a route, or something of none, or in another form.
     """
-    resources = template.read(path)["Resources"]
+    resources = intrinsics.read(path)["Resources"]
     closed = _closed(resources["Api"]["Properties"])
     routes = dict(_routes(resources))
     opened = frozenset(route for route, authorizer in routes.items() if authorizer == "NONE")

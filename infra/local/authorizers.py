@@ -12,7 +12,7 @@ from aiohttp import web
 
 from infra.local import credentials, keys, signatures, tokens
 from infra.local.access import Access
-from infra.local.template import TemplateError
+from infra.local.intrinsics import TemplateError
 
 Admit = Callable[[web.Request, str, bytes], Awaitable[Mapping[str, Any]]]
 """Takes a request, its route and its body; returns `requestContext.authorizer`, or raises Refused.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from infra.local import access, authorizers, credentials
 from infra.local.authorizers import Admit
-from infra.local.template import TemplateError
+from infra.local.intrinsics import TemplateError
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.local.template import ACCOUNT, REGION, TemplateError
+from infra.local.intrinsics import ACCOUNT, REGION, TemplateError
 
 
 @dataclass(frozen=True, slots=True)

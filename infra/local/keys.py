@@ -10,7 +10,7 @@ from urllib.error import URLError
 from jwt import PyJWK, PyJWKClient, PyJWKSet
 from jwt.exceptions import PyJWKClientError, PyJWKSetError
 
-from infra.local.template import TemplateError
+from infra.local.intrinsics import TemplateError
 
 SECONDS_MAX = 10
 """How long an issuer may take to tell its keys."""

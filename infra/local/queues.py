@@ -15,7 +15,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from infra.local.aws import Aws
 from infra.local.environments import Failed, Pool
-from infra.local.template import REGION, Queue, QueueTrigger
+from infra.local.intrinsics import REGION
+from infra.local.template import Queue, QueueTrigger
 
 RECEIVED_AT_ONCE = 10
 LONG_POLL_SECONDS = 1

@@ -16,7 +16,7 @@ from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 
 from infra.local.credentials import Pair
-from infra.local.template import REGION
+from infra.local.intrinsics import REGION
 
 SERVICE = "execute-api"
 MOMENT = "%Y%m%dT%H%M%SZ"

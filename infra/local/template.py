@@ -5,20 +5,14 @@ Refuses what it does not know, instead of running something else than AWS would.
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
+from infra.local.intrinsics import Names, TemplateError, read, resolved, values_of
 
 DEFAULT_ROUTE = "$default"
-ACCOUNT = "123456789012"
-REGION = "eu-central-1"
-
-
-class TemplateError(Exception):
-    """The template was not run: something in it is unknown here, missing or misspelt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +129,11 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
         TemplateError: it has something that this runtime does not know how to run.
     """
     document = read(path)
-    values = _values(document.get("Parameters", {}), parameters)
+    values = values_of(document.get("Parameters", {}), parameters)
     defaults = document.get("Globals", {}).get("Function", {})
     resources = document["Resources"]
     queues = frozenset(_of_type(resources, "AWS::SQS::Queue"))
-    names = _Names(values, document.get("Conditions", {}), aws_url, queues)
+    names = Names(values, document.get("Conditions", {}), aws_url, queues)
     for name, resource in resources.items():
         if resource["Type"] not in _RESOURCES_HERE | _RESOURCES_OF_AWS:
             raise TemplateError(f"{name}: resources of type {resource['Type']} are unknown here")
@@ -156,100 +150,12 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
     )
 
 
-def read(path: Path) -> Any:
-    """The document as it stands; what it refers to is an `Intrinsic`."""
-    return yaml.load(path.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader, below
-
-
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """What the names that a template refers to stand for."""
-
-    parameters: Mapping[str, str | None]
-    conditions: Mapping[str, Any]
-    aws_url: str
-    queues: frozenset[str]
-
-    def ref(self, name: str) -> str:
-        """A parameter's value, a queue's URL; any other resource goes by its logical id here."""
-        if name in self.queues:
-            return f"{self.aws_url}/{ACCOUNT}/{name}"
-        value = self.parameters.get(name, name)
-        if value is None:
-            raise TemplateError(f"{name} is in Parameter Store, which is not read here")
-        return value
-
-    def holds(self, condition: Any) -> bool:
-        """Whether a condition holds, which is a name or an intrinsic."""
-        match condition:
-            case str(name) if name in self.conditions:
-                return self.holds(self.conditions[name])
-            case Intrinsic("Condition", str(name)):
-                return self.holds(name)
-            case Intrinsic("Equals", [one, other]):
-                return str(_resolved(one, self)) == str(_resolved(other, self))
-            case Intrinsic("Not", [negated]):
-                return not self.holds(negated)
-            case Intrinsic("And", list(parts)):
-                return all(map(self.holds, parts))
-        raise TemplateError(f"the condition {condition} is unknown here")
-
-    def attribute(self, path: str) -> str:
-        name, _, attribute = path.partition(".")
-        if name in self.queues and attribute == "Arn":
-            return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
-        raise TemplateError(f"!GetAtt {path} is unknown here")
-
-
 def _of_type(resources: Mapping[str, Any], wanted: str) -> dict[str, Any]:
     return {
         name: resource.get("Properties", {})
         for name, resource in resources.items()
         if resource["Type"] == wanted
     }
-
-
-@dataclass(frozen=True, slots=True)
-class Intrinsic:
-    """CloudFormation's short form of a function: `!Ref x`."""
-
-    tag: str
-    argument: Any
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms: `!Ref x` becomes an `Intrinsic`."""
-
-
-def _construct(loader: _Loader, tag: str, node: yaml.Node) -> Intrinsic:
-    constructors: dict[type[yaml.Node], Callable[[Any], Any]] = {
-        yaml.ScalarNode: loader.construct_scalar,
-        yaml.SequenceNode: loader.construct_sequence,
-        yaml.MappingNode: loader.construct_mapping,
-    }
-    return Intrinsic(tag, constructors[type(node)](node))
-
-
-_Loader.add_multi_constructor("!", _construct)
-
-
-def _values(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str | None]:
-    """The values of all parameters; None: the value is in Parameter Store."""
-    unknown = given.keys() - declared.keys()
-    if unknown:
-        raise TemplateError(f"no parameters of these names: {', '.join(sorted(unknown))}")
-    values = {name: given.get(name, facts.get("Default")) for name, facts in declared.items()}
-    missing = [name for name, value in values.items() if value is None]
-    if missing:
-        raise TemplateError(f"parameters without a value: {', '.join(missing)}")
-    return {
-        name: None if name not in given and _is_in_store(declared[name]) else str(value)
-        for name, value in values.items()
-    }
-
-
-def _is_in_store(declared: Mapping[str, Any]) -> bool:
-    return str(declared["Type"]).startswith("AWS::SSM::Parameter::Value<")
 
 
 def _merged(defaults: Any, own: Any) -> Any:
@@ -264,29 +170,12 @@ def _merged(defaults: Any, own: Any) -> Any:
     return own
 
 
-def _resolved(value: Any, names: _Names) -> Any:
-    match value:
-        case dict():
-            return {key: _resolved(part, names) for key, part in value.items()}
-        case list():
-            return [_resolved(part, names) for part in value]
-        case Intrinsic("Ref", str(name)):
-            return names.ref(name)
-        case Intrinsic("GetAtt", str(path)):
-            return names.attribute(path)
-        case Intrinsic("If", [str(condition), then, otherwise]):
-            return _resolved(then if names.holds(condition) else otherwise, names)
-        case Intrinsic(tag, argument):
-            raise TemplateError(f"!{tag} {argument} is unknown here")
-    return value
-
-
-def _function(root: Path, name: str, raw: Mapping[str, Any], names: _Names) -> Function:
+def _function(root: Path, name: str, raw: Mapping[str, Any], names: Names) -> Function:
     unknown = raw.keys() - _FUNCTION_PROPERTIES
     if unknown:
         raise TemplateError(f"{name}: properties unknown here: {', '.join(sorted(unknown))}")
     here = _without(raw, _OF_AWS) | {"Events": _events_here(raw.get("Events", {}))}
-    properties = _resolved(here, names)
+    properties = resolved(here, names)
     variables = properties.get("Environment", {}).get("Variables", {})
     return Function(
         name=name,
@@ -303,7 +192,7 @@ def _function(root: Path, name: str, raw: Mapping[str, Any], names: _Names) -> F
     )
 
 
-def _queue(name: str, raw: Mapping[str, Any], names: _Names) -> Queue:
+def _queue(name: str, raw: Mapping[str, Any], names: Names) -> Queue:
     unknown = raw.keys() - _QUEUE_PROPERTIES
     if unknown:
         raise TemplateError(f"{name}: properties unknown here: {', '.join(sorted(unknown))}")
@@ -311,7 +200,7 @@ def _queue(name: str, raw: Mapping[str, Any], names: _Names) -> Queue:
         name,
         {
             key: json.dumps(value) if isinstance(value, dict) else str(value)
-            for key, value in _resolved(_without(raw, _QUEUE_PROPERTIES_OF_AWS), names).items()
+            for key, value in resolved(_without(raw, _QUEUE_PROPERTIES_OF_AWS), names).items()
         },
     )
 
@@ -337,7 +226,7 @@ def _events(function: str, properties: Mapping[str, Any], of_type: str) -> list[
     return [event["Properties"] for event in events if event["Type"] == of_type]
 
 
-def _trigger(function: str, event: Mapping[str, Any], names: _Names) -> QueueTrigger:
+def _trigger(function: str, event: Mapping[str, Any], names: Names) -> QueueTrigger:
     unknown = event.keys() - _SQS_EVENT_PROPERTIES
     if unknown:
         raise TemplateError(f"{function}: unknown of a queue here: {', '.join(sorted(unknown))}")

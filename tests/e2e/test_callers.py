@@ -16,7 +16,7 @@ from jwt import PyJWKSet
 from infra.local import authorizers, credentials, keys, tokens
 from infra.local.access import Access
 from infra.local.authorizers import Admit
-from infra.local.template import TemplateError
+from infra.local.intrinsics import TemplateError
 from openreserve.client.signing import sigv4
 from tests.calls import Reply
 from tests.e2e.test_gateway import send, served

@@ -14,7 +14,8 @@ import pytest
 from infra.local import queues
 from infra.local.aws import Aws
 from infra.local.environments import Pool
-from infra.local.template import ACCOUNT, REGION, Function, Queue, QueueTrigger
+from infra.local.intrinsics import ACCOUNT, REGION
+from infra.local.template import Function, Queue, QueueTrigger
 
 ROOT = Path(__file__).parent / "functions"
 SECONDS_MAX = 60

@@ -10,14 +10,14 @@ import redis
 import yaml
 
 from infra.local import services
-from infra.local.template import _Loader
+from infra.local.intrinsics import Loader
 from openreserve import cache
 from openreserve.settings import settings
 from tests.calls import commit, hold, release, reserve, set_stock
 from tests.conftest import Engine, forget
 
 ROOT = Path(__file__).parents[2]
-STACK = yaml.load((ROOT / "infra/cache.yaml").read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
+STACK = yaml.load((ROOT / "infra/cache.yaml").read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
 ACCESS_STRING: str = STACK["Resources"]["User"]["Properties"]["AccessString"]
 RIGHTS = ACCESS_STRING.split()
 COMMANDS = {right.removeprefix("+") for right in RIGHTS if right.startswith("+")}

@@ -10,7 +10,8 @@ import pytest
 
 from infra import openapi
 from infra.local import access
-from infra.local.template import DEFAULT_ROUTE, TemplateError
+from infra.local.intrinsics import TemplateError
+from infra.local.template import DEFAULT_ROUTE
 from openreserve.routes import ROUTES
 from tests.transformed import TEMPLATE, Change, transformed
 

@@ -9,13 +9,13 @@ from typing import Any
 import yaml
 
 from infra.local.exposition import exposed_name
-from infra.local.template import Intrinsic, _Loader
+from infra.local.intrinsics import Intrinsic, Loader
 from openreserve.logs import METRICS, NAMESPACE
 
 ROOT = Path(__file__).parents[2]
 RESOURCES: dict[str, Any] = yaml.load(
     (ROOT / "template.yaml").read_text(),
-    Loader=_Loader,  # noqa: S506 - a SafeLoader
+    Loader=Loader,  # noqa: S506 - a SafeLoader
 )["Resources"]
 GRAFANA = json.loads((ROOT / "infra/observability/grafana/dashboards/openreserve.json").read_text())
 OF_THE_RUNTIME = {

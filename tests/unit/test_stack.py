@@ -9,7 +9,7 @@ import pytest
 from samcli.lib.providers.sam_function_provider import SamFunctionProvider
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 
-from infra.local.template import REGION
+from infra.local.intrinsics import REGION
 from openreserve.settings import Settings
 from tests.aws_calls import ROOT, reached
 from tests.stack import (

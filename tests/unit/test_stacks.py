@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from infra.local.template import Intrinsic, _Loader
+from infra.local.intrinsics import Intrinsic, Loader
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("network", "database", "cache")
@@ -16,7 +16,7 @@ Properties = dict[str, Any]
 
 def load(path: str) -> dict[str, Any]:
     document = (ROOT / path).read_text()
-    return dict(yaml.load(document, Loader=_Loader))  # noqa: S506 - a SafeLoader
+    return dict(yaml.load(document, Loader=Loader))  # noqa: S506 - a SafeLoader
 
 
 STACKS = {name: load(f"infra/{name}.yaml") for name in NAMES}

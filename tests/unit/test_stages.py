@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from infra.deploy.__main__ import DATA
-from infra.local.template import _Loader
+from infra.local.intrinsics import Loader
 
 ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())
@@ -31,7 +31,7 @@ def declared(name: str) -> dict[str, dict[str, Any]]:
     file = ROOT / (f"infra/{name}.yaml" if name else "template.yaml")
     if not file.exists():
         pytest.skip(f"there is no {file.name}")
-    document = yaml.load(file.read_text(), Loader=_Loader)  # noqa: S506 - a SafeLoader
+    document = yaml.load(file.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
     found: dict[str, dict[str, Any]] = document["Parameters"]
     return found
 

@@ -10,7 +10,7 @@ from openapi_spec_validator import validate
 
 from infra import openapi
 from infra.local import template
-from infra.local.template import TemplateError
+from infra.local.intrinsics import TemplateError
 from openreserve.problems import STATUSES, UNFORESEEN
 from openreserve.routes import EVERYTHING_ELSE, ROUTES, methods_at
 from openreserve.settings import Settings
