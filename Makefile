@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8080
 export SAM_CLI_TELEMETRY := 0
+# The runtime and the tests start hundreds of interpreters: let them keep what they compile.
+unexport PYTHONDONTWRITEBYTECODE
 
 RUN := .venv/.run-$(shell uname -s)
 TEST := .venv/.test-$(shell uname -s)
