@@ -226,6 +226,14 @@ def test_migrate_as_built_makes_the_whole_schema(
     assert told == {"applied": [migration for migration, _ in sql.migrations()]}
 
 
+def test_the_hook_as_built_asks_lambda_and_codedeploy(deployed: Deployed) -> None:
+    """Neither of which is there: the deployment hears nothing, and waits no longer than it may."""
+    told = deployed("BeforeTrafficFunction", sample("before-traffic"))
+
+    assert told["errorType"] == "ClientError"
+    assert "PutLifecycleEventHookExecutionStatus" in told["errorMessage"]
+
+
 def test_nothing_but_what_was_built_can_be_imported(around: Image, deployed: Deployed) -> None:
     """Without a library in the layer the function does not start, though it is installed here."""
     library = around.opt / "python/pydantic"

@@ -59,7 +59,7 @@ def server(
     """The writer of the cluster, where the migrations look for it."""
     authority = Authority.new()
     shown = authority.vouch(HOST, tmp_path).context
-    with rds(engine.database_url, shown, secret.lets_in) as seen:
+    with rds(engine.direct_url, shown, secret.lets_in) as seen:
         monkeypatch.setenv("MIGRATION_SECRET_ARN", secret.arn)
         lead_to(seen, monkeypatch, HOST, f"&sslrootcert={authority.bundle(tmp_path)}")
         yield seen

@@ -87,7 +87,7 @@ def proxy(
         host = f"{HOST}:{seen.port}"
         return is_token(password, host, user, signer, clock.of_aws())
 
-    with rds(engine.database_url, vouched.shown.context, lets_in) as seen:
+    with rds(engine.direct_url, vouched.shown.context, lets_in) as seen:
         lead_to(seen, monkeypatch, HOST, vouched.bundle)
         yield seen
         forget()
