@@ -20,9 +20,9 @@ help: ## List the chores
 run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, ARGS=--help)
 	@exec .venv/bin/python -m infra.local --port $(PORT) $(ARGS)
 
-# In two halves at a time: most tests wait for something. tests/conftest.py says which.
+# Two files at a time: most tests wait for something.
 test: $(TEST) ## Run every test against a real Postgres and a real Redis
-	@.venv/bin/python -m pytest -n 2 --dist loadgroup -m 'not slow' $(ARGS)
+	@.venv/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' $(ARGS)
 
 crowd: $(TEST) ## Sell to 2,000 clients over 20 backends; needs pgbouncer
 	@.venv/bin/python -m pytest -m slow tests/integration/test_pool.py $(ARGS)

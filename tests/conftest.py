@@ -71,10 +71,6 @@ class Engine:
                 OR r.event_sequence <> coalesce(max(e.sequence), 0)""")
 
 
-RUN_APART = ("test_blackfriday.py", "test_build.py", "test_dashboard.py")
-"""Files of tests/e2e that run with all the rest, so that both halves take about as long."""
-
-
 POOL_SIZE = 5
 
 
@@ -84,13 +80,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help=f"the functions reach Postgres through PgBouncer, as one of {POOL_SIZE} backends",
     )
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Two halves, each in its own order and with its own servers: most of e2e, and the rest."""
-    for item in items:
-        is_e2e = item.path.parent.name == "e2e" and item.path.name not in RUN_APART
-        item.add_marker(pytest.mark.xdist_group("e2e" if is_e2e else "the rest"))
 
 
 SHOWN = "shown"
@@ -243,6 +232,13 @@ class Queues:
                 self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             found += batch
         return found
+
+
+def delete_queues(aws: Aws) -> None:
+    """The next test may want others of the same names."""
+    sqs = aws.client("sqs")
+    for url in sqs.list_queues().get("QueueUrls", []):
+        sqs.delete_queue(QueueUrl=url)
 
 
 @pytest.fixture

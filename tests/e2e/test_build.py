@@ -3,7 +3,7 @@
 import json
 import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from infra.local import queues, template
 from infra.local.aws import Aws
 from openreserve import sql
 from tests.calls import hold, sample, set_stock
-from tests.conftest import SHOWN, Engine
+from tests.conftest import SHOWN, Engine, delete_queues
 from tests.e2e.building import Built, build
 from tests.e2e.emulator import Image, emulated, image
 from tests.e2e.runtime import ROOT
@@ -105,7 +105,7 @@ def parameters(engine: Engine, name: str) -> dict[str, str]:
 @pytest.fixture
 def deployed(
     parameters: dict[str, str], own_aws: Aws, builds: Builds, around: Image, tmp_path: Path
-) -> Deployed:
+) -> Iterator[Deployed]:
     """The functions as they were built, each in an environment of its own."""
     built = builds(HERE)
 
@@ -117,7 +117,8 @@ def deployed(
         with emulated(around, function, tmp_path / f"{name}.log", own_aws.variables) as environment:
             return environment.invoke(event)
 
-    return call
+    yield call
+    delete_queues(own_aws)
 
 
 def with_body(sample_name: str, **fields: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from infra.local.aws import Aws
 from infra.local.environments import Pool
 from openreserve import database, outbox, redis_link
 from tests.calls import call, event_pages, hold, invoke, release, sample, set_stock
-from tests.conftest import Engine, forget
+from tests.conftest import Engine, delete_queues, forget
 from tests.e2e.shop import Delivery, Shop, open_shop
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +67,7 @@ async def deliveries_run(aws: Aws, name: str, patch: pytest.MonkeyPatch) -> Asyn
     finally:
         await mappings.stop()
         await pool.stop()
+        delete_queues(aws)
 
 
 @contextmanager
