@@ -29,6 +29,8 @@ PAIRS = 500
 POISON = 5
 ATTEMPTS = 8
 SECONDS_MAX = 100
+STALE_SECONDS_MAX = 5
+"""What an environment remembers of the endpoints (1 s), and a call (1 s), with much to spare."""
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ def torment_and_tell(engine: Engine, shop: Shop, name: str) -> None:
         pass
 
     until(lambda: disabled("gone"))
-    silent_from = time.time() + 1 + 1 + 1  # the answers under way, and what is remembered
+    silent_from = time.time() + STALE_SECONDS_MAX
     # Holds of other tests may end meanwhile: their events are told, too.
     until(lambda: set(shop.ids("/flaky")) >= ids.keys())
     depleted = {event_id for event_id, kind in ids.items() if kind == "STOCK_DEPLETED"}
@@ -195,16 +197,21 @@ def torment_and_tell(engine: Engine, shop: Shop, name: str) -> None:
 
     picky.well.set()
     before = {event_id: shop.ids("/picky")[event_id] for event_id in picky.poison}
-    assert call("resend-dead-letters", {"endpointId": "picky"}).json == {"resent": POISON}
+    resent = call("resend-dead-letters", {"endpointId": "picky"}).json["resent"]
+    assert resent >= POISON, "what a killed relay sent twice is there twice"
     until(lambda: all(shop.ids("/picky")[found] > before[found] for found in picky.poison))
 
     assert shop.ids("/gone"), "it was asked before it said that it is gone"
+    time.sleep(max(0, silent_from - time.time()))
+    release(hold((name, 1)))
+    outbox.hand_on()
+    until(lambda: set(shop.ids("/flaky")) >= pulled(name).keys())
     assert [got for got in shop.deliveries if got.path == "/gone" and got.at > silent_from] == []
     contents = defaultdict(set)
     for got in shop.deliveries:
         contents[got.id].add(got.content)
     assert all(len(same) == 1 for same in contents.values()), "duplicates are the same event"
-    assert dead_letters("picky") == set()
+    assert dead_letters("picky") <= picky.poison, "a second copy may have been late, nothing else"
 
 
 def dead_letters(endpoint_id: str) -> set[str]:
