@@ -29,8 +29,6 @@ def overrides(stage: str, name: str) -> dict[str, str]:
 def declared(name: str) -> dict[str, dict[str, Any]]:
     """The parameters of a stack's template."""
     file = ROOT / (f"infra/{name}.yaml" if name else "template.yaml")
-    if not file.exists():
-        pytest.skip(f"there is no {file.name}")
     document = yaml.load(file.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
     found: dict[str, dict[str, Any]] = document["Parameters"]
     return found
@@ -78,8 +76,6 @@ def test_every_override_is_a_parameter_of_its_template(name: str) -> None:
 
 def test_every_override_of_the_app_is_a_parameter_of_the_template() -> None:
     known = declared("")
-    if "DeploymentType" not in known:
-        pytest.skip("template.yaml has no network yet")
     for stage in STAGES:
         for parameter, value in overrides(stage, "").items():
             assert parameter in known, parameter
