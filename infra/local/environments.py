@@ -24,10 +24,6 @@ Print = Callable[[str, str], None]
 """Takes the name of an environment and a line that it wrote."""
 
 
-WAITS_MAX = 10_000
-"""Waits that are remembered until somebody asks how long events waited."""
-
-
 class Failed(Exception):
     """The event was not answered: the text says what became of the environment."""
 
@@ -87,7 +83,8 @@ class Pool:
         self._started_ever = 0
         self._watchers: set[asyncio.Task[None]] = set()
         self._stopped = False
-        self.waits_seconds: deque[float] = deque(maxlen=WAITS_MAX)
+        self.take_wait_seconds: Callable[[float], object] = lambda _: None
+        """Told of each event how long it waited for an environment."""
         # A runtime that has died waits for nothing: its request is cancelled.
         self._runner = web.AppRunner(
             self._runtime_api(), access_log=None, handler_cancellation=True
@@ -217,7 +214,7 @@ class Pool:
             self._show(environment.name, line.decode(errors="replace").rstrip())
 
     def _hand_over(self, environment: _Environment, invocation: _Invocation) -> None:
-        self.waits_seconds.append(time.monotonic() - invocation.since)
+        self.take_wait_seconds(time.monotonic() - invocation.since)
         environment.current = invocation
         environment.work.put_nowait(invocation)
 

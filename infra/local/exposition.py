@@ -38,7 +38,6 @@ class Exposition:
     def __init__(self, database_url: str) -> None:
         self._registry = CollectorRegistry()
         self._database_url = database_url
-        self._pools: Sequence[Pool] = ()
         self._metrics: dict[str, Counter | Histogram] = {}
         self._answers = Histogram(
             "openreserve_http_request_seconds",
@@ -57,7 +56,8 @@ class Exposition:
 
     def watch(self, pools: Sequence[Pool]) -> None:
         """Tell of these environments from now on."""
-        self._pools = pools
+        for pool in pools:
+            pool.take_wait_seconds = self._waits.labels(_name(pool)).observe
         self._registry.register(_Environments(pools))
 
     def take_answer(self, answer: Answered) -> None:
@@ -80,10 +80,6 @@ class Exposition:
 
     async def answer(self, _request: web.Request) -> web.Response:
         """Everything, in the text format of Prometheus."""
-        for pool in self._pools:
-            of_function = self._waits.labels(_name(pool))
-            while pool.waits_seconds:
-                of_function.observe(pool.waits_seconds.popleft())
         connections = await asyncio.to_thread(self._connections)
         text = generate_latest(self._registry) + connections
         return web.Response(body=text, headers={"content-type": CONTENT_TYPE_LATEST})

@@ -1,0 +1,15 @@
+"""What is changed of moto, for a runtime that stays up."""
+
+import weakref
+
+from moto.sqs.models import Message
+
+from infra.local import moto_server
+
+
+def test_a_message_that_nobody_has_any_more_is_not_kept() -> None:
+    moto_server.let_moto_forget()
+
+    message = weakref.ref(Message("message-1", "{}"))
+
+    assert message() is None
