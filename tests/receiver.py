@@ -4,6 +4,8 @@ import re
 import socket
 import ssl
 import threading
+import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -19,15 +21,20 @@ class Received:
     headers: Mapping[str, str]
     """By lower-case name."""
     content: bytes
+    came_at: float
+    """In seconds since the epoch."""
 
     @property
     def id(self) -> str:
         return self.headers["webhook-id"]
 
+    def verified(self, secret: str) -> Any:
+        """The event, if the library that receivers use accepts its signature."""
+        return Webhook(secret).verify(self.content, dict(self.headers))
+
     def is_signed_with(self, secret: str) -> bool:
-        """What the library that receivers use says of it."""
         try:
-            Webhook(secret).verify(self.content, dict(self.headers))
+            self.verified(secret)
         except WebhookVerificationError:
             return False
         return True
@@ -41,18 +48,25 @@ class Told:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+Answer = Told | Callable[[Received], Told]
+"""What is always told, or what is decided for each; that may take its time."""
+
+
 @dataclass
 class Receiver:
     """It keeps what it got and answers as it is told. Each path is a receiver of its own."""
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
-    answers: dict[str, Told] = field(default_factory=dict)
+    answers: dict[str, Answer] = field(default_factory=dict)
     """By path; others are told that all is well."""
     over: threading.Event = field(default_factory=threading.Event)
 
     def at(self, path: str) -> list[Received]:
-        return [each for each in self.received if each.path == path]
+        return [each for each in list(self.received) if each.path == path]
+
+    def ids(self, path: str) -> Counter[str]:
+        return Counter(each.id for each in self.at(path))
 
 
 @contextmanager
@@ -64,8 +78,11 @@ def receiving() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             content = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.received.append(Received(self.path, headers, content))
+            received = Received(self.path, headers, content, time.time())
+            receiver.received.append(received)
             answer = receiver.answers.get(self.path, Told())
+            if callable(answer):
+                answer = answer(received)
             if not answer.status:
                 receiver.over.wait()
                 return
@@ -79,6 +96,9 @@ def receiving() -> Iterator[Receiver]:
 
     class Crowded(ThreadingHTTPServer):
         request_queue_size = 128  # a batch comes all at once
+
+        def handle_error(self, *_: Any) -> None:
+            """Who gave up waiting has hung up."""
 
     with Crowded(("127.0.0.1", 0), Handler) as server:
         receiver.url = f"http://127.0.0.1:{server.server_port}"

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.bench.expiry import percentile
 from tests.e2e.runtime import Runtime, started
-from tests.e2e.shop import Delivery, Shop, open_shop
+from tests.receiver import Received, Receiver, receiving
 
 HOLDS = 150
 EVERY_SECONDS = 0.1
@@ -22,15 +22,15 @@ def report() -> None:
     with (
         tempfile.TemporaryDirectory() as folder,
         started(Path(folder)) as runtime,
-        open_shop() as shop,
+        receiving() as shop,
     ):
         runtime.call("POST", "/api/v1/webhooks", {"endpointId": "shop", "url": f"{shop.url}/hook"})
         _warm_up(runtime, shop)
         deadlines = _holds(runtime)
         until = time.monotonic() + 30
-        while len(_ended(shop.deliveries)) < HOLDS and time.monotonic() < until:
+        while len(_ended(shop.received)) < HOLDS and time.monotonic() < until:
             time.sleep(0.1)
-        events = [(got, json.loads(got.content)) for got in shop.deliveries]
+        events = [(got, json.loads(got.content)) for got in shop.received]
     ended = _ended(got for got, _ in events)
     arrival_ms = [(ended[token] - deadlines[token]) * 1_000 for token in ended]
     closed_ms = [
@@ -39,7 +39,7 @@ def report() -> None:
         if event["type"] == "STOCK_RESTORED"
         for token in event["tokens"]
     ]
-    handed_ms = [(got.at - _moment(event["timestamp"])) * 1_000 for got, event in events]
+    handed_ms = [(got.came_at - _moment(event["timestamp"])) * 1_000 for got, event in events]
     ratio = percentile(arrival_ms, 50) / max(percentile(closed_ms, 50), 1)
     print(f"{ratio:5.2f} x  time from a deadline to its webhook, to that until the hold is closed")
     for title, lags_ms in (
@@ -54,7 +54,7 @@ def report() -> None:
         )
 
 
-def _warm_up(runtime: Runtime, shop: Shop) -> None:
+def _warm_up(runtime: Runtime, shop: Receiver) -> None:
     """Start environments of every function: how long that takes is not what is measured."""
     for n in range(20):
         runtime.set_stock(f"warm-{n}", 1)
@@ -62,7 +62,7 @@ def _warm_up(runtime: Runtime, shop: Shop) -> None:
     while len(shop.ids("/hook")) < 20:
         time.sleep(0.1)
     time.sleep(3)
-    shop.deliveries.clear()
+    shop.received.clear()
 
 
 def _holds(runtime: Runtime) -> dict[str, float]:
@@ -88,11 +88,11 @@ def _holds(runtime: Runtime) -> dict[str, float]:
 def _ended(deliveries: Any) -> dict[str, float]:
     """When it was told of each hold that it has ended."""
     told: dict[str, float] = {}
-    got: Delivery
+    got: Received
     for got in list(deliveries):
         event = json.loads(got.content)
         if event["type"] == "STOCK_RESTORED":
-            told |= {token: got.at for token in event["tokens"] if token not in told}
+            told |= {token: got.came_at for token in event["tokens"] if token not in told}
     return told
 
 

@@ -17,7 +17,7 @@ import redis
 from infra.local import services
 from tests.conftest import Engine
 from tests.e2e.runtime import Runtime, free_port, started
-from tests.e2e.shop import open_shop
+from tests.receiver import receiving
 
 RECONCILE_SECONDS = 60
 
@@ -100,7 +100,7 @@ def test_redis_flushed_frozen_killed_and_restarted_empty_loses_no_hold(
         "MIGRATION_URL": servers.owner_url,
         "REDIS_URL": server.url,
     }
-    with started(tmp_path, variables=variables) as runtime, open_shop() as shop:
+    with started(tmp_path, variables=variables) as runtime, receiving() as shop:
         body = {"endpointId": name, "url": f"{shop.url}/hook"}
         assert runtime.call("POST", "/api/v1/webhooks", body).status == 201
         runtime.set_stock(name, 100_000)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
-from tests.e2e.shop import open_shop
+from tests.receiver import receiving
 
 DASHBOARD = ROOT / "infra/observability/grafana/dashboards/openreserve.json"
 EXPRESSIONS = [
@@ -87,7 +87,7 @@ def test_every_panel_of_the_dashboard_has_data(runtime: Runtime, tmp_path: Path)
         stderr=subprocess.DEVNULL,
     )
     try:
-        with open_shop() as shop:
+        with receiving() as shop:
             body = {"endpointId": "metrics", "url": f"{shop.url}/hook"}
             runtime.call("POST", "/api/v1/webhooks", body)
             deadline = time.monotonic() + SECONDS_MAX

@@ -22,7 +22,7 @@ from infra.local.environments import Pool
 from openreserve import database, outbox, redis_link
 from tests.calls import call, event_pages, hold, invoke, release, sample, set_stock
 from tests.conftest import Engine, delete_queues, forget
-from tests.e2e.shop import Delivery, Shop, open_shop
+from tests.receiver import Received, Receiver, Told
 
 ROOT = Path(__file__).parents[2]
 PAIRS = 500
@@ -31,12 +31,6 @@ ATTEMPTS = 8
 SECONDS_MAX = 100
 STALE_SECONDS_MAX = 5
 """What an environment remembers of the endpoints (1 s), and a call (1 s), with much to spare."""
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with open_shop() as shop:
-        yield shop
 
 
 @asynccontextmanager
@@ -123,18 +117,18 @@ def until(holds: Callable[[], Any], seconds_max: float = SECONDS_MAX) -> None:
         time.sleep(0.1)
 
 
-def flaky() -> Callable[[Delivery], int]:
+def flaky() -> Callable[[Received], Told]:
     """Fails 30 of 100 calls and is too slow for 2, but no event more often than it is tried."""
     failures: defaultdict[str, int] = defaultdict(int)
 
-    def answer(delivery: Delivery) -> int:
+    def answer(delivery: Received) -> Told:
         lot = random.random()
         if lot > 0.32 or failures[delivery.id] >= ATTEMPTS - 2:
-            return 204
+            return Told(204)
         failures[delivery.id] += 1
         if lot > 0.3:
             time.sleep(1.5)
-        return 503
+        return Told(503)
 
     return answer
 
@@ -146,34 +140,35 @@ class Picky:
         self.poison: set[str] = set()
         self.well = threading.Event()
 
-    def __call__(self, delivery: Delivery) -> int:
+    def __call__(self, delivery: Received) -> Told:
         if len(self.poison) < POISON:
             self.poison.add(delivery.id)
-        return 500 if delivery.id in self.poison and not self.well.is_set() else 204
+        ill = delivery.id in self.poison and not self.well.is_set()
+        return Told(500 if ill else 204)
 
 
 async def test_a_relay_killed_at_random_and_endpoints_that_misbehave_lose_no_event(
-    engine: Engine, own_aws: Aws, shop: Shop, name: str, monkeypatch: pytest.MonkeyPatch
+    engine: Engine, own_aws: Aws, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")
     async with deliveries_run(own_aws, name, monkeypatch):
-        await asyncio.to_thread(in_a_thread, engine, shop, name)
+        await asyncio.to_thread(in_a_thread, engine, receiver, name)
 
 
-def in_a_thread(engine: Engine, shop: Shop, name: str) -> None:
+def in_a_thread(engine: Engine, receiver: Receiver, name: str) -> None:
     try:
-        torment_and_tell(engine, shop, name)
+        torment_and_tell(engine, receiver, name)
     finally:
         database.disconnect()
         redis_link.disconnect()
 
 
-def torment_and_tell(engine: Engine, shop: Shop, name: str) -> None:
+def torment_and_tell(engine: Engine, receiver: Receiver, name: str) -> None:
     picky = Picky()
-    shop.answers |= {"/flaky": flaky(), "/gone": lambda _: 410, "/picky": picky}
-    save("flaky", f"{shop.url}/flaky")
-    save("gone", f"{shop.url}/gone")
-    save("picky", f"{shop.url}/picky", "STOCK_DEPLETED")
+    receiver.answers |= {"/flaky": flaky(), "/gone": Told(410), "/picky": picky}
+    save("flaky", f"{receiver.url}/flaky")
+    save("gone", f"{receiver.url}/gone")
+    save("picky", f"{receiver.url}/picky", "STOCK_DEPLETED")
     set_stock(name, 1)
     with relay_killed_at_random() as killed:
         for _ in range(PAIRS):
@@ -189,26 +184,28 @@ def torment_and_tell(engine: Engine, shop: Shop, name: str) -> None:
     until(lambda: disabled("gone"))
     silent_from = time.time() + STALE_SECONDS_MAX
     # Holds of other tests may end meanwhile: their events are told, too.
-    until(lambda: set(shop.ids("/flaky")) >= ids.keys())
+    until(lambda: set(receiver.ids("/flaky")) >= ids.keys())
     depleted = {event_id for event_id, kind in ids.items() if kind == "STOCK_DEPLETED"}
-    until(lambda: set(shop.ids("/picky")) >= depleted and dead_letters("picky") == picky.poison)
+    until(lambda: set(receiver.ids("/picky")) >= depleted and dead_letters("picky") == picky.poison)
     for event_id in picky.poison:
-        assert shop.ids("/picky")[event_id] >= ATTEMPTS
+        assert receiver.ids("/picky")[event_id] >= ATTEMPTS
 
     picky.well.set()
-    before = {event_id: shop.ids("/picky")[event_id] for event_id in picky.poison}
+    before = {event_id: receiver.ids("/picky")[event_id] for event_id in picky.poison}
     resent = call("resend-dead-letters", {"endpointId": "picky"}).json["resent"]
     assert resent >= POISON, "what a killed relay sent twice is there twice"
-    until(lambda: all(shop.ids("/picky")[found] > before[found] for found in picky.poison))
+    until(lambda: all(receiver.ids("/picky")[found] > before[found] for found in picky.poison))
 
-    assert shop.ids("/gone"), "it was asked before it said that it is gone"
+    assert receiver.ids("/gone"), "it was asked before it said that it is gone"
     time.sleep(max(0, silent_from - time.time()))
     release(hold((name, 1)))
     outbox.hand_on()
-    until(lambda: set(shop.ids("/flaky")) >= pulled(name).keys())
-    assert [got for got in shop.deliveries if got.path == "/gone" and got.at > silent_from] == []
+    until(lambda: set(receiver.ids("/flaky")) >= pulled(name).keys())
+    assert [
+        got for got in receiver.received if got.path == "/gone" and got.came_at > silent_from
+    ] == []
     contents = defaultdict(set)
-    for got in shop.deliveries:
+    for got in receiver.received:
         contents[got.id].add(got.content)
     assert all(len(same) == 1 for same in contents.values()), "duplicates are the same event"
     assert dead_letters("picky") <= picky.poison, "a second copy may have been late, nothing else"

@@ -10,7 +10,7 @@ import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from tests.e2e.runtime import Runtime, started
-from tests.e2e.shop import Delivery, Shop, open_shop
+from tests.receiver import Received, Receiver, Told
 
 SECONDS_MAX = 60
 
@@ -21,12 +21,6 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     options = [word for parameter in parameters for word in ("--parameter", parameter)]
     with started(tmp_path_factory.mktemp("webhooks"), *options) as runtime:
         yield runtime
-
-
-@pytest.fixture
-def shop() -> Iterator[Shop]:
-    with open_shop() as shop:
-        yield shop
 
 
 def save(runtime: Runtime, endpoint_id: str, url: str, *events: str) -> str:
@@ -53,21 +47,21 @@ def hold(runtime: Runtime, resource_id: str, ttl_seconds: int) -> Any:
     return reply.json
 
 
-def about(delivery: Delivery, event_type: str, resource_id: str) -> bool:
+def about(delivery: Received, event_type: str, resource_id: str) -> bool:
     return event_type.encode() in delivery.content and resource_id.encode() in delivery.content
 
 
 def test_a_hold_that_ends_returns_its_stock_and_is_told_by_a_signed_webhook(
-    runtime: Runtime, shop: Shop, name: str
+    runtime: Runtime, receiver: Receiver, name: str
 ) -> None:
-    secret = save(runtime, name, f"{shop.url}/hook")
+    secret = save(runtime, name, f"{receiver.url}/hook")
     runtime.set_stock(name, 1)
     token = hold(runtime, name, 2)["token"]
-    until(lambda: any(about(got, "STOCK_RESTORED", name) for got in shop.deliveries))
+    until(lambda: any(about(got, "STOCK_RESTORED", name) for got in receiver.received))
 
     reservation = runtime.call("GET", f"/api/v1/reservations/{token}").json
     depleted, restored = (
-        next(got for got in shop.deliveries if about(got, kind, name))
+        next(got for got in receiver.received if about(got, kind, name))
         for kind in ("STOCK_DEPLETED", "STOCK_RESTORED")
     )
 
@@ -88,11 +82,11 @@ def test_a_hold_that_ends_returns_its_stock_and_is_told_by_a_signed_webhook(
 
 
 def test_what_was_given_up_can_be_looked_at_and_arrives_when_it_is_resent(
-    runtime: Runtime, shop: Shop, name: str
+    runtime: Runtime, receiver: Receiver, name: str
 ) -> None:
     well = threading.Event()
-    shop.answers["/ill"] = lambda _: 204 if well.is_set() else 500
-    save(runtime, name, f"{shop.url}/ill", "STOCK_DEPLETED")
+    receiver.answers["/ill"] = lambda _: Told(204 if well.is_set() else 500)
+    save(runtime, name, f"{receiver.url}/ill", "STOCK_DEPLETED")
     runtime.set_stock(name, 1)
     hold(runtime, name, 600)
 
@@ -103,30 +97,34 @@ def test_what_was_given_up_can_be_looked_at_and_arrives_when_it_is_resent(
     until(dead)
     (letter,) = dead()
     assert letter["event"]["resourceId"] == name
-    (event_id,) = shop.ids("/ill")
+    (event_id,) = receiver.ids("/ill")
     assert letter["event"]["id"] == event_id
-    assert shop.ids("/ill")[event_id] == 3, "its attempts"
+    assert receiver.ids("/ill")[event_id] == 3, "its attempts"
 
     well.set()
     resent = runtime.call("POST", "/api/v1/dead-letters/resend", {"endpointId": name}).json
-    until(lambda: shop.ids("/ill")[event_id] == 4)
+    until(lambda: receiver.ids("/ill")[event_id] == 4)
     assert resent == {"resent": 1}
     assert dead() == []
 
 
-def test_a_ping_says_what_the_endpoint_answered(runtime: Runtime, shop: Shop, name: str) -> None:
-    secret = save(runtime, name, f"{shop.url}/ping")
+def test_a_ping_says_what_the_endpoint_answered(
+    runtime: Runtime, receiver: Receiver, name: str
+) -> None:
+    secret = save(runtime, name, f"{receiver.url}/ping")
 
     pinged = runtime.call("POST", f"/api/v1/webhooks/{name}/ping").json
 
     assert (pinged["delivered"], pinged["status"]) == (True, 204)
-    assert shop.deliveries[-1].verified(secret)["type"] == "PING"
-    assert shop.deliveries[-1].id == pinged["id"]
+    assert receiver.received[-1].verified(secret)["type"] == "PING"
+    assert receiver.received[-1].id == pinged["id"]
 
 
-def test_endpoints_are_still_there_after_a_restart(tmp_path: Path, shop: Shop, name: str) -> None:
+def test_endpoints_are_still_there_after_a_restart(
+    tmp_path: Path, receiver: Receiver, name: str
+) -> None:
     with started(tmp_path) as first:
-        secret = save(first, name, f"{shop.url}/again", "STOCK_RESTORED")
+        secret = save(first, name, f"{receiver.url}/again", "STOCK_RESTORED")
         assert first.stop() == 0
     with started(tmp_path) as second:
         (found,) = second.call("GET", "/api/v1/webhooks").json["webhooks"]
@@ -134,7 +132,7 @@ def test_endpoints_are_still_there_after_a_restart(tmp_path: Path, shop: Shop, n
 
     assert found == {
         "endpointId": name,
-        "url": f"{shop.url}/again",
+        "url": f"{receiver.url}/again",
         "events": ["STOCK_RESTORED"],
     }
-    assert shop.deliveries[-1].verified(secret)
+    assert receiver.received[-1].verified(secret)
