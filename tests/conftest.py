@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, LiteralString
 from uuid import uuid4
 
+import hypothesis
 import psycopg
 import pytest
 import redis
@@ -72,6 +73,12 @@ class Engine:
 
 
 POOL_SIZE = 5
+
+# What holds, holds on a slow machine, too.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("untimed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -97,7 +97,7 @@ CLAIMS = st.dictionaries(
 
 
 @given(claims=CLAIMS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_whatever_a_signed_token_claims_it_is_taken_or_refused(claims: dict[str, Any]) -> None:
     verify = tokens.verifier(ISSUER, AUDIENCES.split(","), OF_OURS)
     told = {"exp": 4_102_444_800, "iss": ISSUER} | claims
@@ -113,7 +113,6 @@ def test_whatever_a_signed_token_claims_it_is_taken_or_refused(claims: dict[str,
 
 
 @given(header=st.text() | st.text().map("Bearer {}".format) | st.from_regex(r"[A-Za-z0-9.=]+"))
-@settings(deadline=None)
 def test_whatever_is_no_token_is_refused(header: str) -> None:
     with pytest.raises(tokens.NotValid):
         asyncio.run(tokens.verifier(ISSUER, ["shop"], OF_OURS)(header))

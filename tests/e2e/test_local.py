@@ -31,19 +31,34 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 async def all_at_once(runtime: Runtime, resource_id: str, keys: list[str]) -> list[Reply]:
-    """As many buyers as there are keys, each with a connection of its own, all in flight."""
+    """As many buyers as there are keys, each with a connection of its own, all in flight.
+
+    A disk that stands still for a second has those who wait for it told to ask again. They do.
+    """
+    repeats: list[str] = []
 
     async def buy(session: aiohttp.ClientSession, key: str) -> Reply:
+        reply = await ask(session, key)
+        while reply.code == "contention":
+            repeats.append(key)
+            await asyncio.sleep(int(reply.headers["retry-after"]))
+            reply = await ask(session, key)
+        return reply
+
+    async def ask(session: aiohttp.ClientSession, key: str) -> Reply:
         body = {"resourceId": resource_id, "quantity": 1}
         headers = {"Idempotency-Key": key}
         url = f"{runtime.url}/api/v1/reserve"
         async with session.post(url, json=body, headers=headers) as answer:
-            return Reply(answer.status, dict(answer.headers), await answer.text())
+            headers = {name.lower(): value for name, value in answer.headers.items()}
+            return Reply(answer.status, headers, await answer.text())
 
     timeout = aiohttp.ClientTimeout(total=120)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        return await asyncio.gather(*(buy(session, key) for key in keys))
+        replies = await asyncio.gather(*(buy(session, key) for key in keys))
+    assert len(repeats) < len(keys) / 20, "it is the exception"
+    return replies
 
 
 def conserved(runtime: Runtime, resource_id: str) -> dict[str, int]:
@@ -185,22 +200,29 @@ def test_an_environment_killed_under_load_costs_only_what_it_was_doing(
 
 
 def test_the_schedules_of_the_template_close_holds_as_they_end(runtime: Runtime, name: str) -> None:
+    """A hold that Redis was too slow to be told of is closed within a minute, as promised."""
     runtime.set_stock(name, 20)
-    tokens = []
-    for n in range(20):
-        body = {"resourceId": name, "quantity": 1, "ttlSeconds": 2}
-        headers = {"Idempotency-Key": f"{name}-{n}"}
-        tokens.append(runtime.call("POST", "/api/v1/reserve", body, headers).json["token"])
     socket_folder = (runtime.state / "postgres/postmaster.pid").read_text().splitlines()[4]
     owner_url = f"postgresql://openreserve_owner@/openreserve?host={socket_folder}"
     engine = Engine("", owner_url, "")
-    deadline = time.monotonic() + 15
-    while len(lags := closed_lags_seconds(engine, tokens)) < len(tokens):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    for attempt in range(3):
+        tokens = [hold_briefly(runtime, name, f"{name}-{attempt}-{n}") for n in range(20)]
+        deadline = time.monotonic() + 90
+        while len(lags := closed_lags_seconds(engine, tokens)) < len(tokens):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
 
-    assert min(lags) >= 0, "never early"
-    assert conserved(runtime, name) == {"available": 20, "held": 0, "committed": 0}
+        assert min(lags) >= 0, "never early"
+        assert conserved(runtime, name) == {"available": 20, "held": 0, "committed": 0}
+        if max(lags) < 5:
+            return
+    pytest.fail("the prompt path was never prompt")
+
+
+def hold_briefly(runtime: Runtime, resource_id: str, key: str) -> str:
+    body = {"resourceId": resource_id, "quantity": 1, "ttlSeconds": 2}
+    reply = runtime.call("POST", "/api/v1/reserve", body, {"Idempotency-Key": key})
+    return str(reply.json["token"])
 
 
 def closed_lags_seconds(engine: Engine, tokens: list[str]) -> list[float]:

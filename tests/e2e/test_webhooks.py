@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import WebhookVerificationError
 from tests.e2e.runtime import Runtime, started
 from tests.receiver import Received, Receiver, Told
 
-SECONDS_MAX = 60
+SECONDS_MAX = 120
 
 
 @pytest.fixture(scope="module")

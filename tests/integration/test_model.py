@@ -176,7 +176,6 @@ def test_any_calls_in_any_order_get_the_answers_of_the_model(
         settings=settings(
             max_examples=25,
             stateful_step_count=25,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -135,7 +135,7 @@ def lanes_to(client: FakeClient, count: int = 3, batch_rows: int = 4) -> Lanes:
     return Lanes(cast("Client", client), lambda *_: None, count=count, batch_rows=batch_rows)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 99)), max_size=100))
 def test_the_last_line_about_a_resource_counts_however_many_lanes_there_are(
     rows: list[tuple[str, int]],
@@ -151,7 +151,7 @@ def test_the_last_line_about_a_resource_counts_however_many_lanes_there_are(
     assert (lanes.failure, client.closed) == (None, 3)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.integers(1, 200), st.integers(0, 20))
 def test_when_the_server_goes_away_all_lines_before_the_one_that_is_named_are_done(
     count: int, fails_at: int

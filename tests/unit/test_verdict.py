@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.load.parameters import CannotRun, Parameters
@@ -26,7 +26,6 @@ from tests.load.verdict import (
 NAME = "ps5"
 ONE: Cart = ((NAME, 1),)
 numbers = st.integers(0, 40)
-no_deadline = settings(deadline=None)
 
 
 def exact_sale(users: int, on_sale: int) -> tuple[Tally, Stock]:
@@ -45,13 +44,11 @@ def judged(tally: Tally, stock: Stock, users: int, on_sale: int) -> list[str]:
     return judge_black_friday(tally, {NAME: stock}, users, {NAME: on_sale})
 
 
-@no_deadline
 @given(numbers, numbers)
 def test_exactly_as_many_as_there_are_is_what_must_be(users: int, on_sale: int) -> None:
     assert judged(*exact_sale(users, on_sale), users, on_sale) == []
 
 
-@no_deadline
 @given(st.integers(1, 40), numbers, st.sampled_from(["sold", "told", "lost", "made", "token"]))
 def test_one_unit_off_is_no_exact_sale(users: int, on_sale: int, off: str) -> None:
     tally, stock = exact_sale(users, on_sale)
@@ -72,7 +69,6 @@ def test_one_unit_off_is_no_exact_sale(users: int, on_sale: int, off: str) -> No
     assert judged(tally, stock, users, on_sale)
 
 
-@no_deadline
 @given(st.integers(1, 40), numbers, st.sampled_from(["503 contention", "0 refused", "409 other"]))
 def test_any_other_answer_is_no_exact_sale(users: int, on_sale: int, other: str) -> None:
     tally, stock = exact_sale(users, on_sale)
@@ -105,7 +101,6 @@ def test_who_was_refused_what_is_there_was_refused_wrongly() -> None:
     assert judge_sale(tally, {"a": plenty, "b": Stock(1, 0, 1, 0)}, 2, on_sale) == []
 
 
-@no_deadline
 @given(st.integers(1, 20), numbers, st.sampled_from([-1, 1]))
 def test_after_a_soak_what_is_sold_is_what_was_told(committed: int, left: int, off: int) -> None:
     held = {f"token-{n}": ONE for n in range(committed + 1 + left)}
@@ -130,7 +125,6 @@ tallies = st.builds(
 )
 
 
-@no_deadline
 @given(st.lists(tallies, max_size=5), st.randoms())
 def test_the_counts_of_several_processes_add_up_in_any_order(
     parts: list[Tally], chance: Any
