@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 PAIRS = 500
 POISON = 5
 ATTEMPTS = 8
-SECONDS_MAX = 200
+SECONDS_MAX = 150
 STALE_SECONDS_MAX = 5
 """What an environment remembers of the endpoints (1 s), and a call (1 s), with much to spare."""
 
