@@ -31,34 +31,19 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 async def all_at_once(runtime: Runtime, resource_id: str, keys: list[str]) -> list[Reply]:
-    """As many buyers as there are keys, each with a connection of its own, all in flight.
-
-    A disk that stands still for a second has those who wait for it told to ask again. They do.
-    """
-    repeats: list[str] = []
+    """As many buyers as there are keys, each with a connection of its own, all in flight."""
 
     async def buy(session: aiohttp.ClientSession, key: str) -> Reply:
-        reply = await ask(session, key)
-        while reply.code == "contention":
-            repeats.append(key)
-            await asyncio.sleep(int(reply.headers["retry-after"]))
-            reply = await ask(session, key)
-        return reply
-
-    async def ask(session: aiohttp.ClientSession, key: str) -> Reply:
         body = {"resourceId": resource_id, "quantity": 1}
         headers = {"Idempotency-Key": key}
         url = f"{runtime.url}/api/v1/reserve"
         async with session.post(url, json=body, headers=headers) as answer:
-            headers = {name.lower(): value for name, value in answer.headers.items()}
-            return Reply(answer.status, headers, await answer.text())
+            return Reply(answer.status, dict(answer.headers), await answer.text())
 
     timeout = aiohttp.ClientTimeout(total=120)
     connector = aiohttp.TCPConnector(limit=0)
     async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
-        replies = await asyncio.gather(*(buy(session, key) for key in keys))
-    assert len(repeats) < len(keys) / 20, "it is the exception"
-    return replies
+        return await asyncio.gather(*(buy(session, key) for key in keys))
 
 
 def conserved(runtime: Runtime, resource_id: str) -> dict[str, int]:
@@ -161,8 +146,17 @@ def test_redis_killed_under_load_costs_no_request(tmp_path: Path, name: str) -> 
         killer = threading.Timer(1.0, redis.kill)
         killer.start()
 
-        replies = asyncio.run(all_at_once(runtime, name, [f"{name}-{n}" for n in range(600)]))
+        keys = [f"{name}-{n}" for n in range(600)]
+        replies = asyncio.run(all_at_once(runtime, name, keys))
         killer.join()
+        # A machine that stands still for a second while one buyer has the row costs those behind
+        # it, one in each environment, a 503: that has nothing to do with Redis.
+        waited = [
+            key for key, reply in zip(keys, replies, strict=True) if reply.code == "contention"
+        ]
+        assert len(waited) < 8, "there are eight environments"
+        replies = [reply for reply in replies if reply.code != "contention"]
+        replies += [runtime.reserve(name, key) for key in waited]
         after = runtime.reserve(name, f"{name}-after")
 
         codes = Counter(reply.code for reply in replies)
