@@ -30,6 +30,7 @@ from openreserve.settings import settings
 from openreserve.stock import summed
 from openreserve.views import ReserveBody
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _READING = ("GET", "HEAD")
 _SAFE_IN_A_PATH = "/:@!$&'()*+,;="
 """What RFC 3986 lets stand in a path as it is, beside letters, digits and -._~"""
@@ -167,7 +168,7 @@ def order(request: Request, body: ReserveBody) -> Order:
         KeyMissing, KeyInvalid, TooManyItems: what the names say.
     """
     understood = body.model_dump(by_alias=True, exclude_unset=True)
-    canonical = json.dumps(understood, sort_keys=True, separators=(",", ":"))
+    canonical = _CANONICAL.encode(understood)
     items = body.lines()
     if len(items) > settings().items_max:
         raise errors.TooManyItems(items=len(items), itemsMax=settings().items_max)

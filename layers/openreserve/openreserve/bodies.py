@@ -9,6 +9,8 @@ from openreserve import errors, strict_json
 from openreserve.settings import settings
 from openreserve.views import faults
 
+_AS_IT_IS = {"", "identity"}
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -48,8 +50,8 @@ def read_query(query: Mapping[str, str], model: type[Model]) -> Model:
 
 def _check_headers(headers: Mapping[str, str]) -> None:
     """API Gateway hands an encoded body over as it came, so nothing here decodes one either."""
-    encoding = headers.get("content-encoding", "")
-    if any(coding.strip().lower() not in ("", "identity") for coding in encoding.split(",")):
+    encoding = headers.get("content-encoding")
+    if encoding and not {coding.strip().lower() for coding in encoding.split(",")} <= _AS_IT_IS:
         raise errors.ContentEncodingUnsupported
     media_type = headers.get("content-type", "application/json").partition(";")[0].strip()
     if media_type.lower() != "application/json":

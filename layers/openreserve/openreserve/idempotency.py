@@ -20,13 +20,20 @@ def parsed_key(field: str) -> str:
         ValueError: it is neither, or empty, too long or not printable.
     """
     key = field.strip(" \t")
-    if quoted := _QUOTED.fullmatch(key):
-        key = re.sub(r"\\(.)", r"\1", quoted[1])
-    elif key.startswith('"') or "," in key:
+    if key.startswith('"'):
+        key = _unquoted(key)
+    elif "," in key:
         raise ValueError("is not one key")
     if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isprintable():
         raise ValueError(f"must have 1 to {KEY_LENGTH_MAX} printable characters")
     return key
+
+
+def _unquoted(text: str) -> str:
+    found = _QUOTED.fullmatch(text)
+    if found is None:
+        raise ValueError("is not one key")
+    return re.sub(r"\\(.)", r"\1", found[1])
 
 
 def as_field(key: str) -> str:
