@@ -1,5 +1,6 @@
 """Stock: create, set, read and list it; read a reservation; health; and all that is not there."""
 
+import re
 from urllib.parse import quote
 from uuid import UUID
 
@@ -16,6 +17,8 @@ from openreserve.views import (
     ResourceQuery,
     ResourceView,
 )
+
+_TOKEN = re.compile("[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 CHANGES_MEANWHILE_MAX = 5
 """How often a total may change between the look at its version and the write that expects it."""
@@ -81,11 +84,10 @@ def list_resources(_request: api.Request, query: ResourceQuery) -> api.Answer:
 )
 def read_reservation(request: api.Request) -> api.Answer:
     """Read a reservation as it stands: a hold past its deadline is EXPIRED."""
-    try:
-        token = UUID(request.path_parameters["token"])
-    except ValueError:
-        raise errors.ReservationUnknown from None
-    view = ReservationView.of(ledger.find_reservation(token))
+    token = request.path_parameters["token"]
+    if not _TOKEN.fullmatch(token):  # UUID() takes braces, underscores and the digits of any script
+        raise errors.ReservationUnknown
+    view = ReservationView.of(ledger.find_reservation(UUID(token)))
     return api.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
 
 

@@ -199,7 +199,7 @@ def _problem(status: int, code: str, request_id: str) -> web.Response:
 
 
 def _code(response: web.Response) -> str:
-    if response.content_type != "application/problem+json":
-        return ""
+    if response.content_type != "application/problem+json" or not response.body:
+        return ""  # the answer to HEAD has no body
     assert isinstance(response.body, bytes)
     return str(json.loads(response.body)["code"])

@@ -198,6 +198,25 @@ def test_a_limit_is_written_in_the_digits_0_to_9(limit: str) -> None:
         assert reply.json["errors"][0]["pointer"] == "/limit"
 
 
+@pytest.mark.parametrize("newest", ["yes", "1", "TRUE", " true", ""])
+def test_a_flag_is_true_or_false(newest: str) -> None:
+    assert list_events(newest=newest).code == "query_invalid"
+    assert list_events(newest="false").status == list_events(newest="true").status == 200
+
+
+def test_a_token_in_a_path_is_a_uuid_and_nothing_that_python_reads_as_one(name: str) -> None:
+    set_stock(name, 1)
+    token = hold((name, 1))
+    digits = str.maketrans("0123456789", "".join(chr(0xFF10 + n) for n in range(10)))
+
+    for same in (token, token.upper(), token.replace("-", "")):
+        assert read_reservation(same).status == 200
+    others = [f"{{{token}}}", f"urn:uuid:{token}", f" {token}", token.translate(digits)]
+    for other in others:
+        reply = read_reservation(other)
+        assert (reply.status, reply.code) == (404, "reservation_not_found")
+
+
 def test_a_cursor_with_something_added_is_none(name: str) -> None:
     set_stock(f"{name}-1", 1)
     set_stock(f"{name}-2", 1)

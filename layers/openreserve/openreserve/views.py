@@ -89,6 +89,13 @@ def _digits(text: object) -> object:
     return text
 
 
+def _flag(text: object) -> object:
+    """A truth value in a query, in JSON's words: pydantic would read yes and on, too."""
+    if isinstance(text, str) and text not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text
+
+
 def _instant(moment: datetime) -> str:
     """RFC 3339, in UTC, to the millisecond: deadlines are exact to it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -314,7 +321,9 @@ class EventQuery(Json):
     model_config = ConfigDict(strict=False)  # a query parameter is a text
 
     after: str = Field("", description="`cursor` of the page before; empty: from the first event.")
-    newest: bool = Field(default=False, description="The last `limit` events there are.")
+    newest: Annotated[bool, BeforeValidator(_flag)] = Field(
+        default=False, description="The last `limit` events there are."
+    )
     limit: PageSize = 50
 
     @field_validator("after")
