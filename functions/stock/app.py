@@ -36,7 +36,7 @@ CHANGES_MEANWHILE_MAX = 5
 )
 def set_stock(request: api.Request, body: ResourceBody) -> api.Answer:
     """Create a resource, or set how many units there are of it. Reservations stay as they are."""
-    created = _set(body, api.condition_on_version(request))
+    created = _set(body, _condition(request))
     cache.stock_returned(body.resource_id)
     view, tag = _read(body.resource_id)
     location = {"location": f"/api/v1/resources/{quote(body.resource_id, safe='')}"}
@@ -127,6 +127,18 @@ def refuse(request: api.Request) -> api.Answer:
     if allowed:
         raise errors.MethodNotAllowed(method=request.method, allow=allowed)
     raise errors.RouteUnknown
+
+
+def _condition(request: api.Request) -> OnVersion | None:
+    """What If-Match and If-None-Match ask of the version; None: there is neither."""
+    expected = api.condition(request, "if-match")
+    unwanted = api.condition(request, "if-none-match")
+    if expected is None and unwanted is None:
+        return None
+    try:
+        return OnVersion(expected, unwanted)
+    except ValueError:
+        raise errors.ConditionInvalid from None
 
 
 def _set(body: ResourceBody, condition: OnVersion | None) -> bool:

@@ -375,6 +375,17 @@ def test_a_write_that_has_no_etags_is_not_done_under_a_condition(name: str) -> N
     assert call("commit", {"token": token}, headers=harmless).status == 200
 
 
+def test_a_read_that_has_no_etags_answers_none_of_those_that_a_condition_names() -> None:
+    for each in ("list-resources", "list-events", "list-reservations", "health"):
+        named = invoke(each, changed(each, if_match='"1", W/"2"'))
+        assert (named.status, named.code) == (412, "precondition_failed")
+        assert invoke(each, changed(each, if_match='"1')).code == "condition_invalid"
+        for harmless in ({"if_match": "*"}, {"if_none_match": '"1"'}, {"if_none_match": "*"}):
+            assert invoke(each, changed(each, **harmless)).status == 200
+    unknown = changed("everything-else", if_match='"1"', if_none_match="*")
+    assert invoke("everything-else", unknown).code == "method_not_allowed"
+
+
 def test_dates_are_no_condition_since_nothing_here_has_a_last_modified(name: str) -> None:
     long_ago, far_ahead = "Sat, 01 Jan 2000 00:00:00 GMT", "Thu, 01 Jan 2099 00:00:00 GMT"
     set_stock(name, 1)

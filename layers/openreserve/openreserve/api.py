@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote
 
@@ -23,7 +24,7 @@ from openreserve import bodies, errors, idempotency, preconditions, snapshots, s
 from openreserve.errors import NotDone
 from openreserve.holds import Order
 from openreserve.logs import logger, masked, tell
-from openreserve.preconditions import OnVersion, Tags
+from openreserve.preconditions import Tags
 from openreserve.problems import RETRY_AFTER_SECONDS, problem
 from openreserve.routes import with_head
 from openreserve.settings import settings
@@ -85,14 +86,16 @@ class Operation:
     def __call__(self, request: Request) -> Answer:
         """Carry the request out, unless a condition forbids it that the operation does not know.
 
-        A condition on a read counts only if the read would succeed (RFC 9110, section 13.2.1).
+        It counts only where the request would succeed without it (RFC 9110, section 13.2.1).
         """
-        if request.method not in _READING:
+        if request.method in _READING:
+            answer = self._carry_out(request)
+            if answer.status == HTTPStatus.OK:
+                self._check_conditions(request)
+            return answer
+        if self.answers:  # else it refuses whatever it gets
             self._check_conditions(request)
-            return self._carry_out(request)
-        answer = self._carry_out(request)
-        self._check_conditions(request)
-        return answer
+        return self._carry_out(request)
 
     def _carry_out(self, request: Request) -> Answer:
         """With the body or the query as another argument, if it has one."""
@@ -106,7 +109,7 @@ class Operation:
         """Refuse what a caller does not want to happen, where there are no ETags to compare."""
         if "If-Match" not in self.headers and "if-match" in request.headers:
             tags = condition(request, "if-match")
-            if self.answers and tags is not None and not tags.anything:
+            if tags is not None and not tags.anything:
                 raise errors.PreconditionFailed
         if "If-None-Match" not in self.headers and "if-none-match" in request.headers:
             tags = condition(request, "if-none-match")
@@ -207,21 +210,6 @@ def condition(request: Request, name: str) -> Tags | None:
         return None if field is None else preconditions.parsed(field)
     except ValueError:
         raise errors.ConditionInvalid(header=name) from None
-
-
-def condition_on_version(request: Request) -> OnVersion | None:
-    """What If-Match and If-None-Match ask of the version; None: there is neither.
-
-    Raises:
-        ConditionInvalid: one of them is no list of entity tags that this API gives out.
-    """
-    expected, unwanted = condition(request, "if-match"), condition(request, "if-none-match")
-    if expected is None and unwanted is None:
-        return None
-    try:
-        return OnVersion(expected, unwanted)
-    except ValueError:
-        raise errors.ConditionInvalid from None
 
 
 def _request(event: Mapping[str, Any]) -> Request:
