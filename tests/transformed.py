@@ -28,8 +28,10 @@ def transformed(
         for name, facts in document["Parameters"].items()
     }
     for resource in document["Resources"].values():
-        for name in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
-            resource["Properties"][name] = "s3://bucket/key"
+        properties = resource.get("Properties", {})
+        for name in {"CodeUri", "ContentUri"} & properties.keys():
+            if not str(properties[name]).startswith("s3://"):
+                properties[name] = "s3://bucket/key"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-central-1"))
     result: dict[str, Any] = translator.translate(document, values)
     return _Decided(result, values).document()
