@@ -1,6 +1,5 @@
 """A second stage fits beside the first, in one account and region: no name is both of them's."""
 
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samtranslator.yaml_helper import yaml_parse
 
 from infra.local.intrinsics import REGION
-from tests.transformed import Change, transformed
+from tests.transformed import Change, rendered, transformed
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("dev", "dev2")
@@ -33,27 +32,6 @@ def identifying(type_: str) -> set[str]:
     keys = [schema["primaryIdentifier"], *schema.get("additionalIdentifiers", [])]
     paths = {path for key in keys for path in key} - set(schema.get("readOnlyProperties", []))
     return {path.removeprefix("/properties/") for path in paths} | NAMES.get(type_, set())
-
-
-def rendered(value: Any, known: dict[str, str]) -> str:
-    """The value in a stage; what the stack makes has a name of its own in each."""
-
-    def named(name: str) -> str:
-        return known.get(name, f"<{name} of {known['AWS::StackName']}>")
-
-    match value:
-        case {"Ref": name}:
-            return named(name)
-        case {"Fn::GetAtt": [name, *_]}:
-            return named(name)
-        case {"Fn::Sub": str(text)}:
-            return re.sub(r"\$\{([^}.]+)[^}]*\}", lambda found: named(found[1]), text)
-        case {"Fn::Sub": [text, given]}:
-            parts = {name: rendered(part, known) for name, part in given.items()}
-            return rendered({"Fn::Sub": text}, known | parts)
-        case {"Fn::If": [_, one, other]}:
-            return f"{rendered(one, known)} or {rendered(other, known)}"
-    return str(value)
 
 
 def identities(document: dict[str, Any], known: dict[str, str]) -> Iterator[tuple[str, ...]]:
