@@ -117,8 +117,12 @@ def resolved(value: Any, names: Names) -> Any:
 
 def _stands_for(value: Intrinsic, names: Names) -> Any:
     match value:
+        case Intrinsic("Ref", "AWS::NoValue"):
+            return None
         case Intrinsic("Ref", str(name)):
             return names.ref(name)
+        case Intrinsic("Split", [str(separator), text]):
+            return str(resolved(text, names)).split(separator)
         case Intrinsic("GetAtt", str(path)):
             return names.attribute(path)
         case Intrinsic("Sub", str(text)):

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra.local import cors
+from infra.local.cors import Cors
 from infra.local.intrinsics import Names, TemplateError, read, resolved, values_of
 
 DEFAULT_ROUTE = "$default"
@@ -62,6 +64,8 @@ class Template:
 
     functions: tuple[Function, ...]
     queues: tuple[Queue, ...]
+    cors: Cors | None = None
+    """Which pages may call the API; None: none."""
 
 
 _OF_AWS = {
@@ -115,6 +119,7 @@ _RESOURCES_OF_AWS = {
     "AWS::CloudWatch::Dashboard",
     "AWS::IAM::ManagedPolicy",
     "AWS::IAM::Role",
+    "AWS::Lambda::Permission",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
     "AWS::SQS::QueuePolicy",
@@ -148,7 +153,13 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
             _queue(name, resources[name].get("Properties", {}), names)
             for name in sorted(names.queues)
         ),
+        cors=_cors(resources, names),
     )
+
+
+def _cors(resources: Mapping[str, Any], names: Names) -> Cors | None:
+    body = resources.get("Api", {}).get("Properties", {}).get("DefinitionBody", {})
+    return cors.configured(resolved(body.get(cors.IN_TEMPLATE), names))
 
 
 def _of_type(resources: Mapping[str, Any], wanted: str) -> dict[str, Any]:
