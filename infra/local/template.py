@@ -74,6 +74,7 @@ _OF_AWS = {
     "AutoPublishCodeSha256",
     "DeploymentPreference",
     "EventInvokeConfig",
+    "ProvisionedConcurrencyConfig",
     "ReservedConcurrentExecutions",
     "Role",
     "SnapStart",
@@ -115,6 +116,10 @@ _RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
 
 # These matter only on AWS: the layers are installed in .venv, and logs come to the terminal.
 _RESOURCES_OF_AWS = {
+    "AWS::ApiGatewayV2::ApiMapping",
+    "AWS::ApiGatewayV2::DomainName",
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::Budgets::Budget",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
     "AWS::IAM::ManagedPolicy",
@@ -122,6 +127,7 @@ _RESOURCES_OF_AWS = {
     "AWS::Lambda::Permission",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
+    "AWS::Route53::RecordSet",
     "AWS::SQS::QueuePolicy",
     "AWS::Serverless::HttpApi",
     "AWS::Serverless::LayerVersion",

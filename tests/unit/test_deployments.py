@@ -11,7 +11,8 @@ from openreserve.logs import tell
 from tests.stack import FUNCTIONS, cloudformation, made_of_type, of_type, variables
 from tests.transformed import rendered, transformed
 
-OF_DEPLOYMENTS = {"BeforeTrafficFunction", "MigrateFunction"}
+SERVING = {name for name, function in FUNCTIONS.items() if "AutoPublishAlias" in function}
+"""All but those that deployments, or operators, invoke."""
 OF_NEW_VERSIONS = {"NewVersionErrorsAlarm", "NewVersionServerErrorsAlarm"}
 """The alarms that a deployment goes back for."""
 
@@ -29,7 +30,8 @@ def test_new_code_gets_calls_by_and_by_and_none_when_an_alarm_says_so() -> None:
     groups = deployment_groups()
 
     assert {alias["Properties"]["Name"] for alias in aliases.values()} == {"live"}
-    assert len(aliases) == len(groups) == len(FUNCTIONS.keys() - OF_DEPLOYMENTS)
+    assert len(aliases) == len(groups) == len(SERVING)
+    assert {name for name, function in FUNCTIONS.items() if "Events" in function} == SERVING
     for name, group in groups.items():
         properties = group["Properties"]
         assert properties["DeploymentConfigName"] == {
@@ -122,7 +124,7 @@ def test_the_schema_is_migrated_by_the_new_code_before_any_function_gets_calls()
     for name, alias in made_of_type("AWS::Lambda::Alias").items():
         policy = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
         assert policy["BeforeAllowTrafficHook"] == {"Ref": "BeforeTrafficFunction"}, name
-    for name in FUNCTIONS.keys() - OF_DEPLOYMENTS:
+    for name in SERVING:
         assert "MigrateFunction" in cloudformation()[name]["DependsOn"], name
     assert variables("BeforeTrafficFunction")["MIGRATE_FUNCTION_NAME"] == {"Ref": "MigrateFunction"}
 
@@ -134,6 +136,6 @@ def test_the_migration_has_less_time_than_what_waits_for_it() -> None:
 
 
 def test_a_change_of_a_setting_is_a_version_too() -> None:
-    for name in FUNCTIONS.keys() - OF_DEPLOYMENTS:
+    for name in SERVING:
         assert FUNCTIONS[name]["AutoPublishAlias"] == "live"
         assert FUNCTIONS[name]["AutoPublishAliasAllProperties"] is True

@@ -326,6 +326,7 @@ def test_the_outputs_say_how_to_call_it() -> None:
         assert set(named_in(output["Value"])) <= RESOURCES.keys() | {
             "AWS::Region",
             "AWS::URLSuffix",
+            "DomainName",
         }
 
 
