@@ -1,5 +1,6 @@
 """template.yaml as CloudFormation carries it out: after SAM's transform, its conditions decided."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,19 +21,51 @@ def transformed(
     parameters: Mapping[str, str] | None = None, change: Change = lambda _: None
 ) -> dict[str, Any]:
     """With these parameters, and with a change of the template before; offline."""
-    given = parameters or {}
     document = yaml_parse(TEMPLATE.read_text())
     change(document)
-    values = {
-        name: given.get(name, str(facts.get("Default", "a-value")))
-        for name, facts in document["Parameters"].items()
-    }
+    values = _values(document, parameters or {})
     for resource in document["Resources"].values():
-        for name in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
-            resource["Properties"][name] = "s3://bucket/key"
+        properties = resource.get("Properties", {})
+        for name in {"CodeUri", "ContentUri"} & properties.keys():
+            if not str(properties[name]).startswith("s3://"):
+                properties[name] = "s3://bucket/key"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-central-1"))
     result: dict[str, Any] = translator.translate(document, values)
     return _Decided(result, values).document()
+
+
+def decided(path: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """A template without SAM's resources, with these parameters."""
+    document = yaml_parse(path.read_text())
+    return _Decided(document, _values(document, parameters or {})).document()
+
+
+def _values(document: dict[str, Any], given: Mapping[str, str]) -> dict[str, str]:
+    return {
+        name: given.get(name, str(facts.get("Default", "a-value")))
+        for name, facts in document["Parameters"].items()
+    }
+
+
+def rendered(value: Any, known: Mapping[str, str]) -> str:
+    """The value in a stage; what the stack makes has a name of its own in each."""
+
+    def named(name: str) -> str:
+        return known.get(name, f"<{name} of {known['AWS::StackName']}>")
+
+    match value:
+        case {"Ref": name} | {"Fn::GetAtt": [name, *_]}:
+            return named(name)
+        case {"Fn::Sub": str(text)}:
+            return re.sub(r"\$\{([^}.]+)[^}]*\}", lambda found: named(found[1]), text)
+        case {"Fn::Sub": [text, given]}:
+            parts = {name: rendered(part, known) for name, part in given.items()}
+            return rendered({"Fn::Sub": text}, {**known, **parts})
+        case {"Fn::Select": [_, part]} | {"Fn::Split": [_, part]}:
+            return rendered(part, known)
+        case {"Fn::If": [_, one, other]}:
+            return f"{rendered(one, known)} or {rendered(other, known)}"
+    return str(value)
 
 
 class _Decided:
@@ -78,7 +111,7 @@ class _Decided:
             case {"Condition": name}:
                 return self._holds(self.transformed["Conditions"][name])
             case {"Fn::Equals": [one, other]}:
-                return bool(self.of(one) == self.of(other))
+                return str(self.of(one)) == str(self.of(other))
             case {"Fn::Not": [denied]}:
                 return not self._holds(denied)
             case {"Fn::And": parts}:

@@ -119,7 +119,10 @@ def health(_request: api.Request) -> api.Answer:
 
 
 @api.operation(
-    routes.EVERYTHING_ELSE, answers={}, refusals=(errors.MethodNotAllowed, errors.RouteUnknown)
+    routes.EVERYTHING_ELSE,
+    routes.OPTIONS,
+    answers={},
+    refusals=(errors.MethodNotAllowed, errors.RouteUnknown),
 )
 def refuse(request: api.Request) -> api.Answer:
     """Say that there is nothing at this path, or which methods it takes."""

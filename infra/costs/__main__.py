@@ -37,7 +37,8 @@ class Assumed:
     acus: float = 0.5
     zones: int = 2
     endpoints: int = 2
-    alarms: int = 29
+    alarms: int = 58
+    """Metrics that alarms look at; one on an expression is billed for each."""
     secrets: int = 1
     keys: int = 1
     aurora_gb: float = 1.0

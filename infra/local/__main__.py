@@ -17,7 +17,7 @@ from pathlib import Path
 from aiohttp import web
 
 import openreserve
-from infra.local import aws, callers, dashboard, docs, gateway, queues, services, template
+from infra.local import aws, callers, cors, dashboard, docs, gateway, queues, services, template
 from infra.local.authorizers import Admit
 from infra.local.black_friday import BlackFriday
 from infra.local.callers import Callers
@@ -198,6 +198,7 @@ async def _serve(
     exposition.watch(pools)
     black_friday = BlackFriday(_url(options), options.load_test)
     application = _application(pools, terminal, exposition, black_friday, admitted.admit)
+    cors.add(application, running.cors)
     runner = web.AppRunner(application, access_log=None)
     schedules = Schedules(pools)
     mappings = queues.Mappings(pools, servers.aws)

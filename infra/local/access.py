@@ -69,8 +69,18 @@ def _closed(api: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     return {
         DEFAULT_ROUTE if method == _ANY_METHOD else f"{method.upper()} {path}": _scopes(path, facts)
         for path, methods in api["DefinitionBody"]["paths"].items()
-        for method, facts in (methods or {}).items()
+        for method, facts in _methods(path, methods).items()
     }
+
+
+def _methods(path: str, methods: Any) -> Mapping[str, Any]:
+    """Those of a path, but for the route without which preflights would be asked for a token."""
+    match methods:
+        case Intrinsic("If", ["HasCors", {"options": _, **others}, _]) if not others:
+            return {}
+        case Intrinsic():
+            raise TemplateError(f"{path}: who may call it is said in a form that is unknown here")
+    return methods or {}
 
 
 def _scopes(path: str, facts: Mapping[str, Any]) -> tuple[str, ...]:

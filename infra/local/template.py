@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from infra.local import cors
+from infra.local.cors import Cors
 from infra.local.intrinsics import Names, TemplateError, read, resolved, values_of
 
 DEFAULT_ROUTE = "$default"
@@ -62,13 +64,17 @@ class Template:
 
     functions: tuple[Function, ...]
     queues: tuple[Queue, ...]
+    cors: Cors | None = None
+    """Which pages may call the API; None: none."""
 
 
 _OF_AWS = {
     "AutoPublishAlias",
     "AutoPublishAliasAllProperties",
+    "AutoPublishCodeSha256",
     "DeploymentPreference",
     "EventInvokeConfig",
+    "ProvisionedConcurrencyConfig",
     "ReservedConcurrentExecutions",
     "Role",
     "SnapStart",
@@ -98,7 +104,7 @@ _SQS_EVENT_PROPERTIES = {
     "Queue",
     "ScalingConfig",
 }
-_SCHEDULE_PROPERTIES_OF_AWS = {"DeadLetterConfig", "RetryPolicy", "RoleArn"}
+_SCHEDULE_PROPERTIES_OF_AWS = {"DeadLetterConfig", "OmitName", "RetryPolicy", "RoleArn"}
 _QUEUE_PROPERTIES_OF_AWS = {"KmsMasterKeyId", "SqsManagedSseEnabled"}
 _QUEUE_PROPERTIES = _QUEUE_PROPERTIES_OF_AWS | {
     "MessageRetentionPeriod",
@@ -110,12 +116,18 @@ _RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
 
 # These matter only on AWS: the layers are installed in .venv, and logs come to the terminal.
 _RESOURCES_OF_AWS = {
+    "AWS::ApiGatewayV2::ApiMapping",
+    "AWS::ApiGatewayV2::DomainName",
+    "AWS::ApplicationAutoScaling::ScalableTarget",
+    "AWS::Budgets::Budget",
     "AWS::CloudWatch::Alarm",
     "AWS::CloudWatch::Dashboard",
     "AWS::IAM::ManagedPolicy",
     "AWS::IAM::Role",
+    "AWS::Lambda::Permission",
     "AWS::Logs::LogGroup",
     "AWS::Logs::MetricFilter",
+    "AWS::Route53::RecordSet",
     "AWS::SQS::QueuePolicy",
     "AWS::Serverless::HttpApi",
     "AWS::Serverless::LayerVersion",
@@ -147,7 +159,13 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
             _queue(name, resources[name].get("Properties", {}), names)
             for name in sorted(names.queues)
         ),
+        cors=_cors(resources, names),
     )
+
+
+def _cors(resources: Mapping[str, Any], names: Names) -> Cors | None:
+    body = resources.get("Api", {}).get("Properties", {}).get("DefinitionBody", {})
+    return cors.configured(resolved(body.get(cors.IN_TEMPLATE), names))
 
 
 def _of_type(resources: Mapping[str, Any], wanted: str) -> dict[str, Any]:

@@ -4,6 +4,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from openreserve.logs import tell
+
 TWO_THREADS = """
 import sys, threading
 from openreserve.logs import logger, tell
@@ -35,3 +39,53 @@ def test_lines_of_two_threads_never_mix() -> None:
         assert [counts for named, counts in counted if named == path] == [
             [float(n)] for n in range(1_000)
         ]
+
+
+def lines(captured: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
+    return [json.loads(line) for line in captured.readouterr().out.splitlines()]
+
+
+def test_every_line_has_the_trace_of_its_invocation(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Under one name in both kinds of lines; the runtime sets the variable for each invocation."""
+    one, other = "1-5759e988-bd862e3fe1be46a994272793", "1-67891233-abcdef012345678912345678"
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={one};Parent=53995c3f42cd8ad8;Sampled=1")
+    tell({"Requests": 1}, facts={"status": 200})
+    monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={other};Sampled=0")
+    tell({"Requests": 1})
+    monkeypatch.delenv("_X_AMZN_TRACE_ID")
+    tell({"Requests": 1})
+
+    assert [line.get("xray_trace_id") for line in lines(capsys)] == [one, other, None]
+
+
+def test_the_logger_names_the_trace_as_the_metrics_do() -> None:
+    program = """
+import os
+os.environ["_X_AMZN_TRACE_ID"] = "Root=1-a-b;Parent=c;Sampled=1"
+from openreserve.logs import logger
+logger().info("a line")
+"""
+    written = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    ).stdout
+
+    assert json.loads(written)["xray_trace_id"] == "1-a-b"
+
+
+def test_an_answer_of_5xx_says_which_version_gave_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "openreserve-prod-ReserveFunction-x")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "12")
+    for status in (200, 409, 500, 503):
+        tell({"Requests": 1}, facts={"status": status})
+
+    told = [(line.get("functionName"), line.get("functionVersion")) for line in lines(capsys)]
+    assert told == [
+        (None, None),
+        (None, None),
+        ("openreserve-prod-ReserveFunction-x", "12"),
+        ("openreserve-prod-ReserveFunction-x", "12"),
+    ]

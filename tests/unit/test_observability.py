@@ -24,7 +24,7 @@ OF_THE_RUNTIME = {
     "openreserve_environments",
     "openreserve_postgres_connections",
 }
-COUNTED_BY_A_FILTER = {"ServerErrors", "Unforeseen"}
+COUNTED_BY_A_FILTER = {"ServerErrors", "TooManyRequests", "Unforeseen"}
 PANELS_OF_THE_SEED = (
     "HTTP request throughput",
     "HTTP response codes",

@@ -424,3 +424,31 @@ def test_both_kinds_of_server_are_watched() -> None:
         "ReplicationLag",
         "ThrottledCmds",
     }
+
+
+@pytest.mark.parametrize(
+    ("stack", "namespace", "metric", "dimensions"),
+    [
+        (
+            "database",
+            "AWS/RDS",
+            "IamDbAuthConnectionFailureThrottling",
+            ["DBClusterIdentifier", "DBInstanceIdentifier"],
+        ),
+        (
+            "cache",
+            "AWS/ElastiCache",
+            "IamAuthenticationThrottling",
+            ["clusterId", "CacheClusterId"],
+        ),
+    ],
+)
+def test_logins_that_iam_throttles_ring_an_alarm(
+    stack: str, namespace: str, metric: str, dimensions: list[str]
+) -> None:
+    alarm = RESOURCES[f"{stack}.IamThrottlingAlarm"]["Properties"]
+    _, one, other = alarm["Dimensions"].argument
+
+    assert (alarm["Namespace"], alarm["MetricName"]) == (namespace, metric)
+    assert [each["Name"] for each in (*one, *other)] == dimensions
+    assert (alarm["Statistic"], alarm["Threshold"]) == ("Sum", 1)

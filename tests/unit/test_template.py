@@ -171,8 +171,23 @@ def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
 
 
 def test_without_one_there_is_nothing_to_run_on_here() -> None:
-    with pytest.raises(TemplateError, match="is unknown here"):
+    with pytest.raises(TemplateError, match="DatabaseProxyHost is in Parameter Store"):
         template.load(ROOT / "template.yaml", {})
+
+
+def test_a_text_is_filled_in_with_parameters_and_with_what_aws_itself_knows(tmp_path: Path) -> None:
+    text = (ROOT / "template.yaml").read_text()
+    changed = text.replace(
+        "ITEMS_MAX: !Ref ItemsMax",
+        'ITEMS_MAX: !Sub "${ItemsMax} of ${AWS::StackName} to ${WebhookQueue.Arn}"',
+    )
+    (tmp_path / "template.yaml").write_text(changed)
+
+    loaded = template.load(tmp_path / "template.yaml", PARAMETERS)
+
+    assert loaded.functions[0].environment["ITEMS_MAX"] == (
+        "50 of openreserve to arn:aws:sqs:eu-central-1:123456789012:WebhookQueue"
+    )
 
 
 def test_what_is_in_parameter_store_is_not_read(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ Never sees a whole token: tokens are bearer secrets.
 """
 
 import json
+import os
 import re
 import sys
 import threading
@@ -17,6 +18,10 @@ from aws_lambda_powertools.metrics import EphemeralMetrics
 NAMESPACE = "OpenReserve"
 
 _TOKEN = re.compile(r"\b([0-9a-f]{8})-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b", re.IGNORECASE)
+
+
+_TRACE = re.compile(r"Root=([^;]+)")
+_SERVER_ERROR = 500
 
 
 def masked(text: str) -> str:
@@ -67,18 +72,34 @@ def tell(
     """Write one line, which is a log entry and metrics at once (CloudWatch's embedded format).
 
     `dimensions` are words, never ids: each new value would be billed as another metric. What else
-    is to be found in the log goes into `facts`.
+    is to be found in the log goes into `facts`. The trace is added under the logger's own name.
     """
     line = _line()
     for name, word in (dimensions or {}).items():
         line.add_dimension(name, word)
     for name, value in metrics.items():
         line.add_metric(name, METRICS[name], value)
-    for name, fact in (facts or {}).items():
+    for name, fact in {**(facts or {}), **_trace(), **_version(facts or {})}.items():
         line.add_metadata(name, fact)
     # In one piece: another thread may be writing, too.
     sys.stdout.write(json.dumps(line.serialize_metric_set(), separators=(",", ":")) + "\n")
     line.clear_metrics()
+
+
+def _trace() -> Mapping[str, str]:
+    """The X-Ray trace of this invocation; the runtime writes it into the environment each time."""
+    found = _TRACE.match(os.environ.get("_X_AMZN_TRACE_ID", ""))
+    return {"xray_trace_id": found[1]} if found else {}
+
+
+def _version(facts: Mapping[str, Any]) -> Mapping[str, str]:
+    """Which code answered 5xx: deployments go back when new versions do, and ignore old ones."""
+    if facts.get("status", 0) < _SERVER_ERROR:
+        return {}
+    return {
+        "functionName": os.environ.get("AWS_LAMBDA_FUNCTION_NAME", ""),
+        "functionVersion": os.environ.get("AWS_LAMBDA_FUNCTION_VERSION", ""),
+    }
 
 
 def _line() -> EphemeralMetrics:

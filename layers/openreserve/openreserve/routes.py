@@ -31,6 +31,8 @@ ROUTES: Mapping[str, Sequence[str]] = {
 
 EVERYTHING_ELSE = "$default"
 """API Gateway's key for requests that match no other route."""
+OPTIONS = "OPTIONS /{proxy+}"
+"""Its key for OPTIONS, where browsers may call the API; preflights do not get here."""
 
 
 def methods_at(path: str) -> Sequence[str]:

@@ -1,0 +1,120 @@
+"""What template.yaml says of pages in browsers, to API Gateway and to the local runtime."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from functions.stock import app
+from infra import openapi
+from infra.local import template
+from infra.local.access import load
+from infra.local.cors import Cors
+from infra.local.intrinsics import TemplateError
+from openreserve.routes import OPTIONS, ROUTES
+from tests.e2e.runtime import ROOT
+from tests.stack import TEMPLATE
+from tests.transformed import transformed
+
+ORIGINS = "https://shop.example,https://www.shop.example"
+CALLED = {"CorsAllowOrigins": ORIGINS}
+SERVERS = {"DatabaseUrl": "a url", "MigrationUrl": "a url"}
+
+
+def made(**parameters: str) -> dict[str, Any]:
+    resources: dict[str, Any] = transformed(parameters)["Resources"]
+    return resources
+
+
+def body(**parameters: str) -> dict[str, Any]:
+    found: dict[str, Any] = made(**parameters)["Api"]["Properties"]["Body"]
+    return found
+
+
+def test_unless_told_otherwise_no_page_may_call_and_options_is_no_route() -> None:
+    assert "x-amazon-apigateway-cors" not in body()
+    assert "/{proxy+}" not in body()["paths"]
+    assert "OptionsPermission" not in made()
+
+
+def test_the_pages_that_may_call_are_those_of_the_parameter() -> None:
+    cors = body(**CALLED)["x-amazon-apigateway-cors"]
+
+    assert cors["allowOrigins"] == ["https://shop.example", "https://www.shop.example"]
+    assert "allowCredentials" not in cors, "a token is in a header, and no cookie is needed"
+
+
+def test_pages_may_use_every_method_and_header_that_the_api_has() -> None:
+    cors = body(**CALLED)["x-amazon-apigateway-cors"]
+    methods = {method for methods in ROUTES.values() for method in methods}
+    headers = {name.lower() for each in openapi.OPERATIONS for name in each.headers}
+
+    assert set(cors["allowMethods"]) == methods | {"HEAD"}
+    assert set(cors["allowHeaders"]) == headers | {"authorization", "content-type"}
+    assert set(cors["exposeHeaders"]) == {
+        "allow",
+        "etag",
+        "idempotent-replayed",
+        "location",
+        "retry-after",
+        "x-request-id",
+    }
+
+
+@pytest.mark.parametrize("authorizer", ["IAM", "JWT"])
+def test_a_preflight_needs_no_token_and_everything_else_does_as_before(authorizer: str) -> None:
+    """`$default` would take it, and ask for one."""
+    parameters = {"Authorizer": authorizer, "JwtIssuer": "https://id.example", "JwtAudience": "a"}
+    without, with_cors = body(**parameters)["paths"], body(**parameters, **CALLED)["paths"]
+
+    opened = with_cors.pop("/{proxy+}")
+    assert with_cors == without
+    assert opened.keys() == {"options"}
+    assert opened["options"]["security"] == [{"NONE": []}]
+    integration = opened["options"]["x-amazon-apigateway-integration"]
+    assert integration["uri"]["Fn::Sub"][1] == {"Live": {"Ref": "StockFunctionAliaslive"}}
+
+
+def test_api_gateway_may_call_the_function_of_that_route() -> None:
+    permission = made(**CALLED)["OptionsPermission"]["Properties"]
+
+    assert permission["FunctionName"] == {"Ref": "StockFunctionAliaslive"}
+    assert permission["SourceArn"]["Fn::Sub"].endswith(":${Api}/*/OPTIONS/*")
+
+
+def test_the_function_of_that_route_knows_it() -> None:
+    assert OPTIONS in app.refuse.routes
+
+
+@pytest.mark.parametrize("origins", ["shop.example", "https://a.example/", "https://a,b", "*"])
+def test_what_is_no_origin_is_refused(origins: str) -> None:
+    pattern = TEMPLATE["Parameters"]["CorsAllowOrigins"]["AllowedPattern"]
+
+    assert re.fullmatch(pattern, ORIGINS)
+    assert re.fullmatch(pattern, "http://localhost:5173")
+    assert re.fullmatch(pattern, "")
+    assert not re.fullmatch(pattern, origins)
+
+
+def test_the_local_runtime_reads_the_same() -> None:
+    file = ROOT / "template.yaml"
+    cors = body(**CALLED)["x-amazon-apigateway-cors"]
+
+    assert template.load(file, SERVERS).cors is None
+    assert template.load(file, SERVERS | CALLED).cors == Cors(
+        origins=tuple(cors["allowOrigins"]),
+        methods=tuple(cors["allowMethods"]),
+        headers=tuple(cors["allowHeaders"]),
+        exposed=tuple(cors["exposeHeaders"]),
+        max_age_seconds=cors["maxAge"],
+    )
+
+
+def test_any_other_route_without_an_authorizer_is_refused_here(tmp_path: Path) -> None:
+    text = (ROOT / "template.yaml").read_text()
+    changed = text.replace("            - options:\n", "            - get:\n")
+    (tmp_path / "template.yaml").write_text(changed)
+
+    with pytest.raises(TemplateError, match="unknown here"):
+        load(tmp_path / "template.yaml")
