@@ -16,7 +16,6 @@ from openreserve.sql import migrations, routines, statements
 from tests.calls import EVENTS
 from tests.conftest import Engine, forget
 
-
 FILES = [name for name, _ in (*migrations(), *routines())]
 
 

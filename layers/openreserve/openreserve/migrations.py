@@ -9,7 +9,7 @@ from openreserve import owner, sql
 from openreserve.logs import logger
 
 _NINE_FILES = "d10caa6312bd8aad62e3997c0cbf51b5d6bcb69addeb82567f1ba627cbdebd40"
-"""The hash of the hashes of the nine files that migrations 0001 to 0004 and the routines replace."""
+"""The hash over the hashes of the nine files that 0001 to 0004 and the routines replace."""
 _REPLACING_THEM = 4
 
 
@@ -67,7 +67,7 @@ def _apply_migrations(connection: psycopg.Connection) -> Iterator[str]:
 
 def _apply_routines(connection: psycopg.Connection) -> Iterator[str]:
     statements = sql.statements("migrations")
-    applied = dict(connection.execute(statements.list_routines).fetchall())
+    applied: dict[str, str] = dict(connection.execute(statements.list_routines).fetchall())
     for name, text in sql.routines():
         sha256 = _sha256(text)
         if applied.pop(name, None) != sha256:

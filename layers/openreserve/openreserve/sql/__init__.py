@@ -22,7 +22,7 @@ ROUTINES = (
     "purge",
     "audit",
 )
-"""The files of `routines/` in the order in which they are applied: a file may use those before it."""
+"""The files of `routines/` in the order in which they are applied: one may use those before it."""
 
 _NAMED = re.compile(r"^-- (\w+): (.+(?:\n--.*)*)\n((?:(?!^-- \w+: ).*\n)+)", re.MULTILINE)
 
