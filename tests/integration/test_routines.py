@@ -158,6 +158,19 @@ def test_the_deadline_rule_stands_in_one_file() -> None:
     assert [file.name for file in files if compared.search(file.read_text())] == ["deadline.sql"]
 
 
+@pytest.mark.parametrize(("after", "passed"), [("-1 us", False), ("0", True), ("1 us", True)])
+def test_a_hold_is_over_from_the_instant_of_its_deadline_on(
+    engine: Engine, after: str, passed: object
+) -> None:
+    rows = engine.sql(
+        "SELECT openreserve.deadline_passed(d, d + %s::interval), openreserve.deadline_passed(NULL)"
+        "  FROM (VALUES ('2026-01-01'::timestamptz)) AS deadlines (d)",
+        after,
+    )
+
+    assert rows == [(passed, None)]
+
+
 @pytest.mark.parametrize(
     ("query", "condition"),
     [

@@ -38,7 +38,7 @@ END;
 -- and is null if the reservation does not exist or is settled. Such a repeat locks nothing.
 --
 -- By settled_at IS NULL instead of status = 'HELD', which means the same: for the latter, while
--- statistics say that few rows are HELD, the planner scans the whole index by deadline.
+-- statistics say that few rows are HELD, the planner may scan the whole index by deadline.
 CREATE OR REPLACE FUNCTION openreserve.lock_hold(
     IN wanted uuid, OUT moment timestamptz, OUT passed boolean
 )
