@@ -242,7 +242,10 @@ def _application(
 async def _migrate(pools: Sequence[Pool]) -> None:
     """As a deployment does: before there is traffic."""
     (migrate,) = (pool for pool in pools if pool.function.name == "MigrateFunction")
-    await migrate.invoke(b"{}")
+    try:
+        await migrate.invoke(b"{}")
+    except Failed as failure:  # with its stack trace, which the terminal has shown already
+        raise CannotRun(str(failure).splitlines()[0]) from None
 
 
 def _allow_many_sockets() -> None:

@@ -14,10 +14,12 @@ from pathlib import Path
 
 import aiohttp
 import psutil
+import psycopg
 import pytest
 
 from infra.local.processes import environment_variables
 from infra.local.template import Function
+from openreserve.migrations import migrate
 from tests.calls import Reply
 from tests.conftest import Engine
 from tests.e2e.runtime import Runtime, free_port, started
@@ -373,6 +375,26 @@ def test_a_postgres_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> Non
 
     (line,) = str(refused.value).splitlines()
     assert line.startswith("OpenReserve cannot run: Postgres at DATABASE_URL: ")
+
+
+def test_a_schema_that_cannot_be_migrated_is_said_in_one_line(
+    servers: Engine, tmp_path: Path, name: str
+) -> None:
+    admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
+    with psycopg.connect(admin_url, autocommit=True) as admin:
+        admin.execute(f'CREATE DATABASE "{name}" OWNER openreserve_owner'.encode())
+    url = servers.owner_url.replace("@/openreserve", f"@/{name}")
+    migrate(url)
+    with psycopg.connect(url) as connection:
+        connection.execute("UPDATE openreserve.migrations SET sha256 = 'other' WHERE number = 1")
+    variables = {"DATABASE_URL": url, "MIGRATION_URL": url}
+
+    with pytest.raises(AssertionError) as refused, started(tmp_path, variables=variables):
+        pass
+
+    *_, line = str(refused.value).splitlines()
+    assert line.startswith("OpenReserve cannot run: MigrationChanged: 0001_roles.sql was applied")
+    assert line.endswith("start with a new one (make run: delete .openreserve/)")
 
 
 def test_a_state_that_is_in_use_is_said_in_one_line(runtime: Runtime) -> None:
