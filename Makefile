@@ -11,7 +11,7 @@ TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
 STACKS := .venv/checkov/.stacks-$(shell uname -s)
 
-.PHONY: help run test crowd lint check-stacks format bench blackfriday lock openapi certificates build \
+.PHONY: help run test crowd lint check-platforms check-stacks format bench blackfriday lock openapi certificates build \
 	deploy clean
 
 help: ## List the chores
@@ -35,6 +35,21 @@ lint: $(TEST) ## Check style, types, imports, the locks and the templates
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/sam validate --lint --region eu-central-1
 	.venv/bin/cfn-lint --regions eu-central-1 us-east-1 -t infra/network.yaml infra/database.yaml infra/cache.yaml
+
+# Of the tests' own, Macs of Intel and Python 3.14 on a Mac compile a package or two.
+check-platforms: $(RUN) ## Check that all pins have wheels for Linux and macOS, both processors
+	@for lock in infra/local tests/load tests; do \
+		for python in 3.11 3.12 3.13 3.14; do \
+			for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28 \
+				x86_64-apple-darwin aarch64-apple-darwin; do \
+				case $$lock/$$platform/$$python in tests/x86_64-apple-darwin/*|tests/aarch64-apple-darwin/3.14) continue;; esac; \
+				.venv/bin/uv pip install --quiet --dry-run --target .venv/none --only-binary :all: \
+					--require-hashes --requirement $$lock/requirements.txt \
+					--python-version $$python --python-platform $$platform || { \
+					echo "no wheels in $$lock for $$platform, Python $$python" >&2; exit 1; }; \
+			done; \
+		done; \
+	done; echo "all pins have wheels"
 
 check-stacks: $(STACKS) ## Check the templates for what auditors ask; .checkov.yaml says what not
 	@.venv/checkov/bin/checkov

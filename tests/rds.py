@@ -4,7 +4,6 @@ Speaks just enough of the protocol (https://www.postgresql.org/docs/current/prot
 Tokens are checked as AWS checks them: by signing anew, with the SDK.
 """
 
-import select
 import socket
 import ssl
 import struct
@@ -18,6 +17,8 @@ from urllib.parse import parse_qs, urlsplit
 from botocore.auth import SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+
+from tests.tls_relay import pass_on
 
 PLAIN = b"TLS is required"
 REFUSED = b"password authentication failed"
@@ -107,17 +108,7 @@ def _serve(
         with socket.socket(socket.AF_UNIX) as server:
             server.connect(socket_path)
             server.sendall(head + startup)
-            _pass_on(client, server)
-
-
-def _pass_on(client: ssl.SSLSocket, server: socket.socket) -> None:
-    while True:
-        ready = [client] if client.pending() else select.select([client, server], [], [])[0]
-        for source in ready:
-            data = source.recv(65_536)
-            if not data:
-                return
-            (server if source is client else client).sendall(data)
+            pass_on(client, server)
 
 
 def _refusal(reason: bytes) -> bytes:

@@ -1,7 +1,7 @@
-"""Redis servers of the tests' own on TCP: with TLS, or as nodes of a cluster."""
+"""Redis servers of the tests' own on TCP: with TLS in front of them, or as nodes of a cluster."""
 
-import shutil
 import socket
+import ssl
 import subprocess
 import time
 from collections.abc import Iterator
@@ -10,36 +10,41 @@ from pathlib import Path
 
 from redis import Redis, RedisError
 
+from infra.local import services
+from tests.tls_relay import relayed
+
 START_SECONDS_MAX = 10
 
 
 @contextmanager
-def redis_server(folder: Path, *options: str, tls: Path | None = None) -> Iterator[Redis]:
-    """A server on 127.0.0.1, and a client that does not care about its certificate.
-
-    `tls`: the file with what it shows and the key to it; it takes nothing but TLS then.
-    """
-    binary = shutil.which("redis-server") or shutil.which("valkey-server")
+def redis_server(folder: Path, *options: str) -> Iterator[Redis]:
+    """A server on 127.0.0.1, and a client of it."""
+    binary = services.redis_program()
     assert binary is not None
     port = free_port()
-    listening = ["--port", str(port)]
-    if tls is not None:
-        listening = ["--port", "0", "--tls-port", str(port), "--tls-auth-clients", "no"]
-        listening += ["--tls-cert-file", str(tls), "--tls-key-file", str(tls)]
-        listening += ["--tls-ca-cert-file", str(tls)]
     home = folder / str(port)
     home.mkdir()
+    listening = ["--bind", "127.0.0.1", "--port", str(port)]
     process = subprocess.Popen(
-        [binary, "--bind", "127.0.0.1", "--save", "", "--dir", home, *listening, *options],
-        stdout=subprocess.DEVNULL,
+        [binary, *listening, "--save", "", "--dir", home, *options], stdout=subprocess.DEVNULL
     )
     try:
-        with Redis(port=port, ssl=tls is not None, ssl_cert_reqs="none") as client:
+        with Redis(port=port) as client:
             _wait_for(client)
             yield client
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def redis_with_tls(folder: Path, shown: ssl.SSLContext) -> Iterator[tuple[Redis, int]]:
+    """A server whose TLS ends at a relay: not every build of Redis has TLS.
+
+    A client of the server itself, and the port that takes nothing but TLS.
+    """
+    with redis_server(folder) as client, relayed(port_of(client), shown) as port:
+        yield client, port
 
 
 def port_of(client: Redis) -> int:

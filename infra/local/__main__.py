@@ -59,6 +59,7 @@ class CannotRun(Exception):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C. 0: stopped; 1: it could not run, and standard error says why."""
     options = _options(arguments)
+    _take_signals()
     try:
         sockets = _listen(options.host, options.port)
         with _alone_in(options.state):
@@ -74,7 +75,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (CannotRun, services.Unreachable, TemplateError, Failed) as reason:
         sys.stderr.write(f"OpenReserve cannot run: {reason}\n")
         return 1
+    except KeyboardInterrupt:
+        pass  # stopped before it served
     return 0
+
+
+def _take_signals() -> None:
+    """Stop in order from the first moment on: a server that has been started is stopped, too.
+
+    A process that a script starts with `&` inherits that SIGINT is ignored.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

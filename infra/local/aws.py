@@ -26,6 +26,7 @@ from infra.local.processes import stop_leftover
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS_MAX = 30
+LOOK_SECONDS = 0.02
 KEEP_SECONDS = 2
 """Between two looks whether there are other secrets to write down."""
 
@@ -66,13 +67,17 @@ class Aws:
             TimeoutError: it does not.
         """
         deadline = time.monotonic() + START_SECONDS_MAX
-        port = int(self.url.rpartition(":")[2])
-        while True:
-            with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
-                return
+        while not self.is_up():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"moto's server did not start within {START_SECONDS_MAX} s")
-            time.sleep(0.02)
+            time.sleep(LOOK_SECONDS)
+
+    def is_up(self) -> bool:
+        """Whether it takes connections."""
+        port = int(self.url.rpartition(":")[2])
+        with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
+            return True
+        return False
 
 
 @contextmanager
@@ -114,7 +119,9 @@ def _secrets_kept(aws: Aws, file: Path) -> Iterator[None]:
 
 def _keep_secrets(aws: Aws, file: Path, over: threading.Event) -> None:
     """Put back what was kept, then keep what there is, until it is over."""
-    aws.wait_until_up()
+    while not aws.is_up():
+        if over.wait(LOOK_SECONDS):
+            return  # nothing was put back: what was kept stays as it is
     manager = aws.client("secretsmanager")
     kept = json.loads(file.read_text()) if file.exists() else []
     for secret in kept:

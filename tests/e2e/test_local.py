@@ -22,7 +22,7 @@ from infra.local.template import Function
 from openreserve.migrations import migrate
 from tests.calls import Reply
 from tests.conftest import Engine
-from tests.e2e.runtime import Runtime, free_port, started
+from tests.e2e.runtime import ROOT, Runtime, free_port, started
 from tests.wire import tapped
 
 
@@ -329,6 +329,64 @@ def test_what_is_stored_survives_a_restart_and_ctrl_c_leaves_nothing_running(
     with started(tmp_path) as second:
         assert second.reserve(name, name).text == reply.text
         assert conserved(second, name) == {"available": 4, "held": 1, "committed": 0}
+
+
+def test_the_engine_runs_under_the_runtime_client_of_systems_without_awslambdaric(
+    tmp_path: Path, name: str
+) -> None:
+    with started(tmp_path, variables={"RUNTIME_CLIENT": "openreserve"}) as runtime:
+        runtime.set_stock(name, 3)
+        token = runtime.reserve(name, name).json["token"]
+        replayed = runtime.reserve(name, name)
+        other = runtime.reserve(name, f"{name}-other").json["token"]
+        (process, *_) = runtime.environments("ReserveFunction")
+
+        assert replayed.headers["idempotent-replayed"] == "true"
+        assert (
+            runtime.call("POST", "/api/v1/commit", {"token": token}).json["status"] == "COMMITTED"
+        )
+        assert (
+            runtime.call("POST", "/api/v1/release", {"token": other}).json["status"] == "RELEASED"
+        )
+        assert conserved(runtime, name) == {"available": 2, "held": 0, "committed": 1}
+        assert not [part for part in process.cmdline() if "awslambdaric" in part]
+
+
+@pytest.fixture
+def _sigint_ignored() -> Iterator[None]:
+    """As in a process that a script has started with `&`."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_sigint_ignored")
+def test_a_runtime_that_inherits_an_ignored_sigint_is_stopped_by_it(tmp_path: Path) -> None:
+    with started(tmp_path, variables={"REDIS_URL": ""}) as runtime:
+        assert runtime.stop(signal.SIGINT) == 0
+
+
+@pytest.mark.usefixtures("_sigint_ignored")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_runtime_that_is_stopped_while_it_starts_leaves_nothing_running(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    state = tmp_path / "state"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "infra.local", "--port", str(free_port()), "--state", str(state)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    family: list[psutil.Process] = []
+    while not (state / "aws.pid").exists() or not family:
+        assert process.poll() is None, process.communicate()
+        family = psutil.Process(process.pid).children(recursive=True)
+
+    process.send_signal(number)
+
+    assert (process.communicate(timeout=60)[0], process.returncode) == (b"", 0)
+    assert not [child for child in family if alive(child)]
 
 
 def test_a_runtime_that_was_killed_can_be_started_again(tmp_path: Path, name: str) -> None:

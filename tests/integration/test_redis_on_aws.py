@@ -18,7 +18,7 @@ from openreserve.redis_nodes import Command, Nodes, slot
 from tests.authority import Authority
 from tests.calls import call, commit, hold, release, reserve, set_stock
 from tests.conftest import Engine, beside, forget
-from tests.redis_servers import cluster, port_of, redis_server
+from tests.redis_servers import cluster, port_of, redis_with_tls
 
 HOST = "openreserve-dev-c1.serverless.euc1.cache.amazonaws.com"
 USER = "openreserve-app"
@@ -159,13 +159,13 @@ class Cache:
     """A cache on ElastiCache, and who may sign in."""
 
     admin: redis.Redis
+    port: int
     bundle: str
     monkeypatch: pytest.MonkeyPatch
 
     def lead_to(self, host: str, more: str = "") -> None:
         """Make the functions look for it under this name, whatever it shows."""
-        port = port_of(self.admin)
-        self.monkeypatch.setenv("REDIS_URL", f"rediss://{USER}@{host}:{port}?{more}")
+        self.monkeypatch.setenv("REDIS_URL", f"rediss://{USER}@{host}:{self.port}?{more}")
         forget()
 
     def let_in(self, token: str) -> None:
@@ -202,8 +202,9 @@ def serverless(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    with redis_server(tmp_path, tls=authority.vouch(HOST, tmp_path).file) as admin:
-        made = Cache(admin, f"ssl_ca_certs={authority.bundle(tmp_path)}", monkeypatch)
+    shown = authority.vouch(HOST, tmp_path).context
+    with redis_with_tls(tmp_path, shown) as (admin, port):
+        made = Cache(admin, port, f"ssl_ca_certs={authority.bundle(tmp_path)}", monkeypatch)
         made.let_in(tokens.cache_token("openreserve-dev", USER, "ServerlessCache"))
         made.lead_to(HOST, made.bundle)
         yield made

@@ -25,10 +25,9 @@ def _processes(runtime: Runtime) -> Iterator[tuple[str, psutil.Process]]:
     servers[_pid(runtime.state / "postgres" / "postmaster.pid")] = "Postgres"
     for child in gateway.children(recursive=True):
         with suppress(psutil.NoSuchProcess):
-            line = " ".join(child.cmdline())
-            if "awslambdaric" in line:
+            if "AWS_LAMBDA_FUNCTION_NAME" in child.environ():
                 yield "functions", child
-            elif "moto_server" in line:
+            elif "moto_server" in " ".join(child.cmdline()):
                 yield "SQS", child
     for pid, kind in servers.items():
         with suppress(psutil.NoSuchProcess):

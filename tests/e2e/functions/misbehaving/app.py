@@ -17,7 +17,11 @@ def handler(event: dict[str, Any], context: Any) -> Any:
         raise ValueError(event["raise"])
     if "say" in event:
         sys.stdout.write(event["say"] + "\n")
+    if "answer" in event:
+        return {event["answer"]}
     return {
+        "functionName": context.function_name,
+        "memoryMb": context.memory_limit_in_mb,
         "pid": os.getpid(),
         "startedAt": started_at,
         "requestId": context.aws_request_id,
