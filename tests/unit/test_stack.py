@@ -299,8 +299,10 @@ def test_api_and_schedules_call_the_version_that_is_live() -> None:
         assert schedule["Properties"]["Target"]["Arn"]["Ref"].endswith("FunctionAliaslive")
     for permission in made_of_type("AWS::Lambda::Permission").values():
         assert permission["Properties"]["FunctionName"]["Ref"].endswith("FunctionAliaslive")
-    (mapping,) = made_of_type("AWS::Lambda::EventSourceMapping").values()
-    assert mapping["Properties"]["FunctionName"]["Ref"] == "WebhookFunctionAliaslive"
+    mappings = made_of_type("AWS::Lambda::EventSourceMapping").values()
+    assert [mapping["Properties"]["FunctionName"]["Ref"] for mapping in mappings] == [
+        "WebhookFunctionAliaslive"
+    ] * 2
 
 
 def test_a_change_of_a_setting_is_a_version_too() -> None:
@@ -353,6 +355,7 @@ def test_the_outputs_say_how_to_call_it() -> None:
         "HowToCall",
         "MigrateFunction",
         "WebhookQueueUrl",
+        "WebhookRetryQueueUrl",
     }
     for name, output in TEMPLATE["Outputs"].items():
         assert output["Description"], name
