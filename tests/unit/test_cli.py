@@ -243,13 +243,30 @@ def test_errors_are_coloured_on_terminals_only() -> None:
     [
         ("stock", "check"),
         ("stock", "set", "-r", "a", "-t", "-1"),
+        ("stock", "check", "-r", ""),
+        ("stock", "check", "-r", " row7"),
+        ("stock", "check", "-r", "a/b"),
+        ("stock", "set", "-r", "row7 ", "-t", "1"),
+        ("stock", "adjust", "-r", "..", "--by", "1", "--reason", "x"),
+        ("stock", "list", "--prefix", "a/"),
+        ("stock", "check", "-r", "\udcff"),
         ("stock", "import", "-f", "/nowhere"),
+        ("stock", "import", "-f", "/dev/null", "--lanes", "0"),
         ("reservation", "show", "x"),
         ("reservation", "list", "--status", "x"),
+        ("reservation", "list", "-r", "\n"),
+        ("events", "tail", "--interval", "inf"),
         ("repair", "--apply"),
+        ("repair", "-r", " a"),
+        ("verify", "--timeout", "nan"),
+        ("--timeout", "nan", "health"),
+        ("--timeout", "1e300", "health"),
+        ("--patience", "inf", "health"),
+        ("completion", "tcsh"),
+        ("--nothing",),
         ("nothing",),
     ],
-    ids=" ".join,
+    ids=repr,
 )
 def test_a_command_that_is_not_understood_is_one_line_that_says_where_to_look_and_exit_code_2(
     arguments: tuple[str, ...],
@@ -268,12 +285,48 @@ def test_without_arguments_the_commands_are_listed() -> None:
     assert "  stock " in said.out + said.err
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "https://", "x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8080", "https://", "x", "http://a b/", "http://a\nb/", "http://[::1"),
+        *("http://localhost:x", "http://localhost:65536", "http://.../", "http://\udcff/"),
+        *("http://me:secret@localhost/", f"http://{'a' * 64}.example/"),
+    ],
+    ids=repr,
+)
 def test_a_server_that_is_no_url_is_said_in_one_line(url: str) -> None:
     said = in_a_pipe("--server", url, "stock", "check", "-r", "a")
 
     assert (said.code, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith("openreserve: usage_invalid: ")
     assert "is no URL of a server" in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("events", "tail", "--after", "\udcff"),
+        ("stock", "adjust", "-r", "a", "--by", "1", "--reason", "x", "--key", "\udcff"),
+        ("stock", "adjust", "-r", "a", "--by", "1", "--reason", "x", "--key", "a\nb"),
+        ("blackfriday", "=1"),
+        ("blackfriday", "USERS"),
+    ],
+    ids=repr,
+)
+def test_an_argument_that_cannot_be_sent_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...],
+) -> None:
+    said = in_a_pipe(*arguments)
+
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("openreserve: usage_invalid: ")
+
+
+def test_an_id_is_sent_in_the_one_form_that_it_has() -> None:
+    with scripted(Step(200, RESOURCE)) as server:
+        in_a_pipe("--server", server.url, "stock", "set", "-r", "cafe\u0301", "-t", "1")
+
+        assert server.asked[0].body["resourceId"] == "caf\u00e9"
 
 
 def test_the_version_is_that_of_the_package() -> None:
@@ -283,7 +336,7 @@ def test_the_version_is_that_of_the_package() -> None:
 PAGES = {
     "resources": [RESOURCE] * 200,
     "reservations": [HELD] * 200,
-    "events": [EVENT] * 200,
+    "events": [EVENT] * 2_000,
     "nextCursor": "c-1",
     "cursor": "c-1",
 }

@@ -7,6 +7,7 @@ import click
 
 from openreserve.cli import api, output, pipes
 from openreserve.cli.pipes import ReaderGone
+from openreserve.cli.seconds import Seconds
 from openreserve.client import Client, Event, EventPage, NotAnswered
 from openreserve.errors import Fault
 
@@ -34,7 +35,7 @@ def events() -> None:
     "--interval",
     "interval_seconds",
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(0.1),
     default=1,
     show_default=True,
     help="How often to look, with --follow.",

@@ -14,6 +14,7 @@ from openreserve import __version__
 from openreserve.cli import COULD_NOT_RUN
 from openreserve.cli.lazy import Lazy
 from openreserve.cli.pipes import ReaderGone, reader_watched
+from openreserve.cli.seconds import Seconds
 from openreserve.cli.told import Told
 
 REFUSED = 1
@@ -68,7 +69,8 @@ def _in_one_line(error: click.UsageError) -> click.ClickException:
         return error
     path = error.ctx.command_path if error.ctx else "openreserve"
     message = " ".join(error.format_message().split())
-    return Told(f"usage_invalid: {message} See: {path} --help", error.exit_code)
+    line = f"usage_invalid: {message.removesuffix('.')}. See: {path} --help"
+    return Told(line, error.exit_code)
 
 
 def _die_of_a_closed_pipe() -> NoReturn:
@@ -115,7 +117,7 @@ class _Commands(Lazy):
     "--timeout",
     "timeout_seconds",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min_open=True),
     default=10,
     show_default=True,
     help="How long one try may take.",
@@ -124,7 +126,7 @@ class _Commands(Lazy):
     "--patience",
     "patience_seconds",
     metavar="SECONDS",
-    type=click.FloatRange(min=0),
+    type=Seconds(),
     help="How long to try again when the API is away or busy.  [default: 3, import: 60]",
 )
 @click.option(
