@@ -383,7 +383,7 @@ def test_help_without_a_reader_is_no_error() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_who_follows_events_notices_without_an_event_that_the_reader_has_gone() -> None:
+def test_following_events_ends_without_another_event_when_the_reader_has_gone() -> None:
     with scripted(Step(200, {"events": [EVENT], "cursor": "c"})) as server:
         server.steps.append(Step(200, {"events": [], "cursor": "c"}))
         follow = shlex.join([*COMMAND, "--server", server.url, "events", "tail", "--follow"])
