@@ -110,7 +110,7 @@ def normalized_resource_id(text: str) -> str:
         raise ValueError("must not be . or ..")
     if resource_id[0] == " " or resource_id[-1] == " ":
         raise ValueError("must not begin or end with a space")
-    if _STRAY_JOINER.search(resource_id):
+    if not resource_id.isascii() and _STRAY_JOINER.search(resource_id):
         raise ValueError("must have U+200C and U+200D only where they join other characters")
     return resource_id
 
