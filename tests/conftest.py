@@ -19,7 +19,7 @@ import redis
 from infra.local import aws
 from infra.local.aws import Aws
 from infra.local.intrinsics import ACCOUNT, REGION
-from openreserve import database, endpoints, logs, queue, redis_link, settings
+from openreserve import database, deliveries, endpoints, logs, queue, redis_link, settings
 from openreserve.migrations import migrate
 from tests import containers, pooler
 from tests.receiver import Receiver, receiving
@@ -190,6 +190,7 @@ def forget() -> None:
         queue._sqs,
         endpoints._manager,
         endpoints._known,
+        deliveries._slow,
     ):
         remembered.cache_clear()
 
@@ -229,22 +230,32 @@ class Queues:
 
     sqs: Any
     url: str
+    retry_url: str
     dead_url: str
 
     def messages(self, *, dead: bool = False) -> list[Any]:
-        """What waits, taken out of the queue."""
-        url = self.dead_url if dead else self.url
+        """What waits to be delivered, or is given up, taken out of the queues."""
+        urls = [self.dead_url] if dead else [self.url, self.retry_url]
+        return [message for url in urls for message in self.taken(url)]
+
+    def taken(self, url: str) -> list[Any]:
+        """What waits in one queue, taken out of it."""
         found: list[Any] = []
-        while batch := self.sqs.receive_message(
-            QueueUrl=url,
-            MaxNumberOfMessages=10,
-            MessageSystemAttributeNames=["All"],
-            MessageAttributeNames=["All"],
-        ).get("Messages"):
+        while batch := self.received(url):
             for message in batch:
                 self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
             found += batch
         return found
+
+    def received(self, url: str) -> list[Any]:
+        """At most ten messages, as the event source mapping receives them."""
+        answer = self.sqs.receive_message(
+            QueueUrl=url,
+            MaxNumberOfMessages=10,
+            MessageSystemAttributeNames=["All"],
+            MessageAttributeNames=["All"],
+        )
+        return list(answer.get("Messages", ()))
 
 
 def delete_queues(aws: Aws) -> None:
@@ -256,20 +267,20 @@ def delete_queues(aws: Aws) -> None:
 
 @pytest.fixture
 def queues(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
-    """SQS and Secrets Manager for the functions in this process, with nothing in them.
-
-    A message is given up after three attempts.
-    """
+    """SQS and Secrets Manager for the functions in this process, with nothing in them."""
     sqs = own_aws.client("sqs")
     dead_url = sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dead"
-    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 3})
-    url = sqs.create_queue(
-        QueueName=name, Attributes={"RedrivePolicy": redrive, "VisibilityTimeout": "180"}
-    )["QueueUrl"]
+    redrive = json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 100})
+    attributes = {"RedrivePolicy": redrive, "VisibilityTimeout": "180"}
+    url, retry_url = (
+        sqs.create_queue(QueueName=each, Attributes=attributes)["QueueUrl"]
+        for each in (name, f"{name}-retry")
+    )
     variables = {
         **own_aws.variables,
         "WEBHOOK_QUEUE_URL": url,
+        "WEBHOOK_RETRY_QUEUE_URL": retry_url,
         "DEAD_LETTER_QUEUE_URL": dead_url,
         "WEBHOOK_SECRETS_PREFIX": f"{name}/",
         "WEBHOOK_RETRY_SECONDS": "5,300",
@@ -278,7 +289,7 @@ def queues(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
     for variable, value in variables.items():
         monkeypatch.setenv(variable, value)
     forget()
-    yield Queues(sqs, url, dead_url)
+    yield Queues(sqs, url, retry_url, dead_url)
     forget()
 
 

@@ -5,12 +5,13 @@ from typing import Any
 from uuid import uuid4
 
 from functions.webhook import app as webhook_app
+from infra.local.intrinsics import ACCOUNT, REGION
 from openreserve import endpoints
 from tests.calls import call, invoke, sample
 from tests.conftest import Queues
 
 ATTEMPTS_MAX = 3
-"""Of the queues in the tests."""
+"""One more than the waits that the tests set."""
 
 
 def event(event_type: str = "STOCK_DEPLETED") -> str:
@@ -20,24 +21,28 @@ def event(event_type: str = "STOCK_DEPLETED") -> str:
 
 
 def deliver(queues: Queues) -> list[str]:
-    """Call the function with what waits, as the mapping does. What came back stays hidden."""
-    received = queues.sqs.receive_message(
-        QueueUrl=queues.url,
-        MaxNumberOfMessages=10,
-        MessageSystemAttributeNames=["All"],
-        MessageAttributeNames=["All"],
-    ).get("Messages", [])
-    if not received:
-        return []
-    answer = webhook_app.handler({"Records": [_record(message) for message in received]}, None)
-    failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
-    for message in received:
-        if message["MessageId"] not in failed:
-            queues.sqs.delete_message(QueueUrl=queues.url, ReceiptHandle=message["ReceiptHandle"])
+    """Call the function with what waits, as both mappings do. What came back stays hidden."""
+    return _deliver(queues, queues.url) + _deliver(queues, queues.retry_url)
+
+
+def _deliver(queues: Queues, url: str) -> list[str]:
+    received = queues.received(url)
+    if received:
+        handle(queues, *received, url=url)
     return [message["MessageId"] for message in received]
 
 
-def _record(message: dict[str, Any]) -> dict[str, Any]:
+def handle(queues: Queues, *received: dict[str, Any], url: str) -> None:
+    """Call the function with these messages, and delete those that it is done with."""
+    records = [_record(message, url) for message in received]
+    answer = webhook_app.handler({"Records": records}, None)
+    failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+    for message in received:
+        if message["MessageId"] not in failed:
+            queues.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def _record(message: dict[str, Any], url: str) -> dict[str, Any]:
     """A message as a function gets it, with what else the sample has."""
     attributes = message.get("MessageAttributes", {})
     record: dict[str, Any] = sample("webhook")["Records"][0]
@@ -51,6 +56,7 @@ def _record(message: dict[str, Any]) -> dict[str, Any]:
             for name, value in attributes.items()
         },
         "md5OfBody": message["MD5OfBody"],
+        "eventSourceARN": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rpartition('/')[2]}",
     }
 
 
@@ -85,9 +91,14 @@ def told(messages: list[Any]) -> list[tuple[str, str]]:
 
 def hidden(queues: Queues, *, dead: bool = False) -> int:
     """How many messages wait for their time to come back."""
-    url = queues.dead_url if dead else queues.url
-    answer = queues.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])
-    return int(answer["Attributes"]["ApproximateNumberOfMessagesNotVisible"])
+    urls = [queues.dead_url] if dead else [queues.url, queues.retry_url]
+    return sum(_hidden(queues, url) for url in urls)
+
+
+def _hidden(queues: Queues, url: str) -> int:
+    answer = queues.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    names = ("ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+    return sum(int(answer[name]) for name in names)
 
 
 def back_at_once(queues: Queues) -> None:

@@ -45,6 +45,12 @@ class Assumed:
     aurora_ios_per_write: float = 4.0
     """An order of magnitude: Aurora bills what its storage is asked for, and batches that."""
     traces_percent: float = 5.0
+    pollers: int = 5
+    """Of Lambda for each queue that calls a function, each with a receive of 20 s at a time."""
+    polled_queues: int = 2
+    delivery_ms: float = 30.0
+    """Of a call of WebhookFunction, without the wait for an endpoint."""
+    delivery_log_bytes: int = 1_000
 
 
 ASSUMED = Assumed()
@@ -54,6 +60,30 @@ CALLS = {
     "reserved and committed": ("reserve", "commit"),
     "reserved and released": ("reserve", "release"),
     "reserved and left to end": ("reserve",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """How an event comes to an endpoint: which calls and which requests of SQS that takes."""
+
+    answer_seconds: float
+    calls: float
+    """Of WebhookFunction, those that wait for no endpoint included."""
+    waits: float
+    """Of those calls, the ones that wait for the endpoint."""
+    requests: float
+    """Of SQS."""
+
+
+DELIVERIES = {
+    # The event: sent, received, deleted, and a call that spreads it. Its delivery: the same.
+    "answer in 100 ms": Delivery(0.1, calls=2, waits=1, requests=6),
+    "answer in 1 s": Delivery(1, calls=2, waits=1, requests=6),
+    # One slow answer in 10 minutes and environment is waited for so.
+    "answer in 14 s, each alone": Delivery(14, calls=2, waits=1, requests=6),
+    # All others are moved to the queue of retries, and waited for ten at a time.
+    "answer in 14 s, moved": Delivery(14, calls=2.1, waits=0.1, requests=7.2),
 }
 
 
@@ -110,6 +140,17 @@ class Costs:
         ios = len(calls) * MILLION * self.assumed.aurora_ios_per_write
         yield "Aurora I/O", ios * self.usd("aurora_io")
 
+    def million_deliveries(self, delivery: Delivery) -> Iterator[tuple[str, float]]:
+        """A million events, each delivered to one endpoint, by what is paid for."""
+        seconds = delivery.calls * self.assumed.delivery_ms / 1_000
+        seconds += delivery.waits * delivery.answer_seconds
+        calls = delivery.calls * self.usd("lambda_request")
+        yield "Lambda", MILLION * (calls + self._gb_seconds(seconds))
+        request = self.usd("sqs_request") + self.usd("sqs_group")
+        yield "SQS", MILLION * delivery.requests * request
+        logs_gb = MILLION * delivery.calls * self.assumed.delivery_log_bytes / 1e9
+        yield "CloudWatch Logs", logs_gb * self.usd("logs_gb")
+
     def idle(self) -> Iterator[tuple[str, str, float]]:
         """A month in which nobody calls: what, how much of it, and its price."""
         assumed = self.assumed
@@ -129,6 +170,12 @@ class Costs:
             "`reconcile`",
             f"{MINUTES:,} times {self.billed_ms('reconcile_idle'):,} ms",
             reconcile,
+        )
+        receives = assumed.polled_queues * assumed.pollers * MINUTES * 3
+        yield (
+            "Polling of SQS by Lambda",
+            f"{assumed.polled_queues} queues, {receives:,} requests",
+            receives * self.usd("sqs_request"),
         )
         yield (
             "ElastiCache",
@@ -160,7 +207,14 @@ class Costs:
 
 def tables(costs: Costs) -> str:
     """As they stand in the document."""
-    return "\n\n".join((_idle(costs), _million(costs), _billed(costs), _prices(costs)))
+    million = _table_of_millions(
+        "a million, in USD", {kind: dict(costs.million_of(calls)) for kind, calls in CALLS.items()}
+    )
+    deliveries = _table_of_millions(
+        "a million webhooks, in USD",
+        {kind: dict(costs.million_deliveries(each)) for kind, each in DELIVERIES.items()},
+    )
+    return "\n\n".join((_idle(costs), million, deliveries, _billed(costs), _prices(costs)))
 
 
 def _billed(costs: Costs) -> str:
@@ -186,12 +240,11 @@ def _billed(costs: Costs) -> str:
     return _table(head, rows)
 
 
-def _million(costs: Costs) -> str:
-    by_kind = {kind: dict(costs.million_of(calls)) for kind, calls in CALLS.items()}
+def _table_of_millions(title: str, by_kind: Mapping[str, Mapping[str, float]]) -> str:
     names = list(next(iter(by_kind.values())))
     rows = [(name, *(f"{parts[name]:.2f}" for parts in by_kind.values())) for name in names]
     sums = ("**in all**", *(f"**{sum(parts.values()):.2f}**" for parts in by_kind.values()))
-    return _table(("a million, in USD", *by_kind), [*rows, sums])
+    return _table((title, *by_kind), [*rows, sums])
 
 
 def _idle(costs: Costs) -> str:

@@ -11,7 +11,13 @@ from typing import Any
 
 import psycopg
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
@@ -36,6 +42,8 @@ class Exposition:
     """All metrics of one runtime."""
 
     def __init__(self, database_url: str) -> None:
+        # A series more for each series; Prometheus sees a reset by a lower count.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._database_url = database_url
         self._metrics: dict[str, Counter | Histogram] = {}

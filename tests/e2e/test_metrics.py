@@ -1,6 +1,7 @@
 """Prometheus reads the local runtime under load, and every panel of the dashboard has data."""
 
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -64,6 +65,31 @@ def test_the_functions_metrics_can_be_read_as_prometheus_reads_them(runtime: Run
         assert f'openreserve_environments{{function="Reserve",state="{state}"}}' in text
     assert 'openreserve_postgres_connections{state="waiting"} 0.0' in text
     assert "metrics-0" not in text, "no id is a label"
+
+
+def test_there_are_no_series_of_when_each_series_was_created(runtime: Runtime) -> None:
+    load(runtime, 0)
+
+    families = re.findall(r"^# TYPE (\S+) (\w+)$", exposed(runtime), re.MULTILINE)
+
+    assert {kind for _, kind in families} == {"counter", "gauge", "histogram"}
+    assert [name for name, _ in families if name.endswith("_created")] == []
+    assert "_created" not in exposed(runtime)
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
+def test_promtool_finds_nothing_to_complain_about(runtime: Runtime) -> None:
+    load(runtime, 0)
+
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=exposed(runtime),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 @pytest.mark.skipif(not shutil.which("prometheus"), reason="prometheus is not installed")

@@ -8,20 +8,18 @@ import sys
 import threading
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from infra.local import queues as local_queues
-from infra.local import template
 from infra.local.aws import Aws
-from infra.local.environments import Pool
 from openreserve import database, outbox, redis_link
 from tests.calls import call, event_pages, hold, invoke, release, sample, set_stock
-from tests.conftest import Engine, delete_queues, forget
+from tests.conftest import Engine
+from tests.e2e.delivering import deliveries_run, save
 from tests.receiver import Received, Receiver, Told
 
 ROOT = Path(__file__).parents[2]
@@ -31,39 +29,6 @@ ATTEMPTS = 8
 SECONDS_MAX = 150
 STALE_SECONDS_MAX = 5
 """What an environment remembers of the endpoints (1 s), and a call (1 s), with much to spare."""
-
-
-@asynccontextmanager
-async def deliveries_run(aws: Aws, name: str, patch: pytest.MonkeyPatch) -> AsyncIterator[None]:
-    """The queue of template.yaml and the function that it calls, in environments of its own."""
-    parameters = {
-        "DatabaseUrl": "-",
-        "MigrationUrl": "-",
-        "WebhookDevelopment": "1",
-        "WebhookCacheSeconds": "1",
-        "WebhookTimeoutSeconds": "1",
-        "WebhookSecretsPrefix": f"{name}/",
-        "WebhookRetrySeconds": ",".join("1" * (ATTEMPTS - 1)),
-        "WebhookAttemptsMax": str(ATTEMPTS),
-    }
-    running = template.load(ROOT / "template.yaml", parameters, aws.url)
-    functions = {function.name: function for function in running.functions}
-    local_queues.create(aws, running.queues)
-    of_the_api = functions["EndpointsFunction"].environment
-    for variable, value in {**of_the_api, **aws.variables}.items():
-        if variable not in ("DATABASE_URL", "REDIS_URL"):
-            patch.setenv(variable, value)
-    forget()
-    pool = Pool(functions["WebhookFunction"], 4, 1_000, lambda *_: None, aws.variables)
-    mappings = local_queues.Mappings([pool], aws)
-    await pool.start()
-    mappings.start()
-    try:
-        yield
-    finally:
-        await mappings.stop()
-        await pool.stop()
-        delete_queues(aws)
 
 
 @contextmanager
@@ -92,11 +57,6 @@ def relay_killed_at_random() -> Iterator[list[float]]:
     finally:
         over.set()
         tormentor.join()
-
-
-def save(name: str, url: str, *events: str) -> None:
-    body = {"endpointId": name, "url": url, "events": list(events)}
-    assert call("save-endpoint", body).status == 201
 
 
 def disabled(name: str) -> bool:
@@ -151,7 +111,15 @@ async def test_a_relay_killed_at_random_and_endpoints_that_misbehave_lose_no_eve
     engine: Engine, own_aws: Aws, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")
-    async with deliveries_run(own_aws, name, monkeypatch):
+    waits = ",".join("1" * (ATTEMPTS - 1))
+    async with deliveries_run(
+        own_aws,
+        name,
+        monkeypatch,
+        environments=4,
+        WebhookTimeoutSeconds="1",
+        WebhookRetrySeconds=waits,
+    ):
         await asyncio.to_thread(in_a_thread, engine, receiver, name)
 
 

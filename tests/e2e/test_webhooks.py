@@ -17,7 +17,7 @@ SECONDS_MAX = 120
 
 @pytest.fixture(scope="module")
 def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    parameters = ["WebhookRetrySeconds=1,1", "WebhookAttemptsMax=3", "WebhookTimeoutSeconds=1"]
+    parameters = ["WebhookRetrySeconds=1,1", "WebhookTimeoutSeconds=1"]
     options = [word for parameter in parameters for word in ("--parameter", parameter)]
     with started(tmp_path_factory.mktemp("webhooks"), *options) as runtime:
         yield runtime

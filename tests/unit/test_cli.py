@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from importlib import import_module
@@ -12,8 +13,8 @@ import click
 import pytest
 
 import openreserve
-from openreserve.cli import commands
 from openreserve.cli.lazy import Lazy
+from openreserve.cli.program import commands
 from tests.e2e.runtime import free_port
 from tests.scripted import Step, problem, scripted
 from tests.terminal import COMMAND, Said, in_a_pipe, in_a_terminal, plain
@@ -242,44 +243,210 @@ def test_errors_are_coloured_on_terminals_only() -> None:
     [
         ("stock", "check"),
         ("stock", "set", "-r", "a", "-t", "-1"),
+        ("stock", "check", "-r", ""),
+        ("stock", "check", "-r", " row7"),
+        ("stock", "check", "-r", "a/b"),
+        ("stock", "set", "-r", "row7 ", "-t", "1"),
+        ("stock", "adjust", "-r", "..", "--by", "1", "--reason", "x"),
+        ("stock", "list", "--prefix", "a/"),
+        ("stock", "check", "-r", "\udcff"),
         ("stock", "import", "-f", "/nowhere"),
+        ("stock", "import", "-f", "/dev/null", "--lanes", "0"),
         ("reservation", "show", "x"),
         ("reservation", "list", "--status", "x"),
+        ("reservation", "list", "-r", "\n"),
+        ("events", "tail", "--interval", "inf"),
         ("repair", "--apply"),
+        ("repair", "-r", " a"),
+        ("verify", "--timeout", "nan"),
+        ("--timeout", "nan", "health"),
+        ("--timeout", "1e300", "health"),
+        ("--patience", "inf", "health"),
+        ("completion", "tcsh"),
+        ("--nothing",),
         ("nothing",),
     ],
-    ids=" ".join,
+    ids=repr,
 )
-def test_a_command_that_is_not_understood_says_how_it_is_meant_and_exits_with_2(
+def test_a_command_that_is_not_understood_is_one_line_that_says_where_to_look_and_exit_code_2(
     arguments: tuple[str, ...],
 ) -> None:
     said = in_a_pipe(*arguments)
 
-    assert said.code == 2
-    assert "Error: " in said.err
-    assert "Usage: openreserve" in said.err
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("openreserve: usage_invalid: ")
+    assert said.err.endswith(" --help\n")
 
 
-@pytest.mark.parametrize("url", ["localhost:8080", "https://", "x"])
+def test_without_arguments_the_commands_are_listed() -> None:
+    said = in_a_pipe()
+
+    assert "Usage: openreserve" in said.out + said.err
+    assert "  stock " in said.out + said.err
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("localhost:8080", "https://", "x", "http://a b/", "http://a\nb/", "http://[::1"),
+        *("http://localhost:x", "http://localhost:65536", "http://.../", "http://\udcff/"),
+        *("http://me:secret@localhost/", f"http://{'a' * 64}.example/"),
+    ],
+    ids=repr,
+)
 def test_a_server_that_is_no_url_is_said_in_one_line(url: str) -> None:
     said = in_a_pipe("--server", url, "stock", "check", "-r", "a")
 
     assert (said.code, said.err.count("\n")) == (2, 1)
+    assert said.err.startswith("openreserve: usage_invalid: ")
     assert "is no URL of a server" in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("events", "tail", "--after", "\udcff"),
+        ("stock", "adjust", "-r", "a", "--by", "1", "--reason", "x", "--key", "\udcff"),
+        ("stock", "adjust", "-r", "a", "--by", "1", "--reason", "x", "--key", "a\nb"),
+        ("blackfriday", "=1"),
+        ("blackfriday", "USERS"),
+    ],
+    ids=repr,
+)
+def test_an_argument_that_cannot_be_sent_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...],
+) -> None:
+    said = in_a_pipe(*arguments)
+
+    assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("openreserve: usage_invalid: ")
+
+
+def test_an_id_is_sent_in_the_one_form_that_it_has() -> None:
+    with scripted(Step(200, RESOURCE)) as server:
+        in_a_pipe("--server", server.url, "stock", "set", "-r", "cafe\u0301", "-t", "1")
+
+        assert server.asked[0].body["resourceId"] == "caf\u00e9"
 
 
 def test_the_version_is_that_of_the_package() -> None:
     assert in_a_pipe("--version").out == f"openreserve {openreserve.__version__}\n"
 
 
-def test_a_reader_who_has_seen_enough_is_no_error() -> None:
-    with scripted(Step(200, {"resources": [RESOURCE] * 200, "nextCursor": "c-1"})) as server:
-        listing = f"{shlex.join(COMMAND)} --server {server.url} stock list --json"
+PAGES = {
+    "resources": [RESOURCE] * 200,
+    "reservations": [HELD] * 200,
+    "events": [EVENT] * 2_000,
+    "nextCursor": "c-1",
+    "cursor": "c-1",
+}
+"""More than a pipe holds, in the answers to all calls that list."""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("stock", "list"),
+        ("stock", "list", "--json"),
+        ("reservation", "list"),
+        ("events", "tail", "-n", "200"),
+        ("events", "tail", "--after", "c"),
+        ("events", "tail", "--follow"),
+    ],
+    ids=" ".join,
+)
+def test_where_the_reader_has_seen_enough_a_command_ends_as_any_unix_program(
+    arguments: tuple[str, ...],
+) -> None:
+    with scripted(Step(200, PAGES)) as server:
+        listing = shlex.join([*COMMAND, "--server", server.url, *arguments])
         done = subprocess.run(
-            ["bash", "-c", f"{listing} | head -1"], capture_output=True, text=True, check=True
+            ["bash", "-c", f"{listing} | head -1; exit ${{PIPESTATUS[0]}}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
 
-    assert (json.loads(done.stdout), done.stderr) == (RESOURCE, "")
+    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+    assert done.returncode == 128 + signal.SIGPIPE
+
+
+def test_help_without_a_reader_is_no_error() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{shlex.join(COMMAND)} stock import --help | true"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_following_events_ends_without_another_event_when_the_reader_has_gone() -> None:
+    with scripted(Step(200, {"events": [EVENT], "cursor": "c"})) as server:
+        server.steps.append(Step(200, {"events": [], "cursor": "c"}))
+        follow = shlex.join([*COMMAND, "--server", server.url, "events", "tail", "--follow"])
+        done = subprocess.run(
+            ["bash", "-c", f"{follow} | head -1; exit ${{PIPESTATUS[0]}}"],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("arguments", [("stock", "check", "-r", "a"), ("stock", "list")])
+def test_output_that_cannot_be_written_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...],
+) -> None:
+    with scripted(Step(200, RESOURCE | PAGES)) as server, Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*COMMAND, "--server", server.url, *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("openreserve: io_failed: ")
+
+
+def test_what_a_script_has_put_into_the_background_can_be_interrupted() -> None:
+    """A shell without job control starts it with SIGINT ignored."""
+    with scripted(Step(200, {"events": [], "cursor": "c"})) as server:
+        follow = ["--server", server.url, "events", "tail", "--follow", "--interval", "0.1"]
+        process = subprocess.Popen(
+            ["sh", "-c", f"trap '' INT; exec {shlex.join([*COMMAND, *follow])}"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        while len(server.asked) < 3:
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, told = process.communicate(timeout=60)
+
+    assert (process.returncode, told.split()) == (130, ["cursor:", "c"])
+
+
+def test_without_the_packages_of_the_command_line_it_says_which_to_install() -> None:
+    program = (
+        "import sys; sys.modules['click'] = None; sys.argv[1:] = ['stock', 'list']\n"
+        "from openreserve.cli import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "openreserve: packages_missing: click is not installed: pip install 'openreserve[cli]'\n"
+    )
 
 
 def every_command(
@@ -364,7 +531,7 @@ def test_a_dry_run_checks_all_lines_and_asks_no_server(tmp_path: Path) -> None:
         assert server.asked == []
 
     assert said.code == 1
-    assert said.err.startswith(f"{file}:2: line_invalid: has 1 columns")
+    assert said.err.startswith(f"{file}:2: line_invalid: has 1 column ")
     assert said.out.endswith(": 2 valid, 1 refused\n")
 
 

@@ -69,6 +69,17 @@ def test_a_hold_is_asked_for_with_the_same_key_until_it_is_answered(hurdle: Step
         assert len({json.dumps(asked.body) for asked in server.asked}) == 1
 
 
+def test_an_empty_key_is_sent_and_not_replaced_by_a_new_one() -> None:
+    """As a script has it whose variable is not set: each repeat would hold or move anew."""
+    with scripted(problem(400, "idempotency_key_missing")) as server, Client(server.url) as client:
+        with pytest.raises(errors.KeyMissing):
+            client.hold("a", key="")
+        with pytest.raises(errors.KeyMissing):
+            client.adjust_stock("a", 1, "counted", key="")
+
+        assert server.keys == ["", ""]
+
+
 @pytest.mark.parametrize(
     ("answer", "error"),
     [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from infra.costs.__main__ import ASSUMED, CALLS, ROUND_TRIPS, Costs, tables
+from infra.costs.__main__ import ASSUMED, CALLS, DELIVERIES, ROUND_TRIPS, Costs, tables
 from infra.deploy.__main__ import DATA
 from tests.transformed import decided, transformed
 
@@ -99,9 +99,24 @@ def test_more_of_anything_costs_more() -> None:
         {"secrets": 9},
         {"keys": 9},
         {"aurora_gb": 99.0},
+        {"polled_queues": 9},
     ):
         dearer = replace(COSTS, assumed=replace(ASSUMED, **more))
         assert sum(usd for _, _, usd in dearer.idle()) > cheap, more
+
+
+def test_a_slow_endpoint_costs_a_tenth_where_ten_of_its_deliveries_wait_in_one_call() -> None:
+    by_kind = {
+        kind: dict(COSTS.million_deliveries(delivery))["Lambda"]
+        for kind, delivery in DELIVERIES.items()
+    }
+
+    assert by_kind["answer in 14 s, moved"] < by_kind["answer in 14 s, each alone"] / 8
+    assert by_kind["answer in 100 ms"] == pytest.approx(2 * 0.20 + 0.16 * 512 / 1_024 * 13.3334)
+
+
+def test_the_queues_that_are_polled_are_those_that_are_paid_for() -> None:
+    assert (ROOT / "template.yaml").read_text().count("Type: SQS\n") == ASSUMED.polled_queues
 
 
 def test_every_call_that_is_priced_was_measured_here() -> None:

@@ -1,15 +1,17 @@
 """An import: what its lines say, in which order they are sent, and where it stopped."""
 
+import csv
 import io
 import threading
 from collections.abc import Sequence
 from typing import Any, cast
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openreserve.cli.csv_lines import LINE_BYTES_MAX, BadLine, Line, parsed, raw_lines
+from openreserve.cli.csv_lines import HEADING, LINE_BYTES_MAX, BadLine, Line, parsed, raw_lines
 from openreserve.cli.lanes import BATCH_BYTES_MAX, Lanes
 from openreserve.client import Client, NotAnswered, Row
 from openreserve.stock import is_resource_id
@@ -21,7 +23,7 @@ def read(text: str | bytes) -> list[Line | BadLine | None]:
 
 
 def test_the_format_of_the_seed_is_read() -> None:
-    assert read("# resource_id,total_stock\nhotel-room-101,50\n\n  seat-A1 , 1 \r\nx,0") == [
+    assert read("# resource_id,total_stock\nhotel-room-101,50\n\nseat-A1,1\r\nx,0") == [
         None,
         Line(2, "hotel-room-101", 50),
         None,
@@ -30,9 +32,62 @@ def test_the_format_of_the_seed_is_read() -> None:
     ]
 
 
-@pytest.mark.parametrize("heading", ["resource_id,total_stock", "\ufeffresource_id,total_stock"])
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "resource_id,total_stock",
+        "\ufeffresource_id,total_stock",
+        '"resource_id","total_stock"\r',
+        "resource_id,total_stock,,",
+    ],
+)
 def test_a_heading_and_a_byte_order_mark_are_no_resource(heading: str) -> None:
     assert read(f"{heading}\na,1\n") == [None, Line(2, "a", 1)]
+
+
+def test_a_heading_is_the_first_record_also_behind_comments_and_at_no_other_place() -> None:
+    heading = "resource_id,total_stock"
+    found = read(f"# stock of today\n\n,,\n{heading}\na,1\n{heading}\n")
+
+    assert found[:5] == [None, None, None, None, Line(5, "a", 1)]
+    assert isinstance(found[5], BadLine)
+
+
+@pytest.mark.parametrize(
+    "heading",
+    ["resource_id;total_stock", "resource_id;total_stock;", '"resource_id";"total_stock"'],
+)
+def test_semicolons_separate_in_a_file_whose_heading_has_one(heading: str) -> None:
+    """As spreadsheets write it where the comma is the decimal mark."""
+    assert read(f'\ufeff# Lager\n{heading}\na,b;1\n"c;d";2;;\n') == [
+        None,
+        None,
+        Line(3, "a,b", 1),
+        Line(4, "c;d", 2),
+    ]
+
+
+def test_semicolons_without_that_heading_are_refused_with_what_to_do() -> None:
+    (bad,) = read("a;1\n")
+
+    assert isinstance(bad, BadLine)
+    assert bad.reason.endswith("; semicolons need the heading resource_id;total_stock")
+
+
+def test_empty_cells_that_a_spreadsheet_adds_are_no_columns() -> None:
+    assert read("a,1,\nb,2,,,\n,,\n") == [Line(1, "a", 1), Line(2, "b", 2), None]
+
+
+def test_a_comment_takes_a_line_of_its_own_and_a_quoted_id_is_none() -> None:
+    first, second, *rest = read('a,1 # new\na,1,# new\n  # new\n"#1",5\n')
+
+    assert isinstance(first, BadLine)
+    assert isinstance(second, BadLine)
+    assert rest == [None, Line(4, "#1", 5)]
+
+
+def test_an_id_is_the_one_that_the_api_makes_of_it() -> None:
+    assert read("cafe\u0301,1\n") == [Line(1, "caf\u00e9", 1)]
 
 
 def test_a_cell_can_be_quoted() -> None:
@@ -42,7 +97,14 @@ def test_a_cell_can_be_quoted() -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("a", "has 1 columns"),
+        ("a", "has 1 column "),
+        (" row7,9", "resource_id must not begin or end with a space"),
+        ('" row7",9', "resource_id must not begin or end with a space"),
+        ("row7 ,9", "resource_id must not begin or end with a space"),
+        ("a, 1", "total_stock must be"),
+        ('a,"1 "', "total_stock must be"),
+        ("a,1\r\r", "total_stock must be"),
+        ('a"b,1', "has a quote"),
         ("a,1,2", "has 3 columns"),
         ("a,-1", "total_stock must be"),
         ("a,1.5", "total_stock must be"),
@@ -50,12 +112,11 @@ def test_a_cell_can_be_quoted() -> None:
         ("a,٣", "total_stock must be"),
         ("a,1_000", "total_stock must be"),
         ("a,1000000000001", "total_stock must be"),
-        (",1", "resource_id must be"),
-        ("a/b,1", "resource_id must be"),
-        ("a\tb,1", "resource_id must be"),
-        ("x" * 201 + ",1", "resource_id must be"),
+        (",1", "resource_id must have"),
+        ("a/b,1", "resource_id must have"),
+        ("a\tb,1", "resource_id must have"),
+        ("x" * 201 + ",1", "resource_id must have"),
         ("x" * 5_000 + ",1", "is longer than"),
-        ('"a,1', "has a quote"),
         ('"a"b,1', "has a quote"),
     ],
 )
@@ -66,6 +127,63 @@ def test_a_bad_line_is_told_with_its_number_and_spoils_no_other(line: str, reaso
     assert isinstance(bad, BadLine)
     assert bad.number == 2
     assert bad.reason.startswith(reason)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        '"a\nmade-by-accident,5\nb",1',
+        '"a\r\nmade-by-accident,5\r\nb",1',
+        'a,"1\nmade-by-accident,5\n"',
+        '"say ""hi""\nmade-by-accident,5\n""",1',
+        '"a\nmade-by-accident,5\nb","1\nmade-by-accident,5\n"',
+        '"a\n' + "x" * 5_000 + '\nmade-by-accident,5\n",1',
+        '"' + "x" * 5_000 + '\nmade-by-accident,5\n",1',
+    ],
+)
+def test_a_record_of_several_lines_is_refused_once_and_nothing_within_it_is_a_record(
+    record: str,
+) -> None:
+    lines = record.count("\n") + 1
+
+    before, bad, *within, after = read(f"a,1\n{record}\nb,2\n")
+
+    assert (before, after) == (Line(1, "a", 1), Line(lines + 2, "b", 2))
+    assert isinstance(bad, BadLine)
+    assert bad.number == 2
+    assert within == [None] * (lines - 1)
+
+
+def test_within_such_a_record_no_line_has_to_be_utf_8() -> None:
+    found = read(b'"a\xff\nmade-by-accident,5\n\xff",1\nb,2\n')
+
+    assert found == [BadLine(1, "is not UTF-8"), None, None, Line(4, "b", 2)]
+
+
+def test_a_quote_that_never_ends_makes_nothing_of_what_is_behind_it() -> None:
+    first, bad, *rest = read('a,1\n"b,2\nc,3\nd,4\n')
+
+    assert first == Line(1, "a", 1)
+    assert bad == BadLine(2, "has a quoted cell that does not end in its line")
+    assert rest == [None, None]
+
+
+@given(st.lists(st.tuples(st.text(max_size=9), st.integers(0, 10**12)), max_size=9))
+def test_what_a_spreadsheet_writes_of_any_ids_makes_those_that_are_ids_and_no_others(
+    rows: list[tuple[str, int]],
+) -> None:
+    written = io.StringIO(newline="")
+    csv.writer(written).writerows([HEADING, *rows])
+    wanted = [
+        (normalize("NFC", resource_id), total)
+        for resource_id, total in rows
+        if is_resource_id(resource_id) and not resource_id.startswith("#")
+    ]
+
+    found = read(written.getvalue().encode("utf-8", "replace"))
+
+    made = [(line.resource_id, line.total_stock) for line in found if isinstance(line, Line)]
+    assert made == wanted
 
 
 def test_a_line_that_is_not_utf_8_is_a_bad_line() -> None:
@@ -84,7 +202,8 @@ def test_a_file_without_an_end_of_line_is_not_read_at_once() -> None:
             return b"x" * size if self.left > 0 else b""
 
     file = Endless()
-    assert list(raw_lines(cast("Any", file))) == [None]
+    (line,) = raw_lines(cast("Any", file))
+    assert len(line) == 999 * LINE_BYTES_MAX
     assert file.largest == LINE_BYTES_MAX
 
 

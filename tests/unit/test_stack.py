@@ -272,8 +272,10 @@ def test_api_and_schedules_call_the_version_that_is_live() -> None:
         assert schedule["Properties"]["Target"]["Arn"]["Ref"].endswith("FunctionAliaslive")
     for permission in made_of_type("AWS::Lambda::Permission").values():
         assert permission["Properties"]["FunctionName"]["Ref"].endswith("FunctionAliaslive")
-    (mapping,) = made_of_type("AWS::Lambda::EventSourceMapping").values()
-    assert mapping["Properties"]["FunctionName"]["Ref"] == "WebhookFunctionAliaslive"
+    mappings = made_of_type("AWS::Lambda::EventSourceMapping").values()
+    assert [mapping["Properties"]["FunctionName"]["Ref"] for mapping in mappings] == [
+        "WebhookFunctionAliaslive"
+    ] * 2
 
 
 def test_every_function_that_serves_can_be_limited_and_two_copies_of_expire_fit() -> None:
@@ -320,6 +322,7 @@ def test_the_outputs_say_how_to_call_it() -> None:
         "HowToCall",
         "MigrateFunction",
         "WebhookQueueUrl",
+        "WebhookRetryQueueUrl",
     }
     for name, output in TEMPLATE["Outputs"].items():
         assert output["Description"], name

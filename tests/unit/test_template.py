@@ -1,6 +1,7 @@
 """The template, as the local runtime reads it, and what has to agree with it."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
@@ -10,10 +11,10 @@ from openapi_spec_validator import validate
 
 from infra import openapi
 from infra.local import template
-from infra.local.intrinsics import TemplateError
+from infra.local.intrinsics import TemplateError, read
 from openreserve.problems import STATUSES, UNFORESEEN
 from openreserve.routes import EVERYTHING_ELSE, ROUTES, methods_at, with_head
-from openreserve.settings import Settings
+from openreserve.settings import WAIT_SECONDS_MAX, WAITS_MAX, Settings
 from tests.calls import EVENTS, HANDLERS, sample
 
 ROOT = Path(__file__).parents[2]
@@ -115,25 +116,42 @@ def test_webhooks_do_not_know_where_postgres_and_redis_are() -> None:
         assert (environment["DATABASE_URL"], environment["REDIS_URL"]) == ("", "")
 
 
-def test_an_event_is_given_up_after_as_many_attempts_as_there_are_waits_and_one() -> None:
+def test_sqs_gives_up_no_message_that_the_function_still_retries() -> None:
+    """The function counts attempts by its list of waits alone; SQS only catches what crashes it."""
     queues = {queue.name: queue for queue in TEMPLATE.queues}
-    redrive = json.loads(queues["WebhookQueue"].attributes["RedrivePolicy"])
+    waits_max = int(re.findall(r"\{0,(\d+)\}", pattern_of("WebhookRetrySeconds"))[-1]) + 1
 
-    assert int(redrive["maxReceiveCount"]) == len(Settings().webhook_schedule_seconds) + 1
-    assert redrive["deadLetterTargetArn"].endswith(":DeadLetterQueue")
+    assert waits_max == WAITS_MAX
+    for name in ("WebhookQueue", "WebhookRetryQueue"):
+        redrive = json.loads(queues[name].attributes["RedrivePolicy"])
+        assert int(redrive["maxReceiveCount"]) >= 2 * waits_max
+        assert redrive["deadLetterTargetArn"].endswith(":DeadLetterQueue")
+
+
+def pattern_of(parameter: str) -> str:
+    pattern: str = read(ROOT / "template.yaml")["Parameters"][parameter]["AllowedPattern"]
+    return pattern
 
 
 def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take() -> None:
     """What AWS asks for: a batch may be throttled and tried again before it is seen anew."""
     queues = {queue.name: queue for queue in TEMPLATE.queues}
-    (trigger,) = FUNCTIONS["WebhookFunction"].queues
+    function = FUNCTIONS["WebhookFunction"]
 
-    assert trigger.queue_url == "http://aws/123456789012/WebhookQueue"
-    assert trigger.partial_failures
-    visible_after = int(queues["WebhookQueue"].attributes["VisibilityTimeout"])
-    assert visible_after >= 6 * FUNCTIONS["WebhookFunction"].timeout_seconds
-    kept_seconds = int(queues["WebhookQueue"].attributes["MessageRetentionPeriod"])
-    assert kept_seconds > sum(Settings().webhook_schedule_seconds) * 1.2
+    assert [trigger.queue_url.rpartition("/")[2] for trigger in function.queues] == [
+        "WebhookQueue",
+        "WebhookRetryQueue",
+    ]
+    for name, trigger in zip(("WebhookQueue", "WebhookRetryQueue"), function.queues, strict=True):
+        assert trigger.partial_failures
+        assert int(queues[name].attributes["VisibilityTimeout"]) >= 6 * function.timeout_seconds
+        assert int(queues[name].attributes["MessageRetentionPeriod"]) > WAIT_SECONDS_MAX * 1.1
+
+
+def test_a_delivery_is_in_no_batch_with_others_but_those_that_are_late_anyway() -> None:
+    first_attempts, retries = FUNCTIONS["WebhookFunction"].queues
+
+    assert (first_attempts.batch_size, retries.batch_size) == (1, 10)
 
 
 @pytest.mark.parametrize(
@@ -145,7 +163,7 @@ def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take()
         (("rate(1 minute)", "cron(0 9 * * MON *)"), "the schedule cron"),
         (("!Ref DatabaseUrl", "!ImportValue Database"), "!ImportValue"),
         (("VisibilityTimeout: 360", "DelaySeconds: 3"), "WebhookQueue: .*DelaySeconds"),
-        (("BatchSize: 10", "Enabled: false"), "unknown of a queue here: Enabled"),
+        (("BatchSize: 1 ", "Enabled: false "), "unknown of a queue here: Enabled"),
         (("!GetAtt WebhookQueue.Arn", "!GetAtt Logs.Arn"), "!GetAtt Logs.Arn"),
         (("    Default: 300", ""), "without a value: TtlSecondsDefault"),
         (("StageDatabase: !Equals", "StageDatabase: !Or"), "the condition .*Or"),

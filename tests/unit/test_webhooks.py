@@ -2,6 +2,7 @@
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import chain
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -10,7 +11,9 @@ from hypothesis import strategies as st
 from openreserve.webhooks import (
     DELAY_SECONDS_MAX,
     EVENT_TYPES,
+    SLOW_FOR_SECONDS,
     Endpoint,
+    SlowEndpoints,
     Verdict,
     delay_seconds,
     is_public,
@@ -79,6 +82,34 @@ def test_an_endpoint_that_names_no_types_wants_all_and_a_disabled_one_none() -> 
         assert Endpoint("some", url, ("STOCK_DEPLETED",)).wants(event_type) == (
             event_type == "STOCK_DEPLETED"
         )
+
+
+EXECUTIONS = 50
+"""The default of WebhookConcurrency."""
+TIMEOUT_SECONDS = 15
+
+
+def test_an_endpoint_that_never_answers_cannot_keep_all_executions_busy() -> None:
+    """An hour of ten events a second for it, which would keep 150 executions waiting."""
+    chances = Random(4)
+    memories = [SlowEndpoints() for _ in range(EXECUTIONS)]
+    busy_until = [0.0] * EXECUTIONS
+    busy: list[int] = []
+    waited = 0
+    for tenth in range(36_000):
+        now = tenth / 10
+        idle = [number for number in range(EXECUTIONS) if busy_until[number] <= now]
+        busy.append(EXECUTIONS - len(idle))
+        for number in chances.sample(idle, min(1, len(idle))):
+            if not memories[number].is_slow("shop", now):
+                waited += 1
+                busy_until[number] = now + TIMEOUT_SECONDS
+                memories[number].note("shop", now + TIMEOUT_SECONDS, chances.random())
+
+    after_the_first = busy[10 * 2 * TIMEOUT_SECONDS :]
+    assert max(after_the_first) <= EXECUTIONS / 5
+    assert sum(after_the_first) / len(after_the_first) <= EXECUTIONS / 40
+    assert waited <= EXECUTIONS * (1 + 3_600 / SLOW_FOR_SECONDS)
 
 
 def test_an_endpoint_does_not_show_its_secrets() -> None:

@@ -1,10 +1,11 @@
-"""The border to SQS: events on their way to endpoints, and those that never arrived.
+"""The border to SQS: events on their way to endpoints, their retries, and dead letters.
 
-Sends in batches and looks at each entry's fate. Never loaded on the path of a request to reserve.
+Sends in batches and checks the result of each entry. Never loaded on the path of a reserve.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,24 @@ from openreserve.settings import settings
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
-    from mypy_boto3_sqs.type_defs import MessageTypeDef, SendMessageBatchRequestEntryTypeDef
+    from mypy_boto3_sqs.type_defs import (
+        MessageAttributeValueTypeDef,
+        MessageTypeDef,
+        SendMessageBatchRequestEntryTypeDef,
+    )
 
 ENTRIES_MAX = 10
 """In one call of SQS."""
 BATCH_BYTES_MAX = 250_000
 """In one call of SQS, with room for attributes. SQS itself takes four times that."""
 ENDPOINT = "endpointId"
-"""The attribute that says whom a message is for."""
+"""The attribute with the endpoint of a message."""
+ATTEMPTS = "attempts"
+"""The attribute with the attempts that were made while the message was in another queue."""
+DUE_AT = "dueAt"
+"""The attribute of a message whose first receipt is before its next attempt is due."""
+SEND_DELAY_SECONDS_MAX = 900
+"""The longest DelaySeconds of SQS."""
 _OF_NO_ENDPOINT = "events"
 _LOOK_SECONDS = 20
 """How long a dead letter that is being looked at stays hidden from others who look."""
@@ -39,7 +50,13 @@ class Message:
     content: str
     """The event in JSON: these very bytes are signed and delivered."""
     endpoint_id: str = ""
-    """Whom it is for; empty: whoever wants it."""
+    """Its endpoint; empty: it is still to be spread to the endpoints that subscribe to it."""
+    attempts: int = 0
+    """Attempts to deliver it that were made before it was sent to this queue."""
+    delay_seconds: int = 0
+    """How long SQS keeps it back, at most SEND_DELAY_SECONDS_MAX."""
+    due_at: int = 0
+    """In seconds since the epoch. 0: it is due when SQS shows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +70,61 @@ class DeadLetter:
 
 
 def send(messages: Sequence[Message]) -> list[bool]:
-    """Send the messages, and say of each whether the queue has it. A repeat sends them again.
+    """Send the messages, and return for each whether the queue has it. A repeat sends them again.
 
-    What fails is logged. After a time-out, a message may be in the queue that is said not to be.
+    Failures are logged. After a time-out, a message may be in the queue although it is False here.
     """
-    taken = [False] * len(messages)
-    for batch in _batches(messages):
-        try:
-            answer = _sqs().send_message_batch(
-                QueueUrl=settings().webhook_queue_url,
-                Entries=[_entry(number, messages[number]) for number in batch],
-            )
-        except (BotoCoreError, ClientError) as failure:
-            logger().warning("A batch was not sent", extra={"reason": repr(failure)})
-            continue
-        for sent in answer.get("Successful", ()):
-            taken[int(sent["Id"])] = True
-        for failed in answer.get("Failed", ()):
-            logger().warning("A message was not sent", extra={"reason": failed.get("Code")})
+    return _send(
+        lambda entries: _sqs().send_message_batch(
+            QueueUrl=settings().webhook_queue_url, Entries=entries
+        ),
+        messages,
+    )
+
+
+def send_to_retry(message: Message) -> bool:
+    """Send a message to the queue of retries and slow endpoints, and return whether it has it."""
+    (taken,) = _send(
+        lambda entries: _sqs().send_message_batch(
+            QueueUrl=settings().webhook_retry_queue_url, Entries=entries
+        ),
+        [message],
+    )
+    return taken
+
+
+def give_up(message: Message) -> bool:
+    """Make a message a dead letter, and return whether it is one now."""
+    (taken,) = _send(
+        lambda entries: _sqs().send_message_batch(
+            QueueUrl=settings().dead_letter_queue_url, Entries=entries
+        ),
+        [message],
+    )
     return taken
 
 
 def postpone(receipt: str, delay_seconds: int) -> None:
-    """Hide a message that was received for so long. If that fails, SQS shows it in its own time."""
-    try:
+    """Hide a message of the queue of first attempts for so long.
+
+    If that fails, it is back after the visibility timeout of its queue.
+    """
+    with _lateness_logged():
         _sqs().change_message_visibility(
             QueueUrl=settings().webhook_queue_url,
             ReceiptHandle=receipt,
             VisibilityTimeout=delay_seconds,
         )
-    except (BotoCoreError, ClientError) as failure:
-        logger().warning("A retry comes when SQS likes", extra={"reason": repr(failure)})
+
+
+def postpone_retry(receipt: str, delay_seconds: int) -> None:
+    """The same with a message of the queue of retries and slow endpoints."""
+    with _lateness_logged():
+        _sqs().change_message_visibility(
+            QueueUrl=settings().webhook_retry_queue_url,
+            ReceiptHandle=receipt,
+            VisibilityTimeout=delay_seconds,
+        )
 
 
 def list_dead_letters(limit: int) -> list[DeadLetter]:
@@ -133,6 +174,33 @@ def resend_dead_letters(endpoint_id: str, limit: int) -> int:
     return resent
 
 
+_SendBatch = Callable[[Sequence["SendMessageBatchRequestEntryTypeDef"]], Mapping[str, Any]]
+
+
+def _send(send_batch: _SendBatch, messages: Sequence[Message]) -> list[bool]:
+    taken = [False] * len(messages)
+    for batch in _batches(messages):
+        try:
+            answer = send_batch([_entry(number, messages[number]) for number in batch])
+        except (BotoCoreError, ClientError) as failure:
+            logger().warning("A batch was not sent", extra={"reason": repr(failure)})
+            continue
+        for sent in answer.get("Successful", ()):
+            taken[int(sent["Id"])] = True
+        for failed in answer.get("Failed", ()):
+            logger().warning("A message was not sent", extra={"reason": failed.get("Code")})
+    return taken
+
+
+@contextmanager
+def _lateness_logged() -> Iterator[None]:
+    try:
+        yield
+    except (BotoCoreError, ClientError) as failure:
+        reason = {"reason": repr(failure)}
+        logger().warning("A retry waits for the visibility timeout", extra=reason)
+
+
 def _batches(messages: Sequence[Message]) -> Iterator[list[int]]:
     """The numbers of the messages that go into each call."""
     batch: list[int] = []
@@ -155,10 +223,16 @@ def _entry(number: int, message: Message) -> "SendMessageBatchRequestEntryTypeDe
         # In a standard queue, SQS does not let one group's backlog delay the others (fair queues).
         "MessageGroupId": message.endpoint_id or _OF_NO_ENDPOINT,
     }
+    if message.delay_seconds:
+        entry["DelaySeconds"] = message.delay_seconds
+    attributes: dict[str, MessageAttributeValueTypeDef] = {}
     if message.endpoint_id:
-        entry["MessageAttributes"] = {
-            ENDPOINT: {"DataType": "String", "StringValue": message.endpoint_id}
-        }
+        attributes[ENDPOINT] = {"DataType": "String", "StringValue": message.endpoint_id}
+    for name, number_of in ((ATTEMPTS, message.attempts), (DUE_AT, message.due_at)):
+        if number_of:
+            attributes[name] = {"DataType": "Number", "StringValue": str(number_of)}
+    if attributes:
+        entry["MessageAttributes"] = attributes
     return entry
 
 
@@ -170,7 +244,7 @@ def _receive_dead(limit: int) -> list[DeadLetter]:
             VisibilityTimeout=_LOOK_SECONDS,
             WaitTimeSeconds=1,  # without a wait, SQS asks only some of its servers
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
-            MessageAttributeNames=[ENDPOINT],
+            MessageAttributeNames=[ENDPOINT, ATTEMPTS],
         )
     except (BotoCoreError, ClientError) as failure:
         raise ServiceUnavailable from failure
@@ -179,10 +253,11 @@ def _receive_dead(limit: int) -> list[DeadLetter]:
 
 def _dead_letter(message: "MessageTypeDef") -> DeadLetter:
     attributes: Mapping[Any, Any] = message["Attributes"]
-    endpoint = message.get("MessageAttributes", {}).get(ENDPOINT)
+    own = message.get("MessageAttributes", {})
+    attempts = own[ATTEMPTS]["StringValue"] if ATTEMPTS in own else None
     return DeadLetter(
-        message=Message(message["Body"], endpoint["StringValue"] if endpoint else ""),
-        attempts=int(attributes["ApproximateReceiveCount"]),
+        message=Message(message["Body"], own[ENDPOINT]["StringValue"] if ENDPOINT in own else ""),
+        attempts=int(attempts or attributes["ApproximateReceiveCount"]),
         sent_at_ms=int(attributes["SentTimestamp"]),
         receipt=message["ReceiptHandle"],
     )

@@ -5,6 +5,11 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
 
+WAITS_MAX = 50
+"""Half of the receipts after which SQS itself makes a message a dead letter."""
+WAIT_SECONDS_MAX = 12 * 86_400
+"""All waits together. SQS keeps a message for 14 days, and each wait may be a tenth longer."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -72,6 +77,8 @@ class Settings:
     """Resources whose books are checked each minute, in turn."""
     webhook_queue_url: str = ""
     """Where events go, to be delivered. Empty: nowhere; they can be pulled."""
+    webhook_retry_queue_url: str = ""
+    """Where deliveries wait that failed once, and those to endpoints that answer slowly."""
     dead_letter_queue_url: str = ""
     """Where the messages are that were given up."""
     webhook_secrets_prefix: str = "openreserve/webhooks/"
@@ -81,7 +88,7 @@ class Settings:
     webhook_timeout_seconds: int = 15
     """How long an endpoint may take to answer."""
     webhook_retry_seconds: str = "5,300,1800,7200,18000,36000,43200,43200,43200"
-    """The waits between attempts to deliver; after the last of them comes the last attempt."""
+    """The waits between attempts to deliver. One attempt more than waits, then it is given up."""
     webhook_ports: str = "443"
     """The ports that deliveries may go to."""
     webhook_development: int = 0
@@ -116,6 +123,10 @@ def settings() -> Settings:
         if found.get(name, "url") not in ("url", "iam"):
             raise ValueError(f"{name.upper()} is neither url nor iam")
     told = Settings(**found)
+    if not 0 < len(told.webhook_schedule_seconds) <= WAITS_MAX:
+        raise ValueError(f"WEBHOOK_RETRY_SECONDS has more than {WAITS_MAX} waits")
+    if sum(told.webhook_schedule_seconds) > WAIT_SECONDS_MAX:
+        raise ValueError(f"WEBHOOK_RETRY_SECONDS adds up to more than {WAIT_SECONDS_MAX}")
     if told.redis_auth == "iam" and told.redis_url and not told.redis_url.startswith("rediss:"):
         raise ValueError("REDIS_AUTH=iam needs a REDIS_URL with TLS: rediss://")
     return told

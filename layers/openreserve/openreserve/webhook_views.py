@@ -95,8 +95,8 @@ class DeadLetterView(Json):
     """
 
     endpoint_id: str | None = None
-    attempts: int = Field(description="With those of looking at it here.")
-    sent_at: Instant
+    attempts: int = Field(description="Attempts to deliver it that were made.")
+    sent_at: Instant = Field(description="When it became a dead letter.")
     event: EventView | None = None
     content: str | None = None
 

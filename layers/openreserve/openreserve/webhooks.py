@@ -17,6 +17,10 @@ SECRETS_MAX = 2
 """The present one, and the one before it, so that receivers can change over in their own time."""
 DELAY_SECONDS_MAX = 43_200 - 300
 """SQS hides a message for 12 hours at most, counted from when it was received."""
+SLOW_SECONDS = 2
+"""An endpoint that takes so long to answer is slow."""
+SLOW_FOR_SECONDS = 600
+"""How long that is remembered at least; at most twice as long."""
 
 EVENT_TYPES = (
     "STOCK_DEPLETED",
@@ -45,6 +49,21 @@ class Endpoint:
     def wants(self, event_type: str) -> bool:
         """Whether events of this type are for it."""
         return not self.disabled and (not self.events or event_type in self.events)
+
+
+class SlowEndpoints:
+    """Which endpoints were slow of late. Each moment is in seconds of one clock."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, float] = {}
+
+    def note(self, endpoint_id: str, now: float, chance: float) -> None:
+        """It was slow now. `chance`, from 0 to 1: not all who noted it forget it at once."""
+        self._until[endpoint_id] = now + SLOW_FOR_SECONDS * (1 + chance)
+
+    def is_slow(self, endpoint_id: str, now: float) -> bool:
+        """Whether it was slow within the last minutes."""
+        return now < self._until.get(endpoint_id, now)
 
 
 class Verdict(StrEnum):

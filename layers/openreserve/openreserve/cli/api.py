@@ -47,8 +47,10 @@ def client(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Client]:
             sign=sign,
         ) as opened:
             yield opened
+    except UnicodeEncodeError as wrong:
+        raise Told("usage_invalid: an argument is no text in UTF-8", 2) from wrong
     except (CannotSign, ValueError) as wrong:
-        raise Told(str(wrong), 2) from wrong
+        raise Told(f"usage_invalid: {wrong}", 2) from wrong
     except (NotDone, NotAnswered) as error:
         raise Told(line_of(error), 2 if isinstance(error, (Fault, NotAnswered)) else 1) from error
 

@@ -11,6 +11,8 @@ from openreserve import books
 from openreserve.books import Check, CouldNotCheck, Drift
 from openreserve.cli import output
 from openreserve.cli.checkout import ROOT
+from openreserve.cli.ids import ResourceId
+from openreserve.cli.seconds import Seconds
 from openreserve.cli.told import Told
 
 READER = "openreserve_reader"
@@ -26,7 +28,7 @@ timeout_option = click.option(
     "--timeout",
     "timeout_seconds",
     metavar="SECONDS",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(min_open=True),
     default=600,
     show_default=True,
     help="How long one question to Postgres may take.",
@@ -57,7 +59,15 @@ def verify(
 @click.command()
 @database_option
 @timeout_option
-@click.option("-r", "--resource", "wanted", metavar="ID", multiple=True, help="Only this one.")
+@click.option(
+    "-r",
+    "--resource",
+    "wanted",
+    metavar="ID",
+    type=ResourceId(),
+    multiple=True,
+    help="Only this one.",
+)
 @click.option("--apply", is_flag=True, help="Do it. Without this, only say what would be done.")
 @click.option("--reason", metavar="TEXT", help="Why; it is kept. Needed with --apply.")
 @output.json_option

@@ -32,17 +32,20 @@ def blackfriday(parameters: tuple[str, ...]) -> None:
     """
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
-        if not equals:
-            raise Told(f"{parameter} is not of the form NAME=VALUE", 2)
+        if not name or not equals:
+            raise Told(f"usage_invalid: {parameter} is not of the form NAME=VALUE", 2)
         os.environ[name] = value
     if importlib.util.find_spec("locust") is None:
-        raise Told("blackfriday needs Locust: make blackfriday sets it up", 2)
+        raise Told("packages_missing: blackfriday needs Locust: make blackfriday sets it up", 2)
     _become("tests.load", [])
 
 
 def _become(module: str, arguments: list[str]) -> None:
     if not (ROOT / module.replace(".", "/") / "__main__.py").exists():
-        raise Told("this needs a checkout of the project: clone it, and make run there", 2)
+        raise Told(
+            "checkout_missing: this needs a checkout of the project: clone it, and make run there",
+            2,
+        )
     os.chdir(ROOT)
     sys.stdout.flush()
     program = [sys.executable, "-m", module, *arguments]

@@ -22,4 +22,4 @@ def completion(context: click.Context, shell: str) -> None:
     try:
         click.echo(found.source())
     except RuntimeError as wrong:  # a bash that is too old
-        raise Told(str(wrong), 2) from wrong
+        raise Told(f"shell_unsupported: {wrong}", 2) from wrong

@@ -1,10 +1,13 @@
 """`openreserve events`."""
 
-import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 
-from openreserve.cli import api, output
+from openreserve.cli import api, output, pipes
+from openreserve.cli.pipes import ReaderGone
+from openreserve.cli.seconds import Seconds
 from openreserve.client import Client, Event, EventPage, NotAnswered
 from openreserve.errors import Fault
 
@@ -32,7 +35,7 @@ def events() -> None:
     "--interval",
     "interval_seconds",
     metavar="SECONDS",
-    type=click.FloatRange(min=0.1),
+    type=Seconds(0.1),
     default=1,
     show_default=True,
     help="How often to look, with --follow.",
@@ -43,27 +46,40 @@ def tail(
 ) -> None:
     """Write the last events and, with --follow, those that come.
 
-    The cursor to go on from is written to standard error at the end.
+    The cursor to go on from is written to standard error at the end. With --follow, Ctrl-C ends it,
+    or the end of what reads it.
     """
     with api.client() as client:
         page = client.newest_events(count) if after is None else client.list_events(after)
         cursor = page.cursor
-        try:
+        with _cursor_written(lambda: cursor):
             while page.events or follow:
                 for event in page.events:
                     output.write_json(event) if as_json else click.echo(_line(event))
                 cursor = page.cursor
                 if after is None and not follow:
                     break
-                if len(page.events) < MOST_AT_ONCE:
-                    time.sleep(interval_seconds if follow else 0)
+                if follow and len(page.events) < MOST_AT_ONCE:
+                    pipes.wait(interval_seconds)
                 page = _next(client, cursor, patiently=follow)
-        finally:
-            click.echo(f"cursor: {cursor}", err=True)
+
+
+@contextmanager
+def _cursor_written(cursor: Callable[[], str]) -> Iterator[None]:
+    """Write at the end where to go on, unless nothing reads what is written."""
+    has_reader = True
+    try:
+        yield
+    except (BrokenPipeError, ReaderGone):
+        has_reader = False
+        raise
+    finally:
+        if has_reader:
+            click.echo(f"cursor: {cursor()}", err=True)
 
 
 def _next(client: Client, cursor: str, *, patiently: bool) -> EventPage:
-    """The events behind the cursor. Who follows does not give up because the API is away."""
+    """The events behind the cursor. Patiently: none for now, if the API is away."""
     try:
         return client.list_events(cursor)
     except (NotAnswered, Fault) as error:

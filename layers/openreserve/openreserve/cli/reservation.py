@@ -6,6 +6,7 @@ from uuid import UUID
 import click
 
 from openreserve.cli import api, output
+from openreserve.cli.ids import ResourceId
 from openreserve.cli.stock import limit_option
 from openreserve.holds import Reservation, Status
 
@@ -36,7 +37,14 @@ def release(token: UUID, *, as_json: bool) -> None:
 
 
 @reservation.command("list")
-@click.option("-r", "--resource", "resource_id", metavar="ID", help="Only those of this resource.")
+@click.option(
+    "-r",
+    "--resource",
+    "resource_id",
+    metavar="ID",
+    type=ResourceId(),
+    help="Only those of this resource.",
+)
 @click.option(
     "--status",
     type=click.Choice([status.value for status in Status], case_sensitive=False),

@@ -5,6 +5,7 @@ from itertools import islice
 import click
 
 from openreserve.cli import api, output
+from openreserve.cli.ids import ResourceId, ResourcePrefix
 from openreserve.cli.lazy import Lazy
 
 _TARGETS = {
@@ -16,7 +17,13 @@ _TARGETS = {
 }
 
 resource_option = click.option(
-    "-r", "--resource", "resource_id", metavar="ID", required=True, help="The resource's id."
+    "-r",
+    "--resource",
+    "resource_id",
+    metavar="ID",
+    type=ResourceId(),
+    required=True,
+    help="The resource's id.",
 )
 limit_option = click.option(
     "--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.  [default: all]"
@@ -91,7 +98,13 @@ def adjust(
 
 
 @click.command("list")
-@click.option("--prefix", metavar="TEXT", default="", help="Only ids that start like this.")
+@click.option(
+    "--prefix",
+    metavar="TEXT",
+    type=ResourcePrefix(),
+    default="",
+    help="Only ids that start like this.",
+)
 @limit_option
 @output.json_option
 def list_resources(prefix: str, limit: int | None, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 import click
 
 from openreserve.cli import api, output
-from openreserve.cli.csv_lines import BadLine, Line, parsed, raw_lines
+from openreserve.cli.csv_lines import BadLine, Line, LongLine, parsed, raw_lines
 from openreserve.cli.lanes import Lanes
 from openreserve.cli.progress import Progress
 from openreserve.cli.told import Told
@@ -63,13 +63,14 @@ DONE = ("created", "changed", "unchanged")
 def import_file(path: str, **options: Any) -> int:
     """Create resources, or set their totals, from a CSV file.
 
-    Each line is resource_id,total_stock; lines that start with # are comments. Of several lines
-    about one resource the last one counts. To run an import again is harmless: what is already so
-    is left alone.
+    Each line is resource_id,total_stock; lines that begin with # are comments. Cells may be quoted,
+    and are not trimmed. A file whose heading is resource_id;total_stock has semicolons. Of several
+    lines about one resource the last one counts. An import can be repeated: what is already so is
+    left alone.
 
-    Lines that are refused are told on standard error with their numbers, and spoil no others. Exits
-    with 0 if all lines were set, 1 if some were refused, and 2 if it could not run to the end; then
-    it says at which line to go on.
+    Refused lines are written to standard error with their numbers; the others are set. Exits with 0
+    if all lines were set, 1 if some were refused, and 2 if it could not run to the end; then it
+    says at which line to go on.
     """
     with click.open_file(path, "rb") as file, _terminable():
         progress = Progress(path, _size(file, path), as_json=options["as_json"])
@@ -116,9 +117,9 @@ class _Import:
         outcomes = Counter(row.outcome for row in rows if row.outcome in DONE)
         self.progress.advance(outcomes)
 
-    def _counted(self, file: IO[bytes]) -> Iterator[bytes | None]:
+    def _counted(self, file: IO[bytes]) -> Iterator[bytes | LongLine]:
         for raw in raw_lines(file):
-            self.progress.read(len(raw or b""))
+            self.progress.read(len(raw))
             yield raw
 
 

@@ -74,7 +74,7 @@ class Client:
         body: dict[str, Any] = {"items": items}
         if ttl_seconds is not None:
             body["ttlSeconds"] = ttl_seconds
-        key = key or str(uuid4())
+        key = str(uuid4()) if key is None else key
         made = self._post("/reserve", body, {"idempotency-key": key})
         return Hold(self, key, answers.reservation(made))
 
@@ -121,7 +121,8 @@ class Client:
     ) -> Adjustment:
         """Move the total by a difference, once per `key`: one is made if none is given."""
         body = {"resourceId": resource_id, "difference": difference, "reason": reason}
-        made = self._post("/adjustments", body, {"idempotency-key": key or str(uuid4())})
+        key = str(uuid4()) if key is None else key
+        made = self._post("/adjustments", body, {"idempotency-key": key})
         return answers.adjustment(made)
 
     def read_resource(self, resource_id: str) -> Resource:

@@ -86,8 +86,7 @@ class Transport:
 
     def __post_init__(self) -> None:
         """Refuses what is no URL of a server, with a ValueError."""
-        parts = urlsplit(self.server_url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_server(self.server_url):
             raise ValueError(f"{self.server_url!r} is no URL of a server: http://host:port")
         self.server_url = self.server_url.rstrip("/")
 
@@ -152,6 +151,22 @@ class Transport:
             )
             self._thread.connection = kind(parts.hostname, parts.port, timeout=self.timeout_seconds)
         return self._thread.connection
+
+
+def _is_server(url: str) -> bool:
+    """Whether requests can be sent there: without a user, who would not be sent along."""
+    try:
+        parts = urlsplit(url)
+        host, _ = (parts.hostname or "").encode("idna"), parts.port
+    except ValueError:
+        return False
+    return (
+        parts.scheme in ("http", "https")
+        and bool(host)
+        and parts.username is None
+        and url.isprintable()
+        and " " not in url
+    )
 
 
 def _may_go_better(answer: Answer, call: Call) -> bool:

@@ -1,0 +1,59 @@
+"""The queues of template.yaml and the function that they call, without the rest of the runtime."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from infra.local import queues, template
+from infra.local.aws import Aws
+from infra.local.environments import Pool
+from tests.calls import call
+from tests.conftest import delete_queues, forget
+
+ROOT = Path(__file__).parents[2]
+
+
+@asynccontextmanager
+async def deliveries_run(
+    aws: Aws,
+    name: str,
+    patch: pytest.MonkeyPatch,
+    *,
+    environments: int,
+    **parameters: str,
+) -> AsyncIterator[None]:
+    """The function runs in environments of its own; the API for endpoints in this process."""
+    given = {
+        "DatabaseUrl": "-",
+        "MigrationUrl": "-",
+        "WebhookDevelopment": "1",
+        "WebhookCacheSeconds": "1",
+        "WebhookSecretsPrefix": f"{name}/",
+        **parameters,
+    }
+    running = template.load(ROOT / "template.yaml", given, aws.url)
+    functions = {function.name: function for function in running.functions}
+    queues.create(aws, running.queues)
+    of_the_api = functions["EndpointsFunction"].environment
+    for variable, value in {**of_the_api, **aws.variables}.items():
+        if variable not in ("DATABASE_URL", "REDIS_URL"):
+            patch.setenv(variable, value)
+    forget()
+    pool = Pool(functions["WebhookFunction"], environments, 1_000, lambda *_: None, aws.variables)
+    mappings = queues.Mappings([pool], aws)
+    await pool.start()
+    mappings.start()
+    try:
+        yield
+    finally:
+        await mappings.stop()
+        await pool.stop()
+        delete_queues(aws)
+
+
+def save(endpoint_id: str, url: str, *events: str) -> None:
+    """Make an endpoint."""
+    body = {"endpointId": endpoint_id, "url": url, "events": list(events)}
+    assert call("save-endpoint", body).status == 201

@@ -1,0 +1,56 @@
+"""An endpoint that is slow or dead costs the others nothing, and gets its own events even so."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from infra.local.aws import Aws
+from openreserve import queue
+from openreserve.queue import Message
+from tests.deliveries import event
+from tests.e2e.delivering import deliveries_run, save
+from tests.receiver import Received, Receiver, Told
+
+EVENTS = 20
+EXECUTIONS = 4
+"""Of the function at once, for first attempts: half of its environments."""
+SECONDS_MAX = 120
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS_MAX):
+        while not holds():  # noqa: ASYNC110 - the receiver is a thread
+            await asyncio.sleep(0.02)
+
+
+async def send(count: int) -> None:
+    assert all(await asyncio.to_thread(queue.send, [Message(event()) for _ in range(count)]))
+
+
+async def test_a_slow_endpoint_costs_a_quick_one_nothing(
+    own_aws: Aws, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The quick one has all its events while the slow one has not answered a single one."""
+    answers = threading.Event()
+
+    def slowly(_: Received) -> Told:
+        answers.wait(SECONDS_MAX)
+        return Told(204)
+
+    receiver.answers["/slow"] = slowly
+    async with deliveries_run(
+        own_aws, name, monkeypatch, environments=2 * EXECUTIONS, WebhookTimeoutSeconds="20"
+    ):
+        save("quick", f"{receiver.url}/quick")
+        await send(1)
+        await until(lambda: len(receiver.at("/quick")) == 1)
+        save("slow", f"{receiver.url}/slow")
+        await asyncio.sleep(1.1)  # as late as the function may notice it
+        await send(EVENTS)
+        await until(lambda: len(receiver.at("/quick")) == 1 + EVENTS)
+
+        assert 1 <= len(receiver.at("/slow")) < EXECUTIONS, "each holds one execution up"
+        answers.set()
+        await until(lambda: len(receiver.ids("/slow")) == EVENTS)

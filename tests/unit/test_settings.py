@@ -1,0 +1,39 @@
+"""A setting that could not work is refused when a function starts, not when it is needed."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from openreserve.settings import WAIT_SECONDS_MAX, WAITS_MAX, settings
+
+
+@pytest.fixture(autouse=True)
+def _read_anew() -> Iterator[None]:
+    settings.cache_clear()
+    yield
+    settings.cache_clear()
+
+
+@pytest.mark.parametrize(
+    ("waits", "complaint"),
+    [
+        ("1," * WAITS_MAX + "1", "more than 50 waits"),
+        (f"{WAIT_SECONDS_MAX},1", "adds up to more than 1036800"),
+        ("soon", "invalid literal"),
+        ("", "invalid literal"),
+    ],
+)
+def test_waits_that_sqs_cannot_keep_are_refused(
+    waits: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", waits)
+
+    with pytest.raises(ValueError, match=complaint):
+        settings()
+
+
+@pytest.mark.parametrize("waits", ["1", ",".join("1" * WAITS_MAX), str(WAIT_SECONDS_MAX)])
+def test_waits_that_sqs_can_keep_are_taken(waits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", waits)
+
+    assert settings().webhook_retry_seconds == waits
