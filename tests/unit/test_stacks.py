@@ -202,7 +202,7 @@ def test_functions_are_in_the_groups_that_the_flows_are_for() -> None:
         if function["Type"] != "AWS::Serverless::Function" or network is None:
             continue
         (reference,) = network["SecurityGroupIds"]
-        whose = "migrations" if name == "MigrateFunction" else "functions"
+        whose = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
         default = APP["Parameters"][reference.argument]["Default"]
         assert default == f"/openreserve/dev/network/{whose}-security-group-id", name
 
