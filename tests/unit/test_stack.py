@@ -146,6 +146,13 @@ def _composed(value: Any) -> list[str]:
     return [listed(composed["Fn::Sub"])[0]]
 
 
+def test_logs_are_kept_as_long_as_cloudwatch_can() -> None:
+    days = TEMPLATE["Parameters"]["LogRetentionDays"]
+
+    assert days["Default"] in days["AllowedValues"]
+    assert 2 not in days["AllowedValues"], "CloudWatch refuses it when the stack is half made"
+
+
 def test_what_the_stacks_have_written_down_is_read_from_parameter_store() -> None:
     for name, parameter in TEMPLATE["Parameters"].items():
         if "SSM" in parameter["Type"]:
