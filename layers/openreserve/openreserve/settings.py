@@ -26,6 +26,8 @@ class Settings:
     """The name of the cache on ElastiCache, which tokens are signed for."""
     redis_resource_type: str = ""
     """`ServerlessCache` for a cache of ElastiCache Serverless; empty for nodes."""
+    redis_key_prefix: str = "openreserve"
+    """How all keys begin. A restore of Postgres makes it another one: what Redis knew is void."""
     redis_timeout_ms: int = 50
     """How long a request waits for Redis before it goes on without."""
     redis_connect_timeout_ms: int = 50
