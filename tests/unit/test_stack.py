@@ -1,5 +1,6 @@
 """What runs on AWS, and how it gets there: the template, and what SAM makes of it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from graphlib import TopologicalSorter
@@ -38,6 +39,7 @@ AS_IN_THE_CODE = {
     "BODY_BYTES_MAX": "far below what API Gateway takes",
     "DEADLINE_HORIZON_SECONDS": "belongs to the schedule of a minute",
     "EVENT_RETENTION_DAYS": "promised to those who pull",
+    "HEALTH_CACHE_MS": "monitors ask every few seconds",
     "EXPIRE_BATCH_SIZE": "chosen by measurement",
     "KEY_RETENTION_HOURS": "promised to callers",
     "PAGE_SIZE_MAX": "promised to callers",
@@ -173,6 +175,20 @@ def test_every_queue_has_a_dead_letter_queue_or_is_one_and_is_encrypted() -> Non
     assert {queue["Ref"] for queue in policy["Queues"]} == queues().keys()
 
 
+def test_a_dead_letter_is_kept_as_long_as_the_readme_says() -> None:
+    """A standard queue counts from when a message was first sent: the attempts are a part of it."""
+    waits = sum(Settings().webhook_schedule_seconds) * 1.1
+    kept_days = (queues()["DeadLetterQueue"]["MessageRetentionPeriod"] - waits) / 86_400
+    (said,) = re.findall(
+        r"at least (\d+) days after it was given up", (ROOT / "README.md").read_text()
+    )
+
+    assert int(said) == int(kept_days)
+    assert (
+        TEMPLATE["Parameters"]["WebhookRetrySeconds"]["Default"] == Settings().webhook_retry_seconds
+    )
+
+
 def test_every_dead_letter_queue_has_an_alarm() -> None:
     watched = {
         dimension["Value"]["Fn::GetAtt"][0]
@@ -254,6 +270,26 @@ def test_the_api_has_limits_and_metrics_for_each_route() -> None:
         "ThrottlingBurstLimit": {"Ref": "ApiBurst"},
         "ThrottlingRateLimit": {"Ref": "ApiRequestsPerSecond"},
     }
+
+
+def test_what_needs_no_credentials_has_limits_of_its_own_and_takes_none_of_the_buyers() -> None:
+    anonymous = {
+        f"{event['Properties']['Method']} {event['Properties']['Path']}"
+        for function in FUNCTIONS.values()
+        for event in function.get("Events", {}).values()
+        if event["Properties"].get("Auth") == {"Authorizer": "NONE"}
+    }
+    settings = RESOURCES["Api"]["Properties"]["RouteSettings"]
+
+    assert settings.keys() == anonymous == {"GET /health", "GET /api/v1/health"}
+    for limits in settings.values():
+        assert limits == {
+            "DetailedMetricsEnabled": True,
+            "ThrottlingBurstLimit": {"Ref": "HealthBurst"},
+            "ThrottlingRateLimit": {"Ref": "HealthRequestsPerSecond"},
+        }
+    (stage,) = made_of_type("AWS::ApiGatewayV2::Stage").values()
+    assert stage["Properties"]["RouteSettings"].keys() == anonymous
 
 
 def test_metrics_of_stages_in_one_account_are_told_apart() -> None:
