@@ -1,13 +1,14 @@
 """The costs in the documents are computed, and from prices that say whose and of when they are."""
 
 import re
+import tomllib
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from infra.costs.__main__ import ASSUMED, CALLS, ROUND_TRIPS, Costs, tables
+from infra.costs.__main__ import ASSUMED, CALLS, HOURS, OF_PROD, ROUND_TRIPS, Costs, tables
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/costs.md").read_text()
@@ -26,6 +27,8 @@ def test_the_guide_says_in_round_figures_what_the_tables_say() -> None:
     million = sum(usd for _, usd in COSTS.million_of(CALLS["reserved and committed"]))
 
     assert f"about {round(idle, -1):.0f} USD a month" in guide
+    prod = sum(usd for _, _, usd in replace(COSTS, assumed=OF_PROD).idle())
+    assert f"{round(prod, -2):.0f} for `prod`" in guide
     assert f"{million:.0f} USD for a million reservations" in guide
 
 
@@ -71,6 +74,7 @@ def test_more_of_anything_costs_more() -> None:
     cheap = sum(usd for _, _, usd in COSTS.idle())
     for more in (
         {"acus": 4.0},
+        {"instances": 2},
         {"zones": 3},
         {"endpoints": 9},
         {"alarms": 90},
@@ -80,6 +84,30 @@ def test_more_of_anything_costs_more() -> None:
     ):
         dearer = replace(COSTS, assumed=replace(ASSUMED, **more))
         assert sum(usd for _, _, usd in dearer.idle()) > cheap, more
+
+
+def test_prod_is_priced_as_it_is_configured() -> None:
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    given = dict(
+        text.split("=", 1)
+        for text in config["prod-database"]["deploy"]["parameters"]["parameter_overrides"]
+    )
+
+    assert float(given["AcuMin"]) == OF_PROD.acus
+    assert int(given["Readers"]) + 1 == OF_PROD.instances
+    of_prod = sum(usd for _, _, usd in replace(COSTS, assumed=OF_PROD).idle())
+    of_dev = sum(usd for _, _, usd in COSTS.idle())
+    assert of_prod - of_dev == pytest.approx((2 * 2 - 1) * HOURS * COSTS.usd("aurora_acu_hour"))
+
+
+def test_performance_insights_is_on_only_where_aurora_has_the_memory_for_it() -> None:
+    """AWS asks for two ACUs. A condition of CloudFormation cannot compare numbers."""
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    for stage in ("dev", "staging", "prod"):
+        overrides = config[f"{stage}-database"]["deploy"]["parameters"]["parameter_overrides"]
+        given = dict(text.split("=", 1) for text in overrides)
+        has_insights = given.get("Insights", "none") != "none"
+        assert not has_insights or float(given.get("AcuMin", 0.5)) >= 2, stage
 
 
 def test_every_call_that_is_priced_was_measured_here() -> None:

@@ -335,6 +335,21 @@ def test_the_schema_is_migrated_by_the_new_code_before_any_function_gets_calls()
     assert variables("BeforeTrafficFunction")["MIGRATE_FUNCTION_NAME"] == {"Ref": "MigrateFunction"}
 
 
+def test_schedules_call_nothing_before_the_first_migration() -> None:
+    """A new stack has no traffic to shift, and so no hook."""
+    first = RESOURCES["FirstMigration"]
+
+    assert first["Type"] == "Custom::Migration"
+    assert first["Properties"]["ServiceToken"] == {"Fn::GetAtt": ["BeforeTrafficFunction", "Arn"]}
+    assert (
+        int(first["Properties"]["ServiceTimeout"]) >= FUNCTIONS["BeforeTrafficFunction"]["Timeout"]
+    )
+    for schedule in made_of_type("AWS::Scheduler::Schedule").values():
+        alias = cloudformation()[schedule["Properties"]["Target"]["Arn"]["Ref"]]
+        called = cloudformation()[alias["Properties"]["FunctionName"]["Ref"]]
+        assert "FirstMigration" in called["DependsOn"]
+
+
 def test_the_migration_has_less_time_than_what_waits_for_it() -> None:
     waiting = FUNCTIONS["BeforeTrafficFunction"]["Timeout"]
 
