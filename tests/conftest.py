@@ -16,6 +16,7 @@ import psycopg
 import pytest
 import redis
 
+from functions.stock import app as stock_app
 from infra.local import aws
 from infra.local.aws import Aws
 from infra.local.intrinsics import ACCOUNT, REGION
@@ -174,6 +175,7 @@ def engine_without_redis(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> It
 def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
     monkeypatch.setenv("DATABASE_URL", engine.database_url)
     monkeypatch.setenv("REDIS_URL", engine.redis_url)
+    monkeypatch.setenv("HEALTH_CACHE_MS", "0")
     forget()
     yield engine
     forget()
@@ -184,6 +186,7 @@ def forget() -> None:
     """Make the next call read the environment and connect anew, as a cold start does."""
     database.disconnect()
     redis_link.disconnect()
+    stock_app._health.until = 0
     for remembered in (
         settings.settings,
         logs._logger,

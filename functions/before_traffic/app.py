@@ -1,9 +1,11 @@
-"""Lets a deployment go on only when the schema is up to date: CodeDeploy's hook before traffic.
+"""Lets a deployment go on only when the schema is up to date.
 
-Reaches neither Postgres nor Redis: it has MigrateFunction do that, and tells CodeDeploy of it.
+CodeDeploy's hook before traffic; and, in a new stack, which has no traffic to shift, the custom
+resource that the schedules wait for. Has MigrateFunction do it, and reports the outcome.
 """
 
 import json
+import urllib.request
 from functools import cache
 from typing import Any
 
@@ -18,11 +20,16 @@ MIGRATE_SECONDS_MAX = 850
 """More than MigrateFunction may take, and less than this function, which is to tell of it."""
 
 
+RESPONSE_SECONDS_MAX = 10
+
+
 def handler(event: dict[str, str], _context: Any) -> dict[str, str]:
     """Migrate, and let the deployment go on or stop it: then the old version goes on serving.
 
     A repeat is harmless, and so are several at once: what was migrated is left as it is.
     """
+    if "RequestType" in event:
+        return _first_migration(event)
     status = "Succeeded" if _migrate() else "Failed"
     _codedeploy().put_lifecycle_event_hook_execution_status(
         deploymentId=event["DeploymentId"],
@@ -30,6 +37,28 @@ def handler(event: dict[str, str], _context: Any) -> dict[str, str]:
         status=status,
     )
     return {"status": status}
+
+
+def _first_migration(event: dict[str, str]) -> dict[str, str]:
+    """Answer CloudFormation. When the stack is deleted, the schema stays.
+
+    https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
+    """
+    done = event["RequestType"] == "Delete" or _migrate()
+    answer = {
+        "Status": "SUCCESS" if done else "FAILED",
+        "Reason": "The log group of the stack says why the schema was not migrated",
+        "PhysicalResourceId": "first-migration",
+        **{name: event[name] for name in ("StackId", "RequestId", "LogicalResourceId")},
+    }
+    request = urllib.request.Request(  # noqa: S310 - the URL is CloudFormation's, signed for this
+        event["ResponseURL"],
+        data=json.dumps(answer).encode(),
+        method="PUT",
+        headers={"Content-Type": ""},  # as the signature of the URL has it
+    )
+    with urllib.request.urlopen(request, timeout=RESPONSE_SECONDS_MAX):  # noqa: S310
+        return {"status": answer["Status"]}
 
 
 def _migrate() -> bool:

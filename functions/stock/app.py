@@ -1,11 +1,14 @@
 """Stock: create, set, read and list it; read a reservation; health; and all that is not there."""
 
 import re
+import time
+from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import UUID
 
 from openreserve import api, cache, errors, ledger, preconditions, routes
 from openreserve.preconditions import NOT_THERE, OnVersion
+from openreserve.settings import settings
 from openreserve.stock import normalized_resource_id
 from openreserve.views import (
     EventPage,
@@ -106,16 +109,43 @@ def list_events(_request: api.Request, query: EventQuery) -> api.Answer:
 
 @api.operation("GET /api/v1/health", "GET /health", answers={200: HealthView, 503: HealthView})
 def health(_request: api.Request) -> api.Answer:
-    """Say whether Postgres and Redis answer. Without Redis all works, but slower."""
-    redis = {True: "ok", False: "unavailable", None: "not configured"}[cache.ping()]
-    try:
-        ledger.ping()
-    except errors.Fault:
-        view = HealthView(status="unavailable", postgres="unavailable", redis=redis)
-        return api.Answer(503, view.model_dump_json(by_alias=True), outcome="unavailable")
-    status = "degraded" if redis == "unavailable" else "ok"
-    view = HealthView(status=status, postgres="ok", redis=redis)
-    return api.Answer(200, view.model_dump_json(by_alias=True), outcome=status)
+    """Say whether Postgres and Redis answer. Without Redis all works, but slower.
+
+    Each environment asks them at most once a second: anonymous callers cannot load them.
+    """
+    view = _health.view()
+    return api.Answer(
+        503 if view.status == "unavailable" else 200,
+        view.model_dump_json(by_alias=True),
+        outcome=view.status,
+    )
+
+
+@dataclass(slots=True)
+class _Health:
+    """What the servers answered last, for `health_cache_ms`."""
+
+    last: HealthView | None = None
+    until: float = 0.0
+
+    def view(self) -> HealthView:
+        """The last answer, or a new one if it is over."""
+        if self.last is None or time.monotonic() >= self.until:
+            self.last = self._ask()
+            self.until = time.monotonic() + settings().health_cache_ms / 1_000
+        return self.last
+
+    def _ask(self) -> HealthView:
+        redis = {True: "ok", False: "unavailable", None: "not configured"}[cache.ping()]
+        try:
+            ledger.ping()
+        except errors.Fault:
+            return HealthView(status="unavailable", postgres="unavailable", redis=redis)
+        status = "degraded" if redis == "unavailable" else "ok"
+        return HealthView(status=status, postgres="ok", redis=redis)
+
+
+_health = _Health()
 
 
 @api.operation(

@@ -7,7 +7,7 @@ import math
 import sys
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,10 @@ class Assumed:
     """Over the network, and the proxy; on the machine that measured it was next to nothing."""
     cold_percent: float = 1.0
     """Calls for which an environment has to be started, which is billed, too."""
-    acus: float = 0.5
+    acus: float = 1.0
+    """On average, of each instance of Aurora. AcuMin is 0.5, but Enhanced Monitoring, the export of
+    its log and a call every minute keep it above."""
+    instances: int = 1
     zones: int = 2
     endpoints: int = 2
     alarms: int = 58
@@ -54,6 +57,10 @@ class Assumed:
 
 
 ASSUMED = Assumed()
+OF_PROD = replace(ASSUMED, acus=2.0, instances=2)
+"""AcuMin=2 and Readers=1, as samconfig.toml has it."""
+SALE_ACUS = 8
+"""AcuMin for the day of a sale."""
 ROUND_TRIPS = {"reserve": 3, "commit": 2, "release": 3, "read": 1, "reconcile_idle": 8}
 """Of a call, one after the other, to Postgres and Redis."""
 CALLS = {
@@ -155,8 +162,8 @@ class Costs:
         """A month in which nobody calls: what, how much of it, and its price."""
         assumed = self.assumed
         yield "RDS Proxy", f"8 ACUs, the least, {HOURS} h", 8 * HOURS * self.usd("proxy_acu_hour")
-        acu_hours = assumed.acus * HOURS
-        yield "Aurora", f"{assumed.acus} ACU, {HOURS} h", acu_hours * self.usd("aurora_acu_hour")
+        acus = assumed.acus * assumed.instances
+        yield "Aurora", f"{acus:g} ACU, {HOURS} h", acus * HOURS * self.usd("aurora_acu_hour")
         yield (
             "Endpoints of the VPC",
             f"{assumed.endpoints} in {assumed.zones} zones, {HOURS} h",
@@ -214,7 +221,21 @@ def tables(costs: Costs) -> str:
         "a million webhooks, in USD",
         {kind: dict(costs.million_deliveries(each)) for kind, each in DELIVERIES.items()},
     )
-    return "\n\n".join((_idle(costs), million, deliveries, _billed(costs), _prices(costs)))
+    return "\n\n".join(
+        (_idle(costs), _larger(costs), million, deliveries, _billed(costs), _prices(costs))
+    )
+
+
+def _larger(costs: Costs) -> str:
+    """What is paid for more than the least of everything."""
+    day = 24 * costs.usd("aurora_acu_hour")
+    rows = [
+        ("`prod` as it stands in samconfig.toml, a month idle", replace(costs, assumed=OF_PROD)),
+        ("`dev`, if Aurora idles at its least", replace(costs, assumed=replace(ASSUMED, acus=0.5))),
+    ]
+    priced = [(name, sum(usd for _, _, usd in of.idle())) for name, of in rows]
+    priced.append((f"`AcuMin={SALE_ACUS}` for the day of a sale, an instance", SALE_ACUS * day))
+    return _table(("also", "USD"), [(name, f"{usd:.2f}") for name, usd in priced])
 
 
 def _billed(costs: Costs) -> str:

@@ -131,6 +131,7 @@ _RESOURCES_OF_AWS = {
     "AWS::SQS::QueuePolicy",
     "AWS::Serverless::HttpApi",
     "AWS::Serverless::LayerVersion",
+    "Custom::Migration",
 }
 
 

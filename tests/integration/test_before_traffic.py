@@ -194,3 +194,60 @@ def test_nothing_is_kept_from_codedeploy_when_it_does_not_hear(
     monkeypatch.setattr(aws, "answer", deaf)
     with pytest.raises(Exception, match="ThrottledException"):
         app.handler(EVENT, None)
+
+
+REQUEST = {
+    "RequestType": "Create",
+    "StackId": "arn:aws:cloudformation:eu-central-1:1:stack/openreserve-dev/1",
+    "RequestId": "a-request",
+    "LogicalResourceId": "FirstMigration",
+    "ResourceType": "Custom::Migration",
+}
+
+
+def first_migration(**event: str) -> dict[str, Any]:
+    """What CloudFormation is answered, at the URL that it waits at."""
+    put: list[tuple[dict[str, str], dict[str, Any]]] = []
+
+    class Bucket(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            body = self.rfile.read(int(self.headers["content-length"]))
+            put.append((dict(self.headers), json.loads(body)))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/answer?signed"
+        app.handler({**REQUEST, "ResponseURL": url, **event}, None)
+        server.shutdown()
+    ((headers, answer),) = put
+    assert headers["Content-Type"] == ""
+    assert {name: answer[name] for name in REQUEST.keys() & answer.keys()} == {
+        name: REQUEST[name] for name in ("StackId", "RequestId", "LogicalResourceId")
+    }
+    return answer
+
+
+def test_a_new_stack_is_migrated_before_anything_is_scheduled(aws: FakeAws, empty_url: str) -> None:
+    aws.function = lambda: migrate_app.handler({}, None)
+
+    assert first_migration()["Status"] == "SUCCESS"
+    with psycopg.connect(empty_url) as connection:
+        assert connection.execute("SELECT count(*) FROM openreserve.resources").fetchall() == [(0,)]
+    assert first_migration()["Status"] == "SUCCESS", "a repeat does nothing"
+
+
+def test_a_stack_whose_schema_was_not_migrated_is_not_made(aws: FakeAws) -> None:
+    aws.function = lambda: 1 / 0
+
+    assert first_migration()["Status"] == "FAILED"
+    assert len(aws.invoked) == 1
+
+
+def test_a_stack_that_is_deleted_leaves_the_schema_as_it_is(aws: FakeAws) -> None:
+    assert first_migration(RequestType="Delete")["Status"] == "SUCCESS"
+    assert aws.invoked == []

@@ -53,7 +53,7 @@ def test_what_returns_stock_clears_the_sold_out_marker_at_once(name: str) -> Non
     set_stock(name, 1)
     token = hold((name, 1))
     assert reserve((name, 1)).code == "out_of_stock"
-    assert ask_redis("EXISTS", f"openreserve:{{{name}}}:sold-out") == 1
+    assert ask_redis("EXISTS", f"openreserve:{{={name}}}:sold-out") == 1
 
     release(token)
     assert reserve((name, 1)).status == 200
@@ -81,7 +81,7 @@ def test_a_marker_lives_no_longer_than_the_first_live_hold(name: str) -> None:
     time.sleep(0.6)
     assert reserve((name, 1)).code == "out_of_stock"
 
-    life_ms = ask_redis("PTTL", f"openreserve:{{{name}}}:sold-out")
+    life_ms = ask_redis("PTTL", f"openreserve:{{={name}}}:sold-out")
 
     assert isinstance(life_ms, int)
     assert 0 < life_ms <= 400
@@ -122,7 +122,7 @@ def test_the_buyer_of_the_last_unit_gets_it_back_though_redis_was_never_told(
         dying.setattr("openreserve.cache.remember_hold", lambda *_: None)
         first = reserve((name, 1), key=name)
     assert reserve((name, 1)).code == "out_of_stock"
-    assert ask_redis("EXISTS", f"openreserve:{{{name}}}:sold-out") == 1
+    assert ask_redis("EXISTS", f"openreserve:{{={name}}}:sold-out") == 1
 
     retried = reserve((name, 1), key=name)
 

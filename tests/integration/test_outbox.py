@@ -209,7 +209,7 @@ def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> Non
 def test_whoever_may_have_written_an_event_wakes_the_prompt_path(name: str, verb: str) -> None:
     set_stock(name, 2)
     token = hold((name, 1))
-    ask_redis("DEL", cache._NEWS)
+    ask_redis("DEL", cache._key(cache._NEWS))
     verbs: dict[str, Callable[[], object]] = {
         "set_stock": lambda: set_stock(name, 1),
         "hold": lambda: hold((name, 1)),
@@ -220,7 +220,7 @@ def test_whoever_may_have_written_an_event_wakes_the_prompt_path(name: str, verb
 
     verbs[verb]()
 
-    assert ask_redis("LLEN", cache._NEWS) == 1
+    assert ask_redis("LLEN", cache._key(cache._NEWS)) == 1
 
 
 def test_the_prompt_path_hands_events_on_while_it_stays(

@@ -9,7 +9,9 @@ from typing import Any
 import psycopg
 import pytest
 
+from functions.stock import app as stock_app
 from openreserve import cache, database
+from openreserve.settings import settings
 from tests.calls import (
     Reply,
     call,
@@ -206,3 +208,36 @@ def test_without_postgres_every_verb_is_503_and_health_says_why(
         "unavailable",
         "ok",
     )
+
+
+def test_many_who_ask_for_its_health_cost_one_round_trip_a_second(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEALTH_CACHE_MS", "60000")
+    forget()
+    first = call("health")
+    wire.messages.clear()
+
+    assert [call("health").text for _ in range(50)] == [first.text] * 50
+    assert call("health-of-root").text == first.text
+    assert wire.messages == []
+
+    stock_app._health.until = 0  # a minute later
+    assert call("health").text == first.text
+    assert wire.round_trips == 1
+
+
+def test_that_postgres_is_gone_is_repeated_as_long_and_no_longer(
+    wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEALTH_CACHE_MS", "60000")
+    monkeypatch.setenv("DATABASE_URL", "postgresql://openreserve_app@127.0.0.1:1/openreserve")
+    forget()
+    gone = [call("health").status for _ in range(3)]
+    monkeypatch.setenv("DATABASE_URL", wire.url)
+    settings.cache_clear()
+
+    assert gone == [503] * 3
+    assert call("health").status == 503
+    stock_app._health.until = 0  # a minute later
+    assert call("health").status == 200

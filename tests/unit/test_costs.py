@@ -1,13 +1,23 @@
 """The costs in the documents are computed, and from prices that say whose and of when they are."""
 
 import re
+import tomllib
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
 import pytest
 
-from infra.costs.__main__ import ASSUMED, CALLS, DELIVERIES, ROUND_TRIPS, Costs, tables
+from infra.costs.__main__ import (
+    ASSUMED,
+    CALLS,
+    DELIVERIES,
+    HOURS,
+    OF_PROD,
+    ROUND_TRIPS,
+    Costs,
+    tables,
+)
 from infra.deploy.__main__ import DATA
 from tests.transformed import decided, transformed
 
@@ -28,6 +38,8 @@ def test_the_guide_says_in_round_figures_what_the_tables_say() -> None:
     million = sum(usd for _, usd in COSTS.million_of(CALLS["reserved and committed"]))
 
     assert f"about {round(idle, -1):.0f} USD a month" in guide
+    prod = sum(usd for _, _, usd in replace(COSTS, assumed=OF_PROD).idle())
+    assert f"{round(prod, -2):.0f} for `prod`" in guide
     assert f"{million:.0f} USD for a million reservations" in guide
 
 
@@ -93,6 +105,7 @@ def test_more_of_anything_costs_more() -> None:
     cheap = sum(usd for _, _, usd in COSTS.idle())
     for more in (
         {"acus": 4.0},
+        {"instances": 2},
         {"zones": 3},
         {"endpoints": 9},
         {"alarms": 90},
@@ -117,6 +130,30 @@ def test_a_slow_endpoint_costs_a_tenth_where_ten_of_its_deliveries_wait_in_one_c
 
 def test_the_queues_that_are_polled_are_those_that_are_paid_for() -> None:
     assert (ROOT / "template.yaml").read_text().count("Type: SQS\n") == ASSUMED.polled_queues
+
+
+def test_prod_is_priced_as_it_is_configured() -> None:
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    given = dict(
+        text.split("=", 1)
+        for text in config["prod-database"]["deploy"]["parameters"]["parameter_overrides"]
+    )
+
+    assert float(given["AcuMin"]) == OF_PROD.acus
+    assert int(given["Readers"]) + 1 == OF_PROD.instances
+    of_prod = sum(usd for _, _, usd in replace(COSTS, assumed=OF_PROD).idle())
+    of_dev = sum(usd for _, _, usd in COSTS.idle())
+    assert of_prod - of_dev == pytest.approx((2 * 2 - 1) * HOURS * COSTS.usd("aurora_acu_hour"))
+
+
+def test_performance_insights_is_on_only_where_aurora_has_the_memory_for_it() -> None:
+    """AWS asks for two ACUs. A condition of CloudFormation cannot compare numbers."""
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    for stage in ("dev", "staging", "prod"):
+        overrides = config[f"{stage}-database"]["deploy"]["parameters"]["parameter_overrides"]
+        given = dict(text.split("=", 1) for text in overrides)
+        has_insights = given.get("Insights", "none") != "none"
+        assert not has_insights or float(given.get("AcuMin", 0.5)) >= 2, stage
 
 
 def test_every_call_that_is_priced_was_measured_here() -> None:

@@ -1,5 +1,6 @@
 """What runs on AWS, and how it gets there: the template, and what SAM makes of it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import fields
 from graphlib import TopologicalSorter
@@ -28,13 +29,17 @@ from tests.stack import (
 )
 
 OUTSIDE_THE_VPC = {"BeforeTrafficFunction", "EndpointsFunction", "WebhookFunction"}
-OF_DEPLOYMENTS = {"BeforeTrafficFunction", "MigrateFunction"}
+DIRECT = {"AuditFunction", "MigrateFunction"}
+"""Functions that go around the proxy, as the owner."""
+OF_DEPLOYMENTS = {"BeforeTrafficFunction", *DIRECT}
+"""Functions that serve no traffic: deployments and operators invoke them."""
 AS_IN_THE_CODE = {
     "AUDIT_BATCH_SIZE": "chosen by measurement",
     "BATCH_ROWS_MAX": "so many have the time of one call",
     "BODY_BYTES_MAX": "far below what API Gateway takes",
     "DEADLINE_HORIZON_SECONDS": "belongs to the schedule of a minute",
     "EVENT_RETENTION_DAYS": "promised to those who pull",
+    "HEALTH_CACHE_MS": "monitors ask every few seconds",
     "EXPIRE_BATCH_SIZE": "chosen by measurement",
     "KEY_RETENTION_HOURS": "promised to callers",
     "PAGE_SIZE_MAX": "promised to callers",
@@ -79,13 +84,13 @@ def test_only_what_needs_postgres_or_redis_is_in_the_vpc() -> None:
         name
         for name, function in FUNCTIONS.items()
         for module, _ in reached(ROOT / function["CodeUri"] / "app.py")
-        if module.endswith(("/database.py", "/redis_link.py", "/migrations.py"))
+        if module.endswith(("/database.py", "/redis_link.py", "/owner.py"))
     }
 
     assert inside == needing == FUNCTIONS.keys() - OUTSIDE_THE_VPC
     assert "VpcConfig" not in GLOBALS
     for name in inside:
-        group = "Migrations" if name == "MigrateFunction" else "Functions"
+        group = "Migrations" if name in DIRECT else "Functions"
         assert FUNCTIONS[name]["VpcConfig"] == {
             "SubnetIds": {"Ref": "PrivateSubnetIds"},
             "SecurityGroupIds": [{"Ref": f"{group}SecurityGroupId"}],
@@ -106,10 +111,11 @@ def test_what_is_outside_has_no_way_to_postgres_or_redis_and_no_rights_there() -
         assert not services & {"rds-db", "elasticache", "ec2"}, name
 
 
-def test_the_owner_of_the_schema_is_known_to_the_migrations_alone() -> None:
-    for name in FUNCTIONS.keys() - {"MigrateFunction"}:
+def test_only_migrations_and_audits_know_the_owner_of_the_schema() -> None:
+    for name in FUNCTIONS.keys() - DIRECT:
         assert not {"MIGRATION_URL", "MIGRATION_SECRET_ARN"} & variables(name).keys()
-    assert variables("MigrateFunction")["DATABASE_URL"] == ""
+    for name in DIRECT:
+        assert variables(name)["DATABASE_URL"] == ""
 
 
 def test_each_setting_of_the_code_is_set_or_has_a_reason_not_to_be() -> None:
@@ -123,11 +129,11 @@ def test_each_setting_of_the_code_is_set_or_has_a_reason_not_to_be() -> None:
 def test_no_url_that_the_template_makes_has_a_password_or_options() -> None:
     urls = [
         *_composed(variables("ReserveFunction")["DATABASE_URL"]),
-        *_composed(variables("MigrateFunction")["MIGRATION_URL"]),
+        *(url for name in DIRECT for url in _composed(variables(name)["MIGRATION_URL"])),
         *_composed(variables("ReserveFunction")["REDIS_URL"]),
     ]
 
-    assert len(urls) == 3
+    assert len(urls) == 4
     for url in urls:
         user = url.partition("://")[2].partition("@")[0]
         assert ":" not in user, url
@@ -140,6 +146,13 @@ def _composed(value: Any) -> list[str]:
     _, composed, own = value["Fn::If"]
     assert list(own) == ["Ref"]
     return [listed(composed["Fn::Sub"])[0]]
+
+
+def test_logs_are_kept_as_long_as_cloudwatch_can() -> None:
+    days = TEMPLATE["Parameters"]["LogRetentionDays"]
+
+    assert days["Default"] in days["AllowedValues"]
+    assert 2 not in days["AllowedValues"], "CloudWatch refuses it when the stack is half made"
 
 
 def test_what_the_stacks_have_written_down_is_read_from_parameter_store() -> None:
@@ -160,6 +173,20 @@ def test_every_queue_has_a_dead_letter_queue_or_is_one_and_is_encrypted() -> Non
         assert key == {"Fn::If": ["HasKmsKey", {"Ref": "KmsKeyArn"}, {"Ref": "AWS::NoValue"}]}
     policy = RESOURCES["EncryptedQueues"]["Properties"]
     assert {queue["Ref"] for queue in policy["Queues"]} == queues().keys()
+
+
+def test_a_dead_letter_is_kept_as_long_as_the_readme_says() -> None:
+    """A standard queue counts from when a message was first sent: the attempts are a part of it."""
+    waits = sum(Settings().webhook_schedule_seconds) * 1.1
+    kept_days = (queues()["DeadLetterQueue"]["MessageRetentionPeriod"] - waits) / 86_400
+    (said,) = re.findall(
+        r"at least (\d+) days after it was given up", (ROOT / "README.md").read_text()
+    )
+
+    assert int(said) == int(kept_days)
+    assert (
+        TEMPLATE["Parameters"]["WebhookRetrySeconds"]["Default"] == Settings().webhook_retry_seconds
+    )
 
 
 def test_every_dead_letter_queue_has_an_alarm() -> None:
@@ -245,6 +272,31 @@ def test_the_api_has_limits_and_metrics_for_each_route() -> None:
     }
 
 
+HEALTH_ROUTES = {
+    f"{method} {path}" for method in ("GET", "HEAD") for path in ("/health", "/api/v1/health")
+}
+
+
+def test_what_needs_no_credentials_has_limits_of_its_own_and_takes_none_of_the_buyers() -> None:
+    anonymous = {
+        f"{event['Properties']['Method']} {event['Properties']['Path']}"
+        for function in FUNCTIONS.values()
+        for event in function.get("Events", {}).values()
+        if event["Properties"].get("Auth") == {"Authorizer": "NONE"}
+    }
+    settings = RESOURCES["Api"]["Properties"]["RouteSettings"]
+
+    assert settings.keys() == anonymous == HEALTH_ROUTES
+    for limits in settings.values():
+        assert limits == {
+            "DetailedMetricsEnabled": True,
+            "ThrottlingBurstLimit": {"Ref": "HealthBurst"},
+            "ThrottlingRateLimit": {"Ref": "HealthRequestsPerSecond"},
+        }
+    (stage,) = made_of_type("AWS::ApiGatewayV2::Stage").values()
+    assert stage["Properties"]["RouteSettings"].keys() == anonymous
+
+
 def test_metrics_of_stages_in_one_account_are_told_apart() -> None:
     for metric in of_type("AWS::Logs::MetricFilter").values():
         (transformation,) = metric["MetricTransformations"]
@@ -265,6 +317,27 @@ def test_alarms_of_functions_watch_all_that_serve() -> None:
     }
     watched = set(named_in(alarms()["NewVersionServerErrorsAlarm"]["Metrics"]))
     assert watched - {"ServiceName"} == answering
+
+
+def test_schedules_call_nothing_before_the_first_migration() -> None:
+    """A new stack has no traffic to shift, and so no hook."""
+    first = RESOURCES["FirstMigration"]
+
+    assert first["Type"] == "Custom::Migration"
+    assert first["Properties"]["ServiceToken"] == {"Fn::GetAtt": ["BeforeTrafficFunction", "Arn"]}
+    assert (
+        int(first["Properties"]["ServiceTimeout"]) >= FUNCTIONS["BeforeTrafficFunction"]["Timeout"]
+    )
+    for schedule in made_of_type("AWS::Scheduler::Schedule").values():
+        alias = cloudformation()[schedule["Properties"]["Target"]["Arn"]["Ref"]]
+        called = cloudformation()[alias["Properties"]["FunctionName"]["Ref"]]
+        assert "FirstMigration" in called["DependsOn"]
+
+
+def test_the_migration_has_less_time_than_what_waits_for_it() -> None:
+    waiting = FUNCTIONS["BeforeTrafficFunction"]["Timeout"]
+
+    assert FUNCTIONS["MigrateFunction"]["Timeout"] < 850 < waiting <= 900
 
 
 def test_api_and_schedules_call_the_version_that_is_live() -> None:

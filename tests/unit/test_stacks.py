@@ -1,11 +1,13 @@
 """The stacks beside the functions': what calls what, what survives, what they tell others."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from infra.local.intrinsics import Intrinsic, Loader
 
@@ -50,6 +52,7 @@ CONTRACT = {
     "database/proxy-resource-id",
     "database/host",
     "database/secret-arn",
+    "database/generation",
     "cache/host",
     "cache/name",
     "cache/arn",
@@ -202,7 +205,7 @@ def test_functions_are_in_the_groups_that_the_flows_are_for() -> None:
         if function["Type"] != "AWS::Serverless::Function" or network is None:
             continue
         (reference,) = network["SecurityGroupIds"]
-        whose = "migrations" if name == "MigrateFunction" else "functions"
+        whose = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
         default = APP["Parameters"][reference.argument]["Default"]
         assert default == f"/openreserve/dev/network/{whose}-security-group-id", name
 
@@ -229,8 +232,9 @@ def test_all_that_keeps_something_says_what_becomes_of_it() -> None:
     assert kept
 
     for name in kept:
-        policies = {RESOURCES[name].get(f"{when}Policy") for when in ("Deletion", "UpdateReplace")}
-        assert policies == {TRUTH.get(name, "Delete")}, name
+        assert RESOURCES[name]["DeletionPolicy"] == TRUTH.get(name, "Delete"), name
+        replaced = "Retain" if name in TRUTH else "Delete"
+        assert RESOURCES[name]["UpdateReplacePolicy"] == replaced, name
 
 
 def test_no_data_is_in_the_stack_of_the_functions() -> None:
@@ -264,14 +268,107 @@ def test_every_log_group_forgets() -> None:
 def test_every_log_that_the_servers_write_has_a_group() -> None:
     """AWS would make it otherwise, and keep it for ever."""
     groups = {
-        properties["LogGroupName"].argument
+        name.argument
         for properties in of_type("AWS::Logs::LogGroup").values()
+        for name in branches(properties["LogGroupName"])
     }
 
     for kind, name in ("cluster", "Cluster"), ("instance", "Instance"):
         for log in RESOURCES[f"database.{name}"]["Properties"]["EnableCloudwatchLogsExports"]:
-            assert f"/aws/rds/{kind}/openreserve-${{Stage}}/{log}" in groups
+            for generation in "", "-g${Generation}":
+                assert f"/aws/rds/{kind}/openreserve-${{Stage}}{generation}/{log}" in groups
     assert "/aws/rds/proxy/openreserve-${Stage}" in groups
+
+
+##### What can change later #####
+
+
+CHANGES_NEVER = {"Stage", "KmsKeyArn"}
+"""Parameters whose description says that they cannot change."""
+FIRST_TWO = [Intrinsic("Select", [n, Intrinsic("Ref", "PrivateSubnetIds")]) for n in (0, 1)]
+
+
+def branches(value: Any) -> list[Any]:
+    """Both values of an `!If`; of anything else, itself."""
+    return value.argument[1:] if isinstance(value, Intrinsic) and value.tag == "If" else [value]
+
+
+RESTORE = {"Generation", "RestoreFrom", "RestoreTo"}
+"""Parameters that replace the database, by one with another name: they only change together."""
+
+
+def test_a_restore_replaces_the_database_under_another_name_and_retains_the_one_before() -> None:
+    for name, source, time in (
+        ("Cluster", "SourceDbClusterResourceId", "RestoreToTime"),
+        ("Instance", "SourceDbiResourceId", "RestoreTime"),
+    ):
+        resource = RESOURCES[f"database.{name}"]
+        properties = resource["Properties"]
+        restored = [properties[key].argument for key in (source, time)]
+        nothing = Intrinsic("Ref", "AWS::NoValue")
+
+        assert resource["UpdateReplacePolicy"] == "Retain"
+        assert [names.argument for names in branches(properties[f"DB{name}Identifier"])] == [
+            "openreserve-${Stage}-g${Generation}",
+            "openreserve-${Stage}",
+        ]
+        assert restored == [
+            ["IsRestored", Intrinsic("Ref", "RestoreFrom"), nothing],
+            ["IsRestored", Intrinsic("Ref", "RestoreTo"), nothing],
+        ]
+        assert properties["MasterUsername"].argument[:2] == ["IsRestored", nothing]
+        assert properties["ManageMasterUserPassword"] is True
+
+
+def test_a_restore_that_is_not_whole_is_refused_before_anything_is_replaced() -> None:
+    (rule,) = STACKS["database"]["Rules"].values()
+
+    assert set(parameters_in(rule["RuleCondition"])) == RESTORE
+    assert {name for one in rule["Assertions"] for name in parameters_in(one["Assert"])} == RESTORE
+
+
+def test_no_change_of_a_parameter_replaces_what_has_a_fixed_name() -> None:
+    """CloudFormation would make the new one first, and fail: the name is taken."""
+    looked_at = set()
+    for name, resource in RESOURCES.items():
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", resource["Type"]).schema
+        named = {path.rpartition("/")[2] for path in schema["primaryIdentifier"]}
+        properties = resource.get("Properties", {})
+        if not named & properties.keys():
+            continue
+        for path in schema.get("createOnlyProperties", ()):
+            value = properties.get(path.split("/")[2])
+            looked_at.add(name)
+            if value == FIRST_TWO:
+                continue  # ZoneCount only adds behind them
+            given = set(parameters_in(value)) & STACKS[name.split(".")[0]]["Parameters"].keys()
+            renamed = RESTORE & {p for key in named for p in parameters_in(properties.get(key))}
+            assert given <= CHANGES_NEVER | (RESTORE if renamed else set()), f"{name}: {path}"
+
+    assert looked_at >= {"database.Proxy", "database.Cluster", "cache.ServerlessCache"}
+
+
+def parameters_in(value: Any) -> Iterator[str]:
+    """The names that a value refers to."""
+    match value:
+        case Intrinsic("Ref", str(name)):
+            yield name
+        case Intrinsic("Sub", argument):
+            yield from re.findall(r"\$\{(\w+)", str(argument))
+        case Intrinsic(_, argument):
+            yield from parameters_in(argument)
+        case dict():
+            for part in value.values():
+                yield from parameters_in(part)
+        case list():
+            for part in value:
+                yield from parameters_in(part)
+
+
+def test_logs_that_services_deliver_share_one_entry_of_the_accounts_policy() -> None:
+    """Else each is named in a policy of 5,120 characters."""
+    for group in (RESOURCES["cache.NodeLogs"], APP["Resources"]["ApiLogs"]):
+        assert group["Properties"]["LogGroupName"].argument.startswith("/aws/vendedlogs/")
 
 
 ##### Who gets in #####
@@ -293,9 +390,10 @@ def test_nobody_has_a_password_but_the_owner_whose_rds_keeps() -> None:
         properties = RESOURCES[name]["Properties"]
         assert properties["ManageMasterUserPassword"] is True
         assert "MasterUserPassword" not in properties
-        assert properties["MasterUsername"] == "openreserve_owner"
+        assert re.fullmatch("[a-z][a-z0-9]{0,15}", branches(properties["MasterUsername"])[-1])
         assert properties["EnableIAMDatabaseAuthentication"] is True
-        assert properties.get("DatabaseName", properties.get("DBName")) == "openreserve"
+        named = properties.get("DatabaseName", properties.get("DBName"))
+        assert branches(named)[-1] == "openreserve"
 
 
 def test_the_proxy_takes_tokens_over_tls_and_logs_in_as_the_application_alone() -> None:
@@ -308,7 +406,9 @@ def test_the_proxy_takes_tokens_over_tls_and_logs_in_as_the_application_alone() 
     assert "Auth" not in proxy
     assert proxy["DebugLogging"] is False
     assert statement["Action"] == "rds-db:connect"
-    assert statement["Resource"].argument[0].endswith(":dbuser:${Database}/openreserve_app")
+    arn, given = statement["Resource"].argument
+    assert arn.endswith(":dbuser:${Database}-*/openreserve_app"), "that of a restore, too"
+    assert given["Database"].argument == ["IsAurora", "cluster", "db"]
 
 
 def test_postgres_refuses_what_is_not_encrypted_and_logs_no_tokens() -> None:

@@ -18,10 +18,9 @@ from openreserve.redis_link import ask, sleep
 from openreserve.settings import settings
 from openreserve.stock import Item
 
-_PREFIX = "openreserve"
-_DEADLINES = f"{_PREFIX}:{{deadlines}}"
-_EARLIER = f"{_PREFIX}:{{deadlines}}:earlier"
-_NEWS = f"{_PREFIX}:news"
+_DEADLINES = "{deadlines}"
+_EARLIER = "{deadlines}:earlier"
+_NEWS = "news"
 _SIGNAL_KEPT_SECONDS = 60
 _RETURNS_KEPT_MS = 60_000
 """Longer than any request lives that could still write a sold-out marker from before a return."""
@@ -116,7 +115,7 @@ def remember_deadlines(deadlines: Sequence[Deadline]) -> None:
 def forget_holds(*tokens: UUID) -> None:
     """The holds were settled: nobody has to wait for their deadlines."""
     if tokens:
-        ask(("ZREM", _DEADLINES, *map(str, tokens)), _tell_news())
+        ask(("ZREM", _key(_DEADLINES), *map(str, tokens)), _tell_news())
 
 
 def wait_for_due(seconds: float, limit: int) -> list[UUID] | None:
@@ -127,8 +126,8 @@ def wait_for_due(seconds: float, limit: int) -> list[UUID] | None:
     """
     now_ms = int(time.time() * 1_000)
     found = ask(
-        ("ZRANGEBYSCORE", _DEADLINES, "-inf", now_ms, "LIMIT", 0, limit),
-        ("ZRANGE", _DEADLINES, 0, 0, "WITHSCORES"),
+        ("ZRANGEBYSCORE", _key(_DEADLINES), "-inf", now_ms, "LIMIT", 0, limit),
+        ("ZRANGE", _key(_DEADLINES), 0, 0, "WITHSCORES"),
     )
     if found is None:
         return None
@@ -137,7 +136,7 @@ def wait_for_due(seconds: float, limit: int) -> list[UUID] | None:
         return [UUID(token.decode()) for token in due]
     if first:
         seconds = min(seconds, (float(first[1]) - now_ms) / 1_000)
-    return [] if seconds <= 0 or sleep(seconds, _EARLIER) is not None else None
+    return [] if seconds <= 0 or sleep(seconds, _key(_EARLIER)) is not None else None
 
 
 def wait_for_news(seconds: float) -> bool | None:
@@ -145,7 +144,7 @@ def wait_for_news(seconds: float) -> bool | None:
 
     News that came while nobody waited is kept for a minute.
     """
-    return sleep(seconds, _NEWS)
+    return sleep(seconds, _key(_NEWS))
 
 
 def mark_sold_out(order: Order, recalled: Recalled, refusal: OutOfStock) -> None:
@@ -170,7 +169,7 @@ def stock_returned(*resource_ids: str, settled: UUID | None = None) -> None:
         marker, returns = _stock_keys(resource_id)
         commands += [("SET", returns, uuid4().hex, "PX", _RETURNS_KEPT_MS), ("DEL", marker)]
     if settled is not None:
-        commands.append(("ZREM", _DEADLINES, str(settled)))
+        commands.append(("ZREM", _key(_DEADLINES), str(settled)))
     ask(*commands, _tell_news())
 
 
@@ -194,12 +193,13 @@ def _add_deadlines(deadlines: Sequence[Deadline]) -> tuple[Any, ...]:
     scores: list[int | str] = []
     for deadline in deadlines:
         scores += [int(deadline.expires_at.timestamp() * 1_000), str(deadline.token)]
-    return ("EVAL", _ADD_DEADLINES, 2, _DEADLINES, _EARLIER, _SIGNAL_KEPT_SECONDS, *scores)
+    keys = (_key(_DEADLINES), _key(_EARLIER))
+    return ("EVAL", _ADD_DEADLINES, 2, *keys, _SIGNAL_KEPT_SECONDS, *scores)
 
 
 def _tell_news() -> tuple[Any, ...]:
     """Whoever changed something says so, without knowing whether an event came of it."""
-    return ("EVAL", _TELL_NEWS, 1, _NEWS, _SIGNAL_KEPT_SECONDS)
+    return ("EVAL", _TELL_NEWS, 1, _key(_NEWS), _SIGNAL_KEPT_SECONDS)
 
 
 def _shortage(item: Item, available: int) -> dict[str, Any] | None:
@@ -211,12 +211,19 @@ def _shortage(item: Item, available: int) -> dict[str, Any] | None:
 def _answer_key(idempotency_key: str) -> str:
     """Hashed, since callers choose their keys: any length, any character."""
     digest = hashlib.blake2b(idempotency_key.encode(), digest_size=16).digest()
-    return f"{_PREFIX}:answer:{base64.urlsafe_b64encode(digest).decode().rstrip('=')}"
+    return _key(f"answer:{base64.urlsafe_b64encode(digest).decode().rstrip('=')}")
 
 
 def _stock_keys(resource_id: str) -> tuple[str, str]:
-    """The marker, and the mark of the last return. One hash tag: a script reads both."""
-    return (
-        f"{_PREFIX}:{{{resource_id}}}:sold-out",
-        f"{_PREFIX}:{{{resource_id}}}:returned",
-    )
+    """The marker, and the mark of the last return. A script reads both, so both are in one slot.
+
+    A cluster computes the slot from what is between the first `{` and the first `}` behind it, if
+    there is anything. The `=` is for ids that begin with `}`.
+    """
+    tag = f"{{={resource_id}}}"
+    return _key(f"{tag}:sold-out"), _key(f"{tag}:returned")
+
+
+def _key(name: str) -> str:
+    """After a restore of Postgres the prefix is another one, and nothing from before is found."""
+    return f"{settings().redis_key_prefix}:{name}"

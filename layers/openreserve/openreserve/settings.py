@@ -31,6 +31,10 @@ class Settings:
     """The name of the cache on ElastiCache, which tokens are signed for."""
     redis_resource_type: str = ""
     """`ServerlessCache` for a cache of ElastiCache Serverless; empty for nodes."""
+    redis_key_prefix: str = "openreserve"
+    """How all keys begin. A restore of Postgres makes it another one: what Redis knew is void."""
+    health_cache_ms: int = 1_000
+    """How long an environment repeats what it said of its health, before it asks the servers."""
     redis_timeout_ms: int = 50
     """How long a request waits for Redis before it goes on without."""
     redis_connect_timeout_ms: int = 50

@@ -1,0 +1,54 @@
+"""The keys of one script are in one slot of a cluster, whatever a resource is called."""
+
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from redis.crc import key_slot
+
+from openreserve import cache
+from tests.conftest import forget
+
+
+@pytest.fixture(autouse=True)
+def _settings_of_their_own() -> Iterator[None]:
+    forget()
+    yield
+    forget()
+
+
+@given(st.text(alphabet=st.one_of(st.sampled_from("{}"), st.characters()), max_size=20))
+@example("}")
+@example("}{")
+@example("{}")
+@example("}a}")
+def test_both_keys_of_a_resource_are_in_one_slot(resource_id: str) -> None:
+    marker, returned = cache._stock_keys(resource_id)
+
+    assert key_slot(marker.encode("utf-8", "surrogatepass")) == key_slot(
+        returned.encode("utf-8", "surrogatepass")
+    )
+
+
+@given(st.text(max_size=20), st.text(max_size=20))
+def test_no_two_resources_share_a_key(one: str, other: str) -> None:
+    keys = {*cache._stock_keys(one), *cache._stock_keys(other)}
+
+    assert len(keys) == (2 if one == other else 4)
+
+
+def test_the_deadlines_and_their_signal_are_in_one_slot() -> None:
+    first, second = cache._key(cache._DEADLINES), cache._key(cache._EARLIER)
+
+    assert key_slot(first.encode()) == key_slot(second.encode())
+
+
+def test_a_restore_makes_every_key_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {cache._answer_key("k"), *cache._stock_keys("r"), cache._key(cache._DEADLINES)}
+    monkeypatch.setenv("REDIS_KEY_PREFIX", "openreserve:2")
+    forget()
+    after = {cache._answer_key("k"), *cache._stock_keys("r"), cache._key(cache._DEADLINES)}
+
+    assert before & after == set()
+    assert all(key.startswith("openreserve:2:") for key in after)
