@@ -76,6 +76,9 @@ class Operation:
     headers: Mapping[str, str]
     answers: Mapping[int, type[BaseModel] | None]
     refusals: Sequence[type[NotDone]]
+    tag: str
+    sends: Sequence[str]
+    """The headers that an answer has beyond those of every response, as OpenAPI spells them."""
 
     def __call__(self, request: Request) -> Answer:
         """Carry the request out, with its body or its query as another argument if it has one."""
@@ -86,18 +89,22 @@ class Operation:
         return self.carry_out(request)
 
 
-def operation(
+def operation(  # noqa: PLR0913 - a declaration has a keyword for each of its parts
     *routes: str,
     answers: Mapping[int, type[BaseModel] | None],
     refusals: Sequence[type[NotDone]] = (),
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
     headers: Mapping[str, str] | None = None,
+    tag: str = "",
+    sends: Sequence[str] = (),
 ) -> Callable[[Carry], Operation]:
-    """Declare what carries out the routes. Its docstring becomes the OpenAPI summary."""
+    """Declare what carries out the routes. OpenAPI has its docstring as summary and description."""
 
     def declare(carry_out: Carry) -> Operation:
-        return Operation(routes, carry_out, body, query, headers or {}, answers, refusals)
+        return Operation(
+            routes, carry_out, body, query, headers or {}, answers, refusals, tag, sends
+        )
 
     return declare
 
