@@ -11,7 +11,7 @@ from infra.openapi import schemas
 from infra.openapi.examples import Examples
 from openreserve import errors
 from openreserve.api import KEY_LENGTH_MAX, Operation
-from openreserve.views import ResourceId
+from openreserve.views import PRINTABLE_NOT_BLANK, ResourceId
 from openreserve.webhook_views import EndpointId
 
 _HEADERS: Mapping[str, Mapping[str, Any]] = {
@@ -19,8 +19,7 @@ _HEADERS: Mapping[str, Mapping[str, Any]] = {
         "type": "string",
         "minLength": 1,
         "maxLength": KEY_LENGTH_MAX,
-        # Printable ASCII, not blank at the ends; the quoted form may be longer by its quotes.
-        "pattern": "^[!-~]([ -~]*[!-~])?$",
+        "pattern": PRINTABLE_NOT_BLANK,
     },
     "If-Match": {"type": "string"},
     "If-None-Match": {"type": "string"},

@@ -23,7 +23,7 @@ from openreserve.settings import Settings, settings
 from openreserve.stock import TOTAL_STOCK_MAX, Adjustment, Total
 from openreserve.views import (
     INT64,
-    PRINTABLE,
+    PRINTABLE_NOT_BLANK,
     Instant,
     InvalidFields,
     Json,
@@ -163,7 +163,7 @@ class AdjustmentBody(Json):
             min_length=1,
             max_length=REASON_LENGTH_MAX,
             description="Printable, and not blank.",
-            json_schema_extra={"pattern": PRINTABLE},
+            json_schema_extra={"pattern": PRINTABLE_NOT_BLANK},
         ),
         AfterValidator(_printable),
     ]

@@ -34,7 +34,7 @@ from openreserve.stock import (
 )
 from openreserve.webhooks import EVENT_TYPES
 
-PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+PRINTABLE_NOT_BLANK = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 PRINTABLE_WITHOUT_SLASH = r"^[^/\x00-\x1f\x7f]+$"
 """For the OpenAPI document: the part of Python's `isprintable` that every regex engine knows."""
 INT64: JsonDict = {"format": "int64"}
