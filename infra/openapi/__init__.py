@@ -18,6 +18,7 @@ from functions.stock import app as stock
 from infra.local import access
 from infra.openapi import gateway, problems, requests, schemas, webhooks
 from infra.openapi.examples import Examples, response_examples
+from infra.openapi.links import links
 from openreserve import errors
 from openreserve.api import Operation
 from openreserve.errors import NotDone
@@ -166,7 +167,7 @@ def _operation(operation: Operation, route: str, callers: access.Access) -> dict
         "summary": summary.strip().rstrip("."),
         "description": " ".join(description.split()),
         "parameters": requests.parameters(operation, path, examples),
-        "responses": _responses(operation, route, callers, examples),
+        "responses": _responses(operation, name, route, callers, examples),
         "security": _security(callers, route),
     }
     if operation.body is not None:
@@ -181,23 +182,25 @@ def _security(callers: access.Access, route: str) -> list[dict[str, Any]]:
 
 
 def _responses(
-    operation: Operation, route: str, callers: access.Access, examples: Examples
+    operation: Operation, name: str, route: str, callers: access.Access, examples: Examples
 ) -> dict[str, Any]:
     refusals = problems.by_status(refusals_of(operation))
     unforeseen = {str(UNFORESEEN[0]): problems.unforeseen()}
-    own = _answers(operation) | refusals | unforeseen
+    own = _answers(operation, name) | refusals | unforeseen
     for response in own.values():
         response["headers"] |= gateway.header_references("x-request-id")
     whole = gateway.with_answers_of_gateway(own, is_open=route in callers.open_routes)
     return response_examples(whole, examples)
 
 
-def _answers(operation: Operation) -> dict[str, Any]:
+def _answers(operation: Operation, name: str) -> dict[str, Any]:
+    following = links(name)
     return {
         str(status): {
             "description": HTTPStatus(status).phrase,
             "headers": gateway.header_references(*_sent(operation, status)),
             **(_content(model) if model else {}),
+            **({"links": following} if following else {}),
         }
         for status, model in operation.answers.items()
     }

@@ -14,6 +14,8 @@ from openreserve.api import KEY_LENGTH_MAX, Operation
 from openreserve.views import PRINTABLE_NOT_BLANK, ResourceId
 from openreserve.webhook_views import EndpointId
 
+_ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$'
+"""RFC 9110, 8.8.3 and 13.1: `*`, or a list of entity tags."""
 _HEADERS: Mapping[str, Mapping[str, Any]] = {
     "Idempotency-Key": {
         "type": "string",
@@ -21,8 +23,8 @@ _HEADERS: Mapping[str, Mapping[str, Any]] = {
         "maxLength": KEY_LENGTH_MAX,
         "pattern": PRINTABLE_NOT_BLANK,
     },
-    "If-Match": {"type": "string"},
-    "If-None-Match": {"type": "string"},
+    "If-Match": {"type": "string", "pattern": _ENTITY_TAGS},
+    "If-None-Match": {"type": "string", "pattern": _ENTITY_TAGS},
 }
 
 

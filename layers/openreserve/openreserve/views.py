@@ -332,7 +332,10 @@ class ResourceQuery(Json):
     prefix: Annotated[str, AfterValidator(_known_as_prefix)] = Field(
         "",
         description="How the ids begin.",
-        json_schema_extra={"maxLength": RESOURCE_ID_LENGTH_MAX},
+        json_schema_extra={
+            "maxLength": RESOURCE_ID_LENGTH_MAX,
+            "pattern": PRINTABLE_WITHOUT_SLASH.replace("+", "*"),
+        },
     )
     cursor: str = Field("", description="`nextCursor` of the page before.")
     limit: PageSize = 50
