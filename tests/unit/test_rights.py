@@ -93,7 +93,7 @@ def needed(function: str) -> Iterator[Right]:
         yield "rds-db:connect", ""
     if "redis_link" in modules:
         yield "elasticache:Connect", ""
-    if "migrations" in modules:
+    if "owner" in modules:
         yield "secretsmanager:GetSecretValue", ""
     if "VpcConfig" in properties:
         yield from ((name, "") for name in IN_THE_VPC)

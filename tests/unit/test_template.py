@@ -47,6 +47,8 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
     assert {path.stem for path in EVENTS.glob("*.json")} == {
         *HANDLERS,
         "migrate",
+        "verify",
+        "repair",
         "before-traffic",
         "expire",
         "reconcile",
