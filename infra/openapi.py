@@ -56,6 +56,7 @@ OF_ANY_BODY = (
     errors.BodyInvalid,
     errors.BodyTooLarge,
     errors.ContentTypeUnsupported,
+    errors.ContentEncodingUnsupported,
 )
 OF_COMPONENTS = "#/components/schemas/{model}"
 FAULTS = (errors.Contention, errors.DatabaseUnavailable)

@@ -12,7 +12,7 @@ from infra import openapi
 from infra.local import template
 from infra.local.intrinsics import TemplateError
 from openreserve.problems import STATUSES, UNFORESEEN
-from openreserve.routes import EVERYTHING_ELSE, ROUTES, methods_at
+from openreserve.routes import EVERYTHING_ELSE, ROUTES, methods_at, with_head
 from openreserve.settings import Settings
 from tests.calls import EVENTS, HANDLERS, sample
 
@@ -29,21 +29,34 @@ def routes() -> Iterator[str]:
 
 
 def test_the_table_of_routes_has_what_the_template_routes() -> None:
-    known = {f"{method} {path}" for path, methods in ROUTES.items() for method in methods}
+    known = [f"{method} {path}" for path, methods in ROUTES.items() for method in methods]
 
-    assert sorted(routes()) == sorted(known | {EVERYTHING_ELSE})
+    assert sorted(routes()) == sorted(
+        [EVERYTHING_ELSE, *(route for key in known for route in with_head(key))]
+    )
 
 
 def test_the_handlers_carry_out_what_the_template_routes() -> None:
-    carried_out = {route for operation in openapi.OPERATIONS for route in operation.routes}
+    carried_out = {
+        route
+        for operation in openapi.OPERATIONS
+        for key in operation.routes
+        for route in with_head(key)
+    }
 
     assert set(routes()) - {EVERYTHING_ELSE} == carried_out
+
+
+def test_the_function_that_answers_get_answers_head() -> None:
+    for function in FUNCTIONS.values():
+        for route in function.routes:
+            assert set(with_head(route)) <= set(function.routes)
 
 
 def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
     samples = {sample(name)["routeKey"]: name for name in HANDLERS}
 
-    assert set(samples) == set(routes())
+    assert set(samples) == {route for route in routes() if not route.startswith("HEAD ")}
     assert {path.stem for path in EVENTS.glob("*.json")} == {
         *HANDLERS,
         "migrate",
@@ -57,8 +70,9 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
 
 
 def test_a_path_takes_the_methods_of_its_template() -> None:
-    assert methods_at("/api/v1/resources/hotel-room-101") == ("GET",)
-    assert methods_at("/api/v1/resources") == ("GET", "POST")
+    assert methods_at("/api/v1/resources/hotel-room-101") == ("GET", "HEAD")
+    assert methods_at("/api/v1/resources/{y}") == ("GET", "HEAD")
+    assert methods_at("/api/v1/resources") == ("GET", "HEAD", "POST")
     assert methods_at("/api/v1/resources/a/b") == ()
     assert methods_at("/api/v1/reserve/") == ()
 
