@@ -87,7 +87,7 @@ def test_a_batch_reads_in_proportion_to_its_size(engine: Engine, name: str) -> N
             )
             blocks_per_hold = (_blocks_read(connection) - before) / batch_size
 
-    # 21 when this was written; before migration 0008, 70.
+    # 21 when this was written; 70 while the sweep read the index by deadline for each token.
     assert blocks_per_hold < 30, "an index is read through for each token"
     assert engine.drift() == []
 

@@ -1,11 +1,11 @@
--- find_reservation: Through the view, so that a hold is over at its deadline to every reader.
+-- find_reservation: Through the view, which applies the deadline rule.
 SELECT * FROM openreserve.reservations_now WHERE token = %(token)s;
 
--- find_resource: Through the view, so that units of holds that are over count as available.
+-- find_resource: Through the view, which applies the deadline rule.
 SELECT * FROM openreserve.resources_now WHERE resource_id = %(resource_id)s;
 
--- list_resources: By key, not by OFFSET: page a million costs what page one costs. `starts with` is
--- a range of the primary key, since that sorts by bytes.
+-- list_resources: A keyset, not an OFFSET: the millionth page costs what the first one costs. `^@`,
+-- starts with, is a range of the primary key, because that sorts bytewise.
 SELECT *
   FROM openreserve.resources_now
  WHERE resource_id ^@ %(prefix)s
@@ -13,11 +13,11 @@ SELECT *
  ORDER BY resource_id
  LIMIT %(limit)s;
 
--- ping: Proves that Postgres answers and that the schema is there.
+-- ping: Checks that Postgres answers and that the schema exists.
 SELECT max(number) AS schema_number FROM openreserve.migrations;
 
--- list_events: Of transactions that are over, and older than any that is not: nothing can turn up
--- later behind a cursor that has passed. What was written a moment ago waits for the rest.
+-- list_events: Only of transactions that are older than every open one. So no event can appear later
+-- before a cursor that has passed; a new event waits for older transactions to end.
 SELECT event_id, type, resource_id, value, sequence, tokens, created_at,
        written_by::text AS written_by, position
   FROM openreserve.events
@@ -26,7 +26,7 @@ SELECT event_id, type, resource_id, value, sequence, tokens, created_at,
  ORDER BY events.written_by, position
  LIMIT %(limit)s;
 
--- find_place_before_newest: From the end of the index; what is not listed yet does not count.
+-- find_place_before_newest: From the end of the index. Events that are not listed yet do not count.
 SELECT written_by::text AS written_by, position
   FROM openreserve.events
  WHERE written_by < pg_snapshot_xmin(pg_current_snapshot())

@@ -1,13 +1,13 @@
--- expire: A batch is one statement, and one change of each resource's row.
+-- expire: One statement for a batch, with one update of each resource.
 SELECT lags_ms, still_held FROM openreserve.expire(%(tokens)s::uuid[], %(batch_size)s::integer);
 
--- purge: In batches, so that a day's worth is never one transaction.
+-- purge: In batches, so that no transaction is long.
 SELECT keys, reservations, events
   FROM openreserve.purge(
        %(key_hours)s::integer, %(reservation_days)s::integer, %(event_days)s::integer,
        %(batch_size)s::integer);
 
--- list_deadlines: Only what ends soon: what Redis lost of the rest is told to it in time.
+-- list_deadlines: Only of the near future: a later run writes the others to Redis in time.
 SELECT token, expires_at
   FROM openreserve.reservations
  WHERE status = 'HELD'
@@ -16,18 +16,18 @@ SELECT token, expires_at
  ORDER BY expires_at, token
  LIMIT %(limit)s;
 
--- claim_events: The age is told by the clock that wrote the event.
+-- claim_events: The age by the clock of the database, which wrote created_at.
 SELECT event_id, type, resource_id, value, sequence, tokens, created_at,
        written_by::text AS written_by, position,
        (extract(epoch FROM clock_timestamp() - created_at) * 1000)::bigint AS age_ms
   FROM openreserve.claim_events(%(claim_seconds)s::integer, %(limit)s::integer);
 
--- mark_handed_on: By place, which is the key.
+-- mark_handed_on: By the primary key.
 SELECT openreserve.mark_handed_on(
        %(written_by)s::text[]::xid8[], %(positions)s::bigint[]) AS marked;
 
--- check_books: A round takes as many calls as there are batches of resources.
+-- check_books: Each call checks the next batch of resources.
 SELECT checked, drifting FROM openreserve.check_books(%(batch_size)s::integer);
 
--- take_reclaims: Each is told of once, by whoever takes it.
+-- take_reclaims: Each reclaim is counted once, by the call that deletes it.
 SELECT openreserve.take_reclaims() AS closed;

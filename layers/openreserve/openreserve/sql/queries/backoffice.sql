@@ -2,13 +2,13 @@
 CALL openreserve.set_stock_of_many(
     %(resource_ids)s::text[], %(totals)s::bigint[], %(reclaim_batch_size)s::integer, NULL, NULL);
 
--- adjust_stock: A procedure, because it ends transactions to reclaim what has expired.
+-- adjust_stock: A procedure, because it ends transactions to reclaim stock.
 CALL openreserve.adjust_stock(
     %(key)s, %(resource_id)s, %(difference)s::bigint, %(reason)s, %(total_max)s::bigint,
     %(reclaim_batch_size)s::integer, NULL, NULL, NULL, NULL);
 
--- list_held: In the order of the deadlines, from the index that the sweep uses. OFFSET 0 keeps the
--- planner from joining all reservations there are to a page of them.
+-- list_held: In the order of the deadlines, from the index of the sweep. OFFSET 0 keeps the planner
+-- from joining all reservations to a page of them.
 SELECT n.*, r.expires_at AS listed_at
   FROM (SELECT token, expires_at
           FROM openreserve.reservations
@@ -20,7 +20,7 @@ SELECT n.*, r.expires_at AS listed_at
        SELECT * FROM openreserve.reservations_now WHERE token = r.token OFFSET 0) AS n
  ORDER BY listed_at, n.token;
 
--- list_held_of_resource: Likewise, from the index that the reclaim uses.
+-- list_held_of_resource: Likewise, from the index of the reclaim.
 SELECT n.*, i.held_until AS listed_at
   FROM (SELECT token, held_until
           FROM openreserve.reservation_items
@@ -32,7 +32,7 @@ SELECT n.*, i.held_until AS listed_at
        SELECT * FROM openreserve.reservations_now WHERE token = i.token OFFSET 0) AS n
  ORDER BY listed_at, n.token;
 
--- list_settled: By token, which is by chance: an order of time would cost an index on every reserve.
+-- list_settled: By token, hence in random order: an index by time would cost every reserve.
 SELECT n.*, NULL AS listed_at
   FROM (SELECT token
           FROM openreserve.reservations
