@@ -48,7 +48,7 @@ format: $(TEST) ## Rewrite the code in the one style
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix-only .
 
-bench: $(RUN) ## Measure, and print ratios within one run
+bench: $(TEST) ## Measure, and print ratios within one run
 	@.venv/bin/python -m tests.bench
 
 blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HOST=URL, and judge (README)

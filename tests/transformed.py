@@ -1,5 +1,6 @@
 """template.yaml as CloudFormation carries it out: after SAM's transform, its conditions decided."""
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,11 +29,34 @@ def transformed(
         for name, facts in document["Parameters"].items()
     }
     for resource in document["Resources"].values():
-        for name in {"CodeUri", "ContentUri"} & resource.get("Properties", {}).keys():
-            resource["Properties"][name] = "s3://bucket/key"
+        properties = resource.get("Properties", {})
+        for name in {"CodeUri", "ContentUri"} & properties.keys():
+            if not str(properties[name]).startswith("s3://"):
+                properties[name] = "s3://bucket/key"
     translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-central-1"))
     result: dict[str, Any] = translator.translate(document, values)
     return _Decided(result, values).document()
+
+
+def rendered(value: Any, known: Mapping[str, str]) -> str:
+    """The value in a stage; what the stack makes has a name of its own in each."""
+
+    def named(name: str) -> str:
+        return known.get(name, f"<{name} of {known['AWS::StackName']}>")
+
+    match value:
+        case {"Ref": name}:
+            return named(name)
+        case {"Fn::GetAtt": [name, *_]}:
+            return named(name)
+        case {"Fn::Sub": str(text)}:
+            return re.sub(r"\$\{([^}.]+)[^}]*\}", lambda found: named(found[1]), text)
+        case {"Fn::Sub": [text, given]}:
+            parts = {name: rendered(part, known) for name, part in given.items()}
+            return rendered({"Fn::Sub": text}, {**known, **parts})
+        case {"Fn::If": [_, one, other]}:
+            return f"{rendered(one, known)} or {rendered(other, known)}"
+    return str(value)
 
 
 class _Decided:

@@ -1,9 +1,11 @@
 """Stock: create, set, read and list it; read a reservation; health; and all that is not there."""
 
+from urllib.parse import quote
 from uuid import UUID
 
-from openreserve import api, cache, errors, ledger, routes
-from openreserve.stock import is_resource_id
+from openreserve import api, cache, errors, ledger, preconditions, routes
+from openreserve.preconditions import NOT_THERE, OnVersion
+from openreserve.stock import normalized_resource_id
 from openreserve.views import (
     EventPage,
     EventQuery,
@@ -15,12 +17,18 @@ from openreserve.views import (
     ResourceView,
 )
 
+CHANGES_MEANWHILE_MAX = 5
+"""How often a total may change between the look at its version and the write that expects it."""
+
 
 @api.operation(
     "POST /api/v1/resources",
     tag="Stock",
     body=ResourceBody,
-    headers={"If-Match": "The ETag of a read: refuse if the total was changed since."},
+    headers={
+        "If-Match": "ETags of reads: refuse if the total was changed since. `*`: never create.",
+        "If-None-Match": "`*`: create, and never change.",
+    },
     answers={200: ResourceView, 201: ResourceView},
     sends=("ETag", "Location"),
     refusals=(errors.ConditionInvalid, errors.VersionMismatch, errors.BelowAllocated),
@@ -31,21 +39,23 @@ def set_stock(request: api.Request, body: ResourceBody) -> api.Answer:
     Reservations stay as they are: `availableStock` moves by the difference. A total below what is
     held and committed is refused.
     """
-    version = api.expected_version(request)
-    created = ledger.set_stock(body.resource_id, body.total_stock, version)
+    created = _set(body, api.condition_on_version(request))
     cache.stock_returned(body.resource_id)
     view, tag = _read(body.resource_id)
-    location = {"location": f"/api/v1/resources/{body.resource_id}"}
+    location = {"location": f"/api/v1/resources/{quote(body.resource_id, safe='')}"}
     return api.Answer(201 if created else 200, view, {"etag": tag} | location)
 
 
 @api.operation(
     "GET /api/v1/resources/{resourceId}",
     tag="Stock",
-    headers={"If-None-Match": "The ETag of a read: 304 without a body if nothing changed since."},
+    headers={
+        "If-Match": "ETags of reads: 412 if something changed since.",
+        "If-None-Match": "ETags of reads: 304 without a body if nothing changed since.",
+    },
     answers={200: ResourceView, 304: None},
     sends=("ETag",),
-    refusals=(errors.ResourceUnknown,),
+    refusals=(errors.ResourceUnknown, errors.ConditionInvalid, errors.PreconditionFailed),
 )
 def read_resource(request: api.Request) -> api.Answer:
     """Read a resource.
@@ -53,7 +63,11 @@ def read_resource(request: api.Request) -> api.Answer:
     As it stands now: the units of expired holds count as available.
     """
     view, tag = _read(request.path_parameters["resourceId"])
-    if api.unchanged(request, tag):
+    expected = api.condition(request, "if-match")
+    if expected is not None and not expected.has(tag):
+        raise errors.PreconditionFailed
+    known = api.condition(request, "if-none-match")
+    if known is not None and known.has(tag, weakly=True):
         return api.Answer(304, headers={"etag": tag}, outcome="unchanged")
     return api.Answer(200, view, {"etag": tag})
 
@@ -145,13 +159,36 @@ def refuse(request: api.Request) -> api.Answer:
     raise errors.RouteUnknown
 
 
+def _set(body: ResourceBody, condition: OnVersion | None) -> bool:
+    """Set the total, if the condition allows it, and return whether that created the resource."""
+    if condition is None:
+        return ledger.set_stock(body.resource_id, body.total_stock, None)
+    version = _version(body.resource_id)
+    for _ in range(CHANGES_MEANWHILE_MAX):
+        if not condition.allows(version):
+            raise errors.VersionMismatch(version=version or None)
+        try:
+            return ledger.set_stock(body.resource_id, body.total_stock, version)
+        except errors.VersionMismatch as changed:  # since it was read
+            version = changed.details["version"] or NOT_THERE
+    raise errors.Contention
+
+
+def _version(resource_id: str) -> int:
+    try:
+        return ledger.find_resource(resource_id).version
+    except errors.ResourceUnknown:
+        return NOT_THERE
+
+
 def _read(resource_id: str) -> tuple[str, str]:
     """The view of a resource, and its ETag."""
-    if not is_resource_id(resource_id):
-        raise errors.ResourceUnknown(resourceId=resource_id)
-    resource = ledger.find_resource(resource_id)
+    try:
+        resource = ledger.find_resource(normalized_resource_id(resource_id))
+    except ValueError:
+        raise errors.ResourceUnknown(resourceId=resource_id) from None
     view = ResourceView.of(resource).model_dump_json(by_alias=True)
-    return view, api.entity_tag(resource.version, view)
+    return view, preconditions.entity_tag(resource.version, view)
 
 
 handler = api.entry_point(

@@ -18,6 +18,8 @@ from typing import Any
 import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.deploy import settings
+
 ROOT = Path(__file__).parents[2]
 DATA = ("network", "database", "cache")
 """The stacks that a rollback of code must not touch, each needed by those behind it."""
@@ -32,7 +34,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     try:
         stage = _stage(options.stage)
-        steps = _Steps(stage, assume_yes=options.yes, dry_run=options.dry_run)
+        steps = _Steps(
+            stage,
+            assume_yes=options.yes,
+            dry_run=options.dry_run,
+            without_alarms=options.without_alarms,
+        )
         if not options.dry_run:
             print(f"Deploying {stage.stack} to account {_account(stage)} in {stage.region}")
     except NotDeployed as reason:
@@ -70,6 +77,7 @@ class _Steps:
     stage: _Stage
     assume_yes: bool
     dry_run: bool
+    without_alarms: bool = False
 
     def build(self) -> None:
         self._run("sam", "build")
@@ -84,7 +92,24 @@ class _Steps:
 
     def deploy_app(self) -> None:
         """The new code gets traffic after its migrations, unless those or the alarms object."""
-        self._sam_deploy(self.stage.name)
+        given = settings.overrides(_config(), self.stage.name)
+        if self.without_alarms:
+            given["DeploymentAlarms"] = "ignored"
+        # On the command line they replace those of samconfig.toml, so all of them are given.
+        given[settings.HASH] = self._hash(given)
+        self._sam_deploy(self.stage.name, "--parameter-overrides", *settings.options(given))
+
+    def _hash(self, given: Mapping[str, str]) -> str:
+        """Of what is about to be deployed. The data stacks have written down where they are."""
+        if self.dry_run:
+            return "<hash>"
+        built = ROOT / ".aws-sam/build"
+        try:
+            names = settings.names_in_store(ROOT / "template.yaml", given)
+            stored = settings.stored_values(names, self.stage.region)
+            return settings.fingerprint(built, given, stored)
+        except settings.Unknown as reason:
+            raise NotDeployed(str(reason)) from None
 
     def migrate(self) -> None:
         """By hand, since a stack that is new has no traffic to shift, and so no hook before it.
@@ -115,11 +140,13 @@ class _Steps:
     def _of_the_stack(self) -> tuple[str, ...]:
         return "--stack-name", self.stage.stack, "--region", self.stage.region
 
-    def _sam_deploy(self, environment: str) -> None:
+    def _sam_deploy(self, environment: str, *more: str) -> None:
         """Of a section of samconfig.toml; no change is no failure, so that it can be run again."""
         quiet = ("--no-confirm-changeset",) if self.assume_yes else ()
         self._run(
-            "sam", "deploy", "--config-env", environment, "--no-fail-on-empty-changeset", *quiet
+            *("sam", "deploy", "--config-env", environment, "--no-fail-on-empty-changeset"),
+            *quiet,
+            *more,
         )
 
     def _asked(self, *arguments: str) -> Any:
@@ -160,8 +187,12 @@ class _Steps:
         print(f"+ {step}", flush=True)
 
 
+def _config() -> dict[str, Any]:
+    return tomllib.loads((ROOT / "samconfig.toml").read_text())
+
+
 def _stage(name: str) -> _Stage:
-    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    config = _config()
     stages = {
         section: parameters
         for section, commands in config.items()
@@ -212,6 +243,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     parser.add_argument(
         "--yes", action="store_true", help="do not ask before a change, as prod does"
+    )
+    parser.add_argument(
+        "--without-alarms",
+        action="store_true",
+        help="shift calls to the new code although alarms ring, for the fix of what makes them",
     )
     return parser.parse_args(arguments)
 

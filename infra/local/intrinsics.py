@@ -3,6 +3,7 @@
 Decides what can be decided on this machine, and refuses the rest.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,13 @@ import yaml
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
+_OF_AWS = {
+    "AWS::AccountId": ACCOUNT,
+    "AWS::Partition": "aws",
+    "AWS::Region": REGION,
+    "AWS::StackName": "openreserve",
+}
+"""Parameters that AWS itself gives a value."""
 
 
 class TemplateError(Exception):
@@ -44,7 +52,7 @@ class Names:
         """A parameter's value, a queue's URL; any other resource goes by its logical id here."""
         if name in self.queues:
             return f"{self.aws_url}/{ACCOUNT}/{name}"
-        value = self.parameters.get(name, name)
+        value = _OF_AWS.get(name) or self.parameters.get(name, name)
         if value is None:
             raise TemplateError(f"{name} is in Parameter Store, which is not read here")
         return value
@@ -102,15 +110,27 @@ def resolved(value: Any, names: Names) -> Any:
             return {key: resolved(part, names) for key, part in value.items()}
         case list():
             return [resolved(part, names) for part in value]
+        case Intrinsic():
+            return _stands_for(value, names)
+    return value
+
+
+def _stands_for(value: Intrinsic, names: Names) -> Any:
+    match value:
         case Intrinsic("Ref", str(name)):
             return names.ref(name)
         case Intrinsic("GetAtt", str(path)):
             return names.attribute(path)
+        case Intrinsic("Sub", str(text)):
+            return re.sub(r"\$\{([^!}]+)\}", lambda found: _named(found[1], names), text)
         case Intrinsic("If", [str(condition), then, otherwise]):
             return resolved(then if names.holds(condition) else otherwise, names)
-        case Intrinsic(tag, argument):
-            raise TemplateError(f"!{tag} {argument} is unknown here")
-    return value
+    raise TemplateError(f"!{value.tag} {value.argument} is unknown here")
+
+
+def _named(path: str, names: Names) -> str:
+    """What `${Name}` or `${Name.Attribute}` stands for in a text."""
+    return names.attribute(path) if "." in path else names.ref(path)
 
 
 class Loader(yaml.SafeLoader):

@@ -1,9 +1,27 @@
 """EventBridge Scheduler: calls functions at their rates, the first time at once."""
 
 import asyncio
+import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
 
 from infra.local.environments import Failed, Pool
+
+
+def event(function: str) -> dict[str, object]:
+    """What EventBridge Scheduler sends when a schedule has no input: `detail` is a text."""
+    return {
+        "version": "0",
+        "id": str(uuid4()),
+        "detail-type": "Scheduled Event",
+        "source": "aws.scheduler",
+        "account": "000000000000",
+        "time": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "region": "local",
+        "resources": [f"arn:aws:scheduler:local:000000000000:schedule/default/{function}"],
+        "detail": "{}",
+    }
 
 
 class Schedules:
@@ -33,7 +51,7 @@ class Schedules:
 
     async def _call(self, pool: Pool) -> None:
         try:
-            await pool.invoke(b"{}")
+            await pool.invoke(json.dumps(event(pool.function.name)).encode())
         except Failed as failed:
             pool.show(f"the scheduled call failed: {failed}")
 

@@ -67,6 +67,7 @@ class Template:
 _OF_AWS = {
     "AutoPublishAlias",
     "AutoPublishAliasAllProperties",
+    "AutoPublishCodeSha256",
     "DeploymentPreference",
     "EventInvokeConfig",
     "ReservedConcurrentExecutions",
@@ -98,7 +99,7 @@ _SQS_EVENT_PROPERTIES = {
     "Queue",
     "ScalingConfig",
 }
-_SCHEDULE_PROPERTIES_OF_AWS = {"DeadLetterConfig", "RetryPolicy", "RoleArn"}
+_SCHEDULE_PROPERTIES_OF_AWS = {"DeadLetterConfig", "OmitName", "RetryPolicy", "RoleArn"}
 _QUEUE_PROPERTIES_OF_AWS = {"KmsMasterKeyId", "SqsManagedSseEnabled"}
 _QUEUE_PROPERTIES = _QUEUE_PROPERTIES_OF_AWS | {
     "MessageRetentionPeriod",

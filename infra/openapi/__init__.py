@@ -58,7 +58,10 @@ OF_ANY_BODY = (
     errors.BodyInvalid,
     errors.BodyTooLarge,
     errors.ContentTypeUnsupported,
+    errors.ContentEncodingUnsupported,
 )
+OF_CONDITIONS = (errors.ConditionInvalid, errors.PreconditionFailed)
+"""Of operations that do not know If-Match or If-None-Match, which a caller may send to any."""
 FAULTS = (errors.Contention, errors.DatabaseUnavailable)
 FAULTS_OF_WEBHOOKS = (errors.ServiceUnavailable,)
 
@@ -142,6 +145,8 @@ def refusals_of(operation: Operation) -> Iterator[type[NotDone]]:
     if operation.body is not None:
         yield from OF_ANY_BODY
     yield from operation.refusals
+    if not {"If-Match", "If-None-Match"} <= operation.headers.keys():
+        yield from (refusal for refusal in OF_CONDITIONS if refusal not in operation.refusals)
     if 503 not in operation.answers:  # noqa: PLR2004 - health answers for itself
         yield from FAULTS_OF_WEBHOOKS if operation in OF_WEBHOOKS else FAULTS
 
@@ -221,6 +226,5 @@ def _schemas() -> dict[str, Any]:
         model for operation in OPERATIONS for model in operation.answers.values() if model
     }
     answers |= {problems.model_of(refusal) for refusal in refusals | {None}}
-    answers |= {model for model, _ in gateway.PROBLEMS.values()}
     answers |= {gateway.GatewayMessage, webhooks.PingEvent, EventView}
     return schemas.components(bodies, answers)

@@ -1,4 +1,4 @@
-"""What the gateway answers itself, without a function: API Gateway, or that of `make run`."""
+"""What API Gateway answers itself, without a function; the gateway of `make run` does likewise."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,29 +15,16 @@ class GatewayMessage(BaseModel):
     message: str = Field(description="For people. It is not stable.")
 
 
-PROBLEMS: Mapping[str, tuple[type[BaseModel], str]] = {
-    status: (problems.model(int(status), code, sentence), sentence)
-    for status, code, sentence in (
-        ("502", "function_failed", "The function ended without an answer. Only of `make run`."),
-        ("503", "overloaded", "All environments of the function are busy. Only of `make run`."),
-        ("504", "function_timeout", "The function took too long. Only of `make run`."),
-    )
-}
-"""Of the local gateway, which says what went wrong as a problem document."""
-
 _MESSAGES: Mapping[str, tuple[str, str]] = {
     "401": ("Unauthorized", "There is no access token, or it is not valid. With Authorizer=JWT."),
     "403": ("Forbidden", "The caller may not do this or, with Authorizer=IAM, is unknown."),
-    "413": ("ContentTooLarge", "API Gateway: the request has more than 10 MB."),
+    "413": ("ContentTooLarge", "API Gateway: the request is larger than 10 MB."),
     "429": ("TooManyRequests", "API Gateway: there are too many requests. Try again later."),
     "500": ("InternalServerError", "API Gateway: the function failed without an answer."),
     "503": ("ServiceUnavailable", "API Gateway: the function was not reached, or took too long."),
 }
 _OF_CALLERS = ("401", "403")
-_NAMES = {status: name for status, (name, _) in _MESSAGES.items()} | {
-    "502": "BadGateway",
-    "504": "GatewayTimeout",
-}
+_NAMES = {status: name for status, (name, _) in _MESSAGES.items()}
 
 HEADERS: Mapping[str, tuple[str, dict[str, Any], Any]] = {
     "ETag": (
@@ -64,6 +51,11 @@ HEADERS: Mapping[str, tuple[str, dict[str, Any], Any]] = {
         "With Authorizer=JWT: what is wrong with the access token (RFC 6750).",
         {"type": "string"},
         "Bearer",
+    ),
+    "Accept-Encoding": (
+        "The coding that a body may have: none.",
+        {"type": "string", "enum": ["identity"]},
+        "identity",
     ),
     "x-request-id": (
         "Names the request in the log. Answers of the gateway itself do not have it.",
@@ -125,21 +117,11 @@ def _alternatives(media: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _response(status: str) -> dict[str, Any]:
-    sentences: list[str] = []
-    content: dict[str, Any] = {}
-    if status in PROBLEMS:
-        model, sentence = PROBLEMS[status]
-        sentences.append(sentence)
-        content[problems.PROBLEM_JSON] = {"schema": reference(model)}
-    if status in _MESSAGES:
-        sentences.append(_MESSAGES[status][1])
-        content["application/json"] = {"schema": reference(GatewayMessage)}
     names = ["WWW-Authenticate"] if status in _OF_CALLERS else []
-    names += ["Retry-After"] if status in PROBLEMS else []
     return {
-        "description": "\n\n".join(sentences),
+        "description": _MESSAGES[status][1],
         **({"headers": header_references(*names)} if names else {}),
-        "content": content,
+        "content": {"application/json": {"schema": reference(GatewayMessage)}},
     }
 
 

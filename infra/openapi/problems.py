@@ -43,7 +43,7 @@ _DETAILS: Mapping[type[NotDone], Mapping[str, Any]] = {
     errors.ContentTypeUnsupported: {"content_type": (str, ...)},
     errors.TooManyItems: {"items": (int, ...), "items_max": (int, ...)},
     errors.KeyInvalid: {"length_max": (int, ...)},
-    errors.ConditionInvalid: {"if_match": (str, ...)},
+    errors.ConditionInvalid: {"header": (str | None, None)},
     errors.ResourceUnknown: {"resource_id": (str, ...)},
     errors.EndpointUnknown: {"endpoint_id": (str, ...)},
     errors.OutOfStock: {"items": (list[Shortage], ...)},
@@ -136,5 +136,6 @@ def described(description: str, models: list[type[BaseModel]], *headers: str) ->
 
 def _response(refusals: list[type[NotDone]]) -> dict[str, Any]:
     sentences = (f"`{STATUSES[refusal][1]}`: {refusal.sentence()}" for refusal in refusals)
-    retry = ("Retry-After",) if any(each in RETRY_AFTER_SECONDS for each in refusals) else ()
-    return described("\n\n".join(sentences), [model_of(each) for each in refusals], *retry)
+    headers = ["Retry-After"] if any(each in RETRY_AFTER_SECONDS for each in refusals) else []
+    headers += ["Accept-Encoding"] if errors.ContentEncodingUnsupported in refusals else []
+    return described("\n\n".join(sentences), [model_of(each) for each in refusals], *headers)

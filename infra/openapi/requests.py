@@ -10,8 +10,9 @@ from pydantic.alias_generators import to_camel
 from infra.openapi import schemas
 from infra.openapi.examples import Examples
 from openreserve import errors
-from openreserve.api import KEY_LENGTH_MAX, Operation
-from openreserve.views import PRINTABLE_NOT_BLANK, ResourceId
+from openreserve.api import Operation
+from openreserve.idempotency import KEY_LENGTH_MAX
+from openreserve.views import ResourceId
 from openreserve.webhook_views import EndpointId
 
 _ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$'
@@ -21,7 +22,9 @@ _HEADERS: Mapping[str, Mapping[str, Any]] = {
         "type": "string",
         "minLength": 1,
         "maxLength": KEY_LENGTH_MAX,
-        "pattern": PRINTABLE_NOT_BLANK,
+        # Bare and without a comma, or a quoted string (RFC 8941).
+        "pattern": r'^ *([^\x00-\x20\x7f",][^\x00-\x1f\x7f,]*|'
+        r'"([^"\\\x00-\x1f\x7f]|\\["\\])+" *)$',
     },
     "If-Match": {"type": "string", "pattern": _ENTITY_TAGS},
     "If-None-Match": {"type": "string", "pattern": _ENTITY_TAGS},

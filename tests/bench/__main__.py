@@ -23,7 +23,7 @@ from infra.local import services
 from openreserve import cache
 from openreserve.migrations import migrate
 from tests import calls
-from tests.bench import expiry, operating, webhooks
+from tests.bench import built, expiry, operating, webhooks
 
 BODY = '{"resourceId": "bench-hold", "quantity": 1, "ttlSeconds": 300}'
 ROUNDS = 7
@@ -60,6 +60,7 @@ def main() -> None:
     webhooks.report()
     operating.command_line(_report)
     _cold_start()
+    built.start(_report)
 
 
 def _warm_reserve(database_url: str) -> None:

@@ -15,6 +15,9 @@ from infra.local import template
 from infra.local.template import Function
 from tests.e2e.runtime import ROOT
 
+MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
+"""Lambda's processors, and what wheels call them."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -39,11 +42,19 @@ class Built:
 
 
 def python_of_lambda() -> Path:
-    """A python3.13 that works; a shim of a version manager may not. Without one the test skips."""
+    """A python3.13; without one the test skips."""
+    found = installed_python_of_lambda()
+    if found is None:
+        pytest.skip("sam build needs python3.13")
+    return found
+
+
+def installed_python_of_lambda() -> Path | None:
+    """A python3.13 that works; a shim of a version manager may not."""
     for python in _candidates():
         if subprocess.run([python, "-V"], capture_output=True, check=False).returncode == 0:
             return python
-    pytest.skip("sam build needs python3.13")
+    return None
 
 
 def _candidates() -> Iterator[Path]:
@@ -71,6 +82,7 @@ def build(source: Path, processor: str) -> Built:
         env=os.environ
         | {
             "PATH": f"{python.parent}:{os.environ['PATH']}",
+            "ARCHITECTURE": MACHINES[processor],
             "SAM_CLI_TELEMETRY": "0",
             "PIP_RETRIES": "10",
         },

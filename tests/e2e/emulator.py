@@ -41,6 +41,41 @@ class Image:
     """All layers, one upon the other, as in /opt."""
 
 
+COMPILING = """
+import sys
+from importlib.machinery import SourceFileLoader
+
+class Watched(SourceFileLoader):
+    def source_to_code(self, data, path, **options):
+        if str(path).startswith(sys.argv[1]):
+            print(path)
+        return plainly(self, data, path, **options)
+
+plainly = SourceFileLoader.source_to_code
+SourceFileLoader.source_to_code = Watched.source_to_code
+import app
+"""
+"""Starts a function, and prints which sources of the layers Python had to compile for that."""
+
+
+def compiled_at_start(around: Image, code: Path, **variables: str) -> list[str]:
+    """The sources in the layers that are compiled when a function starts as on Lambda."""
+    done = subprocess.run(
+        [around.python, "-S", "-s", "-c", COMPILING, around.opt],
+        env=_paths(around, code) | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()
+
+
+def _paths(around: Image, code: Path) -> dict[str, str]:
+    """Variables: where Python looks for code, and that it can keep nothing that it compiles."""
+    path = (code, around.opt / "python", around.packages)
+    return {"PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
 def image(built: Built, folder: Path) -> Image:
     """Lay the layers out, and install beside them what AWS's image has."""
     python = python_of_lambda()
@@ -92,8 +127,7 @@ def emulated(
     code = function.code
     variables = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": os.pathsep.join(map(str, (code, around.opt / "python", around.packages))),
-        "PYTHONPYCACHEPREFIX": str(around.opt.with_name("compiled")),
+        **_paths(around, code),
         "LAMBDA_TASK_ROOT": str(code),
         "AWS_LAMBDA_FUNCTION_NAME": function.name,
         "AWS_LAMBDA_FUNCTION_TIMEOUT": str(max(function.timeout_seconds, TIMEOUT_SECONDS_MIN)),

@@ -205,7 +205,11 @@ def _break_the_guard(runtime: Runtime) -> None:
     owner = f"postgresql://openreserve_owner@/openreserve?host={socket_folder}"
     with psycopg.connect(owner, autocommit=True) as connection:
         for function, right, wrong in (
-            ("move_stock", "available_stock + deltas[n] >= 0", "available_stock + deltas[n] >= -1"),
+            (
+                "take_stock",
+                "available_stock >= quantities[n]",
+                "available_stock + 1 >= quantities[n]",
+            ),
             ("find_shortages", "ELSIF available < quantities", "ELSIF available + 1 < quantities"),
         ):
             row = connection.execute(

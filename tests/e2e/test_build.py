@@ -3,6 +3,7 @@
 import json
 import platform
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import cache
@@ -13,20 +14,19 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 import pytest
 
+from infra.deploy.settings import fingerprint
 from infra.local import queues, template
 from infra.local.aws import Aws
 from openreserve import sql
 from tests.calls import hold, sample, set_stock
 from tests.conftest import SHOWN, Engine, delete_queues
-from tests.e2e.building import Built, build
-from tests.e2e.emulator import Image, emulated, image
+from tests.e2e.building import MACHINES, Built, build, python_of_lambda
+from tests.e2e.emulator import Image, compiled_at_start, emulated, image
 from tests.e2e.runtime import ROOT
 from tests.receiver import Receiver, Told
 
 LAYERS_UNZIPPED_MB_MAX = 250
 """Lambda's limit for a function with its layers."""
-MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
-"""Lambda's processors, and what wheels call them."""
 HERE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 Builds = Callable[[str], Built]
@@ -43,6 +43,11 @@ def builds(tmp_path_factory: pytest.TempPathFactory) -> Builds:
 @pytest.fixture(scope="module", params=MACHINES)
 def built(request: pytest.FixtureRequest, builds: Builds) -> Built:
     return builds(request.param)
+
+
+@pytest.fixture(scope="module")
+def around(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Image:
+    return image(builds(HERE), tmp_path_factory.mktemp("image"))
 
 
 def test_each_function_is_built_with_its_handler_alone(built: Built) -> None:
@@ -72,6 +77,62 @@ def test_the_dependencies_are_those_of_the_processor_that_lambda_has(built: Buil
     assert all(machine in library for library in libraries), libraries
 
 
+def test_each_module_of_the_layers_is_compiled_for_the_python_of_lambda(built: Built) -> None:
+    """PEP 552: a hash in place of the time stamp, and no check of it against the source."""
+    magic = subprocess.run(
+        [python_of_lambda(), "-c", "import importlib.util as u; print(u.MAGIC_NUMBER.hex())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    for layer in built.layers:
+        sources = list(layer.rglob("*.py"))
+        assert len(sources) > 20
+        for source in sources:
+            compiled = source.parent / "__pycache__" / f"{source.stem}.cpython-313.pyc"
+            head = compiled.read_bytes()[:8]
+            assert (head[:4].hex(), head[4:]) == (magic, b"\x01\0\0\0"), compiled
+
+
+def test_tracebacks_name_the_files_as_lambda_has_them(built: Built) -> None:
+    compiled = built.folder / "OpenReserveLayer/python/openreserve/__pycache__/api.cpython-313.pyc"
+
+    assert b"/opt/python/openreserve/api.py" in compiled.read_bytes()
+    assert bytes(built.source) not in compiled.read_bytes()
+
+
+def test_a_start_compiles_nothing_of_the_layers(builds: Builds, around: Image) -> None:
+    """Of any function; Lambda's file system is read-only, so each start would do it again."""
+    built = builds(HERE)
+    before = sorted(around.opt.rglob("*"))
+
+    for function in built.functions:
+        assert compiled_at_start(around, built.folder / function.name) == [], function.name
+
+    assert sorted(around.opt.rglob("*")) == before
+    code = built.folder / "ReserveFunction"
+    without = compiled_at_start(around, code, PYTHONPYCACHEPREFIX="/nowhere")
+    assert len(without) > 100, "as it would without"
+
+
+def test_the_makefile_of_the_layer_and_the_template_name_the_same_processor() -> None:
+    makefile = (ROOT / "layers/dependencies/Makefile").read_text()
+    template_text = (ROOT / "template.yaml").read_text()
+
+    assert "ARCHITECTURE ?= aarch64\n" in makefile
+    assert "Architectures: [arm64]" in template_text
+    assert "x86_64" not in template_text
+
+
+def test_what_is_built_twice_is_the_same(
+    builds: Builds, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Or each deployment would publish new versions, of what nobody changed."""
+    again = build(tmp_path_factory.mktemp("again"), HERE)
+
+    assert fingerprint(again.folder, {}, {}) == fingerprint(builds(HERE).folder, {}, {})
+
+
 def test_what_is_built_fits_into_lambda(
     built: Built, record_property: Callable[[str, str], None]
 ) -> None:
@@ -82,11 +143,6 @@ def test_what_is_built_fits_into_lambda(
     record_property(SHOWN, f"built for {built.processor}, unzipped: {told}")
 
     assert sum(sizes.values()) < LAYERS_UNZIPPED_MB_MAX * 10**6 / 4, "a start reads all of it"
-
-
-@pytest.fixture(scope="module")
-def around(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Image:
-    return image(builds(HERE), tmp_path_factory.mktemp("image"))
 
 
 @pytest.fixture
@@ -224,7 +280,7 @@ def test_migrate_as_built_makes_the_whole_schema(
 
     told = deployed("MigrateFunction", sample("migrate"))
 
-    assert told == {"applied": [migration for migration, _ in sql.migrations()]}
+    assert told == {"applied": [file for file, _ in (*sql.migrations(), *sql.routines())]}
 
 
 def test_the_hook_as_built_asks_lambda_and_codedeploy(deployed: Deployed) -> None:

@@ -2,18 +2,23 @@
 
 import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import takewhile
 from pathlib import Path
 from urllib.parse import parse_qs
 
 import pytest
+from samcli.cli.types import CfnParameterOverridesType
 
-from infra.deploy import smoke
+from infra.deploy import settings, smoke
 from openreserve.client import Client
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
 from tests.scripted import Step, scripted
@@ -25,6 +30,10 @@ folder = Path(__file__).parent
 arguments = sys.argv[1:]
 with (folder / "notes").open("a") as notes:
     notes.write(json.dumps(arguments) + "\\n")
+if arguments[0] == "build":
+    layer = Path(".aws-sam/build/OpenReserveLayer/python/code.py")
+    layer.parent.mkdir(parents=True, exist_ok=True)
+    layer.write_text((folder / "code.py").read_text())
 answers = json.loads((folder / "answers.json").read_text())
 code, text = answers.get(" ".join(arguments[:2]), answers.get(arguments[0], [0, ""]))
 if "--config-env" in arguments:
@@ -45,12 +54,28 @@ DEPLOYED = [
 
 @dataclass
 class Account:
-    """A sam that takes notes, and an AWS that knows who asks and which stacks are protected."""
+    """A sam that takes notes, and an AWS that knows who asks, what is stored and protected."""
 
     folder: Path
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     protected: list[str] = field(default_factory=list)
     url: str = ""
+    stored: dict[str, str] = field(default_factory=dict)
+    """What Parameter Store has under a name, if it is not the name itself."""
+    missing: set[str] = field(default_factory=set)
+
+    @property
+    def checkout(self) -> Path:
+        """Where it is deployed from."""
+        return self.folder / "checkout"
+
+    @property
+    def overrides(self) -> dict[str, str]:
+        """The parameters that the app was deployed with last."""
+        (*_, last) = (note for note in self.asked if note[:3] == ["deploy", "--config-env", "dev"])
+        given = last[last.index("--parameter-overrides") + 1 :]
+        read: dict[str, str] = CfnParameterOverridesType().convert(tuple(given), None, None)
+        return read
 
     def deploy(
         self, *arguments: str, variables: Mapping[str, str] | None = None
@@ -66,7 +91,7 @@ class Account:
         }
         return subprocess.run(
             [sys.executable, "-m", "infra.deploy", *arguments],
-            cwd=ROOT,
+            cwd=self.checkout,
             env={"PATH": f"{self.folder}:{os.environ['PATH']}", **known, **(variables or {})},
             capture_output=True,
             text=True,
@@ -75,18 +100,17 @@ class Account:
         )
 
     @property
-    def notes(self) -> list[list[str]]:
-        """What sam was asked, each up to where all of them say of which stack."""
+    def asked(self) -> list[list[str]]:
+        """What sam was asked."""
         file = self.folder / "notes"
-        if not file.exists():
-            return []
-        asked = [json.loads(line) for line in file.read_text().splitlines()]
-        return [
-            arguments[: arguments.index("--stack-name")]
-            if "--stack-name" in arguments
-            else arguments
-            for arguments in asked
-        ]
+        lines = file.read_text().splitlines() if file.exists() else []
+        return [json.loads(line) for line in lines]
+
+    @property
+    def notes(self) -> list[list[str]]:
+        """What sam was asked, each up to where it names its stack or its parameters."""
+        ends = {"--stack-name", "--parameter-overrides"}
+        return [list(takewhile(lambda word: word not in ends, note)) for note in self.asked]
 
 
 @pytest.fixture
@@ -94,23 +118,36 @@ def account(tmp_path: Path) -> Iterator[Account]:
     sam = tmp_path / "sam"
     sam.write_text(SAM.format(python=sys.executable))
     sam.chmod(0o755)
+    (tmp_path / "code.py").write_text("VERSION = 1")
     account = Account(tmp_path)
+    account.checkout.mkdir()
+    for name in ("infra", "layers", "openreserve", "template.yaml"):
+        (account.checkout / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "samconfig.toml", account.checkout)
     account.answers["remote invoke"] = (0, '{"StatusCode": 200, "Payload": {"applied": []}}')
     account.answers["list stack-outputs"] = outputs("http://127.0.0.1:1")
 
     class Aws(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            if self.headers.get("X-Amz-Target", "").endswith(".GetParameters"):
+                self._answer(json.dumps(_parameters(account, json.loads(body)["Names"])).encode())
+                return
+            asked = parse_qs(body)
             (action,) = asked["Action"]
             inner = "<Account>123456789012</Account>"
             if action == "UpdateTerminationProtection":
                 assert asked["EnableTerminationProtection"] == ["true"]
                 account.protected += asked["StackName"]
                 inner = "<StackId>it</StackId>"
-            answer = (
-                f"<{action}Response><{action}Result>{inner}</{action}Result>"
-                f"<ResponseMetadata/></{action}Response>"
-            ).encode()
+            self._answer(
+                (
+                    f"<{action}Response><{action}Result>{inner}</{action}Result>"
+                    f"<ResponseMetadata/></{action}Response>"
+                ).encode()
+            )
+
+        def _answer(self, answer: bytes) -> None:
             self.send_response(200)
             self.send_header("Content-Length", str(len(answer)))
             self.end_headers()
@@ -126,6 +163,16 @@ def account(tmp_path: Path) -> Iterator[Account]:
         yield account
         server.shutdown()
         thread.join()
+
+
+def _parameters(account: Account, names: list[str]) -> dict[str, object]:
+    """As Parameter Store answers, which takes ten names at a time."""
+    assert len(names) <= 10
+    known = [name for name in names if name not in account.missing]
+    return {
+        "Parameters": [{"Name": name, "Value": account.stored.get(name, name)} for name in known],
+        "InvalidParameters": [name for name in names if name in account.missing],
+    }
 
 
 @pytest.fixture(scope="module")
@@ -226,6 +273,9 @@ def test_without_credentials_nothing_is_done(account: Account) -> None:
 def test_a_dry_run_prints_each_step_and_does_none(account: Account) -> None:
     stack = "--stack-name openreserve-prod --region eu-central-1"
     quiet = "--no-fail-on-empty-changeset --no-confirm-changeset"
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    given = settings.overrides(config, "prod") | {settings.HASH: "<hash>"}
+    overrides = shlex.join(settings.options(given))
 
     done = account.deploy("prod", "--dry-run", "--yes", variables={"AWS_ACCESS_KEY_ID": ""})
 
@@ -240,11 +290,61 @@ def test_a_dry_run_prints_each_step_and_does_none(account: Account) -> None:
                 f"+ protect openreserve-prod-{name} from termination",
             )
         ),
-        f"+ sam deploy --config-env prod {quiet}",
+        f"+ sam deploy --config-env prod {quiet} --parameter-overrides {overrides}",
         f"+ sam remote invoke MigrateFunction {stack} --output json",
         f"+ sam list stack-outputs {stack} --output json",
         "+ python -m infra.deploy.smoke '<ApiUrl>' --sigv4 --region eu-central-1",
     ]
+
+
+def test_the_app_is_deployed_with_the_overrides_of_its_stage_and_a_hash(account: Account) -> None:
+    account.deploy("dev")
+
+    given = settings.overrides(tomllib.loads((ROOT / "samconfig.toml").read_text()), "dev")
+    told = account.overrides
+    assert len(told.pop(settings.HASH)) == 64
+    assert told == given
+
+
+def test_a_repeat_of_a_deployment_has_the_same_hash_and_each_change_another(
+    account: Account,
+) -> None:
+    hashes = []
+
+    def deploy() -> None:
+        account.deploy("dev")
+        hashes.append(account.overrides[settings.HASH])
+
+    deploy()
+    deploy()
+    (account.folder / "code.py").write_text("VERSION = 2")
+    deploy()
+    account.stored["/openreserve/dev/database/host"] = "restored.example"
+    deploy()
+    config = account.checkout / "samconfig.toml"
+    config.write_text(config.read_text().replace('"LogRetentionDays=7"', '"LogRetentionDays=14"'))
+    deploy()
+
+    assert all(len(text) == 64 for text in hashes)
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 4
+
+
+def test_a_data_stack_that_wrote_nothing_down_ends_the_deployment(account: Account) -> None:
+    account.missing = {"/openreserve/dev/cache/host"}
+
+    done = account.deploy("dev")
+
+    assert (done.returncode, account.notes) == (1, DEPLOYED[:4])
+    assert done.stderr == "Not deployed: Parameter Store has no /openreserve/dev/cache/host\n"
+
+
+def test_a_fix_is_deployed_though_alarms_ring(account: Account) -> None:
+    account.deploy("dev")
+    assert "DeploymentAlarms" not in account.overrides
+
+    account.deploy("dev", "--without-alarms")
+    assert account.overrides["DeploymentAlarms"] == "ignored"
 
 
 def test_the_smoke_test_passes_again_and_again(runtime: Runtime) -> None:

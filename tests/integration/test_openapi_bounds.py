@@ -30,6 +30,9 @@ REFUSED = {
 """How a value that the document does not allow is refused, by where it stands."""
 ODD_TEXTS = (
     " ",
+    "a ",
+    "a,b",
+    '"a',
     "a/b",
     "a\0b",
     "a\x1fb",
@@ -74,6 +77,8 @@ def of_schema(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]
         yield from of_schema(alternatives[0], base)
         return
     yield base, True
+    excluded = schema.get("not", {})
+    yield from ((value, False) for value in excluded.get("enum", ()))
     yield from of_number(schema)
     yield from of_text(schema, base)
     if "enum" in schema:
@@ -89,8 +94,6 @@ def of_number(schema: Mapping[str, Any]) -> Iterator[tuple[Any, bool]]:
         yield from [(schema["minimum"], True), (schema["minimum"] - 1, False)]
     if "maximum" in schema:
         yield from [(schema["maximum"], True), (schema["maximum"] + 1, False)]
-    if "not" in schema:
-        yield schema["not"]["const"], False
 
 
 def of_text(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]]:

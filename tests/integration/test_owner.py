@@ -157,7 +157,7 @@ def test_openreserve_app_may_sign_in_with_a_token_where_that_is_a_thing(
     engine: Engine, roles_of_rds: list[str]
 ) -> None:
     """On RDS, which has the role rds_iam. All of it is undone: a role belongs to the cluster."""
-    (text,) = [text for name, text in sql.migrations() if name.startswith("0009")]
+    (text,) = [text for name, text in sql.migrations() if name == "0001_roles.sql"]
     admin_url = engine.owner_url.replace(f"{OWNER}@", "postgres@")
     with psycopg.connect(admin_url) as connection:
         if roles_of_rds:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,12 @@ from infra import openapi
 from infra.local import access
 from infra.local.intrinsics import TemplateError
 from infra.local.template import DEFAULT_ROUTE
-from openreserve.routes import ROUTES
+from openreserve.routes import ROUTES, with_head
 from tests.transformed import TEMPLATE, Change, transformed
 
 ROOT = TEMPLATE.parent
 ACCESS = access.load(TEMPLATE)
-HEALTH = {"GET /health", "GET /api/v1/health"}
+HEALTH = {"GET /health", "GET /api/v1/health", "HEAD /health", "HEAD /api/v1/health"}
 IAM = {"Authorizer": "IAM"}
 JWT = {"Authorizer": "JWT", "JwtIssuer": "https://id.example", "JwtAudience": "shop,office"}
 READ, RESERVE, OPERATE = "openreserve/read", "openreserve/reserve", "openreserve/operate"
@@ -38,8 +38,12 @@ def securities(document: Any) -> dict[str, Any]:
 
 
 def known_routes() -> set[str]:
-    known = {f"{method} {path}" for path, methods in ROUTES.items() for method in methods}
-    return known | {DEFAULT_ROUTE}
+    keys = (f"{method} {path}" for path, methods in ROUTES.items() for method in methods)
+    return {DEFAULT_ROUTE} | {route for key in keys for route in with_head(key)}
+
+
+def but_for_head(routes: Iterable[str]) -> set[str]:
+    return {route for route in routes if not route.startswith("HEAD ")}
 
 
 def test_unless_told_otherwise_the_api_asks_for_iam() -> None:
@@ -122,7 +126,7 @@ def test_tokens_without_an_issuer_or_an_audience_are_refused_before_anything_is_
 def test_stock_and_the_back_office_need_more_than_reserving() -> None:
     for_buyers = {route for route, scopes in ACCESS.scopes.items() if RESERVE in scopes}
 
-    assert for_buyers == {
+    assert but_for_head(for_buyers) == {
         DEFAULT_ROUTE,
         "GET /api/v1/resources",
         "GET /api/v1/resources/{resourceId}",
@@ -135,11 +139,22 @@ def test_stock_and_the_back_office_need_more_than_reserving() -> None:
 
 def test_who_may_only_read_sees_no_token_of_anybody_and_changes_nothing() -> None:
     """Whoever has a token can settle its reservation, and events and lists have tokens."""
-    assert {route for route, scopes in ACCESS.scopes.items() if READ in scopes} == {
+    for_readers = {route for route, scopes in ACCESS.scopes.items() if READ in scopes}
+
+    assert but_for_head(for_readers) == {
         DEFAULT_ROUTE,
         "GET /api/v1/resources",
         "GET /api/v1/resources/{resourceId}",
     }
+
+
+def test_whoever_may_get_may_ask_head_and_nobody_else() -> None:
+    for route, scopes in ACCESS.scopes.items():
+        for key in with_head(route):
+            assert ACCESS.scopes[key] == scopes
+            assert policies_of(key) == policies_of(route)
+    heads = {route for route in ACCESS.scopes if route.startswith("HEAD ")}
+    assert {route.replace("HEAD", "GET", 1) for route in heads} <= ACCESS.scopes.keys()
 
 
 @pytest.mark.parametrize(
@@ -236,7 +251,7 @@ def test_the_readme_tells_the_scopes_and_the_policies_of_the_template() -> None:
     assert told == {
         route: (set(scopes), policies_of(route))
         for route, scopes in ACCESS.scopes.items()
-        if route != DEFAULT_ROUTE
+        if route in but_for_head(ACCESS.scopes) - {DEFAULT_ROUTE}
     }
 
 

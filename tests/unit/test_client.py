@@ -116,6 +116,16 @@ def test_what_the_api_does_not_answer_is_not_repeated_and_keeps_its_key(
         assert raised.value.key == "k-1"
 
 
+def test_a_key_with_a_comma_is_sent_quoted_and_stays_the_same_for_a_repeat() -> None:
+    with scripted(Step(200, HELD), Step(500, [])) as server, Client(server.url) as client:
+        hold = client.hold("a", key='a,"b"')
+        with pytest.raises(NotAnswered) as raised:
+            client.hold("a", key=hold.key)
+
+        assert server.keys == [r'"a,\"b\""'] * 2
+        assert hold.key == raised.value.key == 'a,"b"'
+
+
 def test_a_server_that_is_away_is_given_up_when_patience_ends() -> None:
     with Client(f"http://127.0.0.1:{free_port()}", patience_seconds=0.3) as client:
         started = time.monotonic()

@@ -19,7 +19,7 @@ DOCUMENT = contract.document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 OPERATIONS = dict(contract.operations())
 OF_NO_PATH = {"method_not_allowed", "route_not_found"}
-OF_GATEWAY = {"401", "403", "429", "502", "504"}
+OF_GATEWAY = {"401", "403", "429"}
 
 
 def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -81,9 +81,7 @@ def test_every_operation_documents_each_code_that_it_can_answer_and_no_other() -
             expected.setdefault(str(status), set()).add(code)
         for route in operation.routes:
             documented = codes_of(OPERATIONS[route])
-            of_gateway = {"502": {"function_failed"}, "504": {"function_timeout"}}
-            expected.setdefault("503", set()).add("overloaded")
-            assert documented == expected | of_gateway, route
+            assert documented == expected, route
 
 
 def test_every_code_is_one_of_an_operation_or_in_the_description() -> None:
@@ -104,8 +102,7 @@ def test_only_errors_that_may_pass_document_when_to_retry() -> None:
     for operation in OPERATIONS.values():
         for status, codes in codes_of(operation).items():
             headers = contract.resolved(operation["responses"][status]).get("headers", {})
-            of_gateway = status in OF_GATEWAY | {"503"}
-            assert ("Retry-After" in headers) == (bool(codes & retried) or of_gateway)
+            assert ("Retry-After" in headers) == bool(codes & retried), status
 
 
 def test_every_answer_of_a_function_has_its_request_id() -> None:

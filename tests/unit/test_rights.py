@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tests.aws_calls import PACKAGE, ROOT, Call, calls_of, clients_in, reached
 from tests.stack import (
     FUNCTIONS,
     RESOURCES,
+    TEMPLATE,
     listed,
     of_type,
     policies,
@@ -18,6 +20,7 @@ from tests.stack import (
     statements,
     variables,
 )
+from tests.transformed import rendered, transformed
 
 Right = tuple[str, str]
 """An action, and the resource of the template that it is done to; empty, if it is none of those."""
@@ -54,6 +57,11 @@ ON_EVERYTHING = {
     "xray:PutTelemetryRecords": "has no resources in IAM",
     "xray:PutTraceSegments": "has no resources in IAM",
 }
+ACCOUNT = {
+    "AWS::AccountId": "123456789012",
+    "AWS::Partition": "aws",
+    "AWS::Region": "eu-central-1",
+}
 ROLES = of_type("AWS::IAM::Role")
 
 
@@ -85,7 +93,7 @@ def needed(function: str) -> Iterator[Right]:
         yield "rds-db:connect", ""
     if "redis_link" in modules:
         yield "elasticache:Connect", ""
-    if "migrations" in modules:
+    if "owner" in modules:
         yield "secretsmanager:GetSecretValue", ""
     if "VpcConfig" in properties:
         yield from ((name, "") for name in IN_THE_VPC)
@@ -187,11 +195,63 @@ def test_the_app_logs_in_as_itself_alone() -> None:
     assert cache["Resource"] == [{"Ref": "CacheArn"}, {"Ref": "CacheUserArn"}]
 
 
-def test_endpoints_are_the_only_secrets_that_their_functions_can_read() -> None:
-    for role in ("WebhookRole", "EndpointsRole"):
-        for statement in statements(role):
-            if "secretsmanager:GetSecretValue" in statement["Action"]:
-                assert statement["Resource"]["Fn::Sub"].endswith(":secret:${WebhookSecretsPrefix}*")
+def secrets_of_endpoints(stack: str, prefix: str) -> dict[str, tuple[str, list[str]]]:
+    """Of each function with endpoints: how it names their secrets, and what it may do it to."""
+    resources = transformed({"WebhookSecretsPrefix": prefix})["Resources"]
+    known = {**ACCOUNT, "AWS::StackName": stack, "WebhookSecretsPrefix": prefix}
+    found = {}
+    for name in ("WebhookFunction", "EndpointsFunction"):
+        environment = resources[name]["Properties"]["Environment"]["Variables"]
+        (policy,) = resources[role_of(name)]["Properties"]["Policies"]
+        allowed = [
+            rendered(resource, known)
+            for statement in policy["PolicyDocument"]["Statement"]
+            if "secretsmanager:GetSecretValue" in statement["Action"]
+            for resource in listed(statement["Resource"])
+        ]
+        found[name] = (rendered(environment["WEBHOOK_SECRETS_PREFIX"], known), allowed)
+    return found
+
+
+def arn(prefix: str) -> str:
+    """Of the secret of an endpoint; Secrets Manager adds six characters to its name."""
+    return f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:{prefix}shop-AbCdEf"
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (("openreserve-dev", ""), ("openreserve-dev2", "")),
+        (("openreserve-dev2", ""), ("openreserve-dev", "")),
+        (("a", "openreserve/dev/"), ("b", "openreserve/dev2/")),
+        (("a", "openreserve/dev2/"), ("b", "openreserve/dev/")),
+        (("openreserve-dev", ""), ("b", "openreserve/webhooks/")),
+    ],
+)
+def test_a_stage_can_read_the_endpoints_of_its_own_and_of_no_other_stage(
+    one: tuple[str, str], other: tuple[str, str]
+) -> None:
+    ours, theirs = secrets_of_endpoints(*one), secrets_of_endpoints(*other)
+
+    for name, (prefix, allowed) in ours.items():
+        assert len(allowed) == 1
+        assert fnmatchcase(arn(prefix), allowed[0]), "its own"
+        assert not fnmatchcase(arn(theirs[name][0]), allowed[0]), "another's"
+        assert not theirs[name][0].startswith(prefix), "nor does it list them as its own"
+
+
+def test_both_functions_of_endpoints_name_their_secrets_alike() -> None:
+    found = secrets_of_endpoints("openreserve-prod", "")
+
+    assert {prefix for prefix, _ in found.values()} == {"openreserve-prod/webhooks/"}
+
+
+@pytest.mark.parametrize("prefix", ["openreserve/dev", "a*/", "a?/", "/", "a//", "${x}/"])
+def test_a_prefix_that_could_match_another_stage_is_refused(prefix: str) -> None:
+    pattern = TEMPLATE["Parameters"]["WebhookSecretsPrefix"]["AllowedPattern"]
+
+    assert re.fullmatch(pattern, "openreserve/dev/")
+    assert not re.fullmatch(pattern, prefix)
 
 
 def test_the_schedules_and_the_deployments_may_do_what_they_are_for() -> None:

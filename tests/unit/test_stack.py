@@ -28,7 +28,10 @@ from tests.stack import (
 )
 
 OUTSIDE_THE_VPC = {"BeforeTrafficFunction", "EndpointsFunction", "WebhookFunction"}
-OF_DEPLOYMENTS = {"BeforeTrafficFunction", "MigrateFunction"}
+DIRECT = {"AuditFunction", "MigrateFunction"}
+"""Functions that go around the proxy, as the owner."""
+OF_DEPLOYMENTS = {"BeforeTrafficFunction", *DIRECT}
+"""Functions that serve no traffic: deployments and operators invoke them."""
 AS_IN_THE_CODE = {
     "AUDIT_BATCH_SIZE": "chosen by measurement",
     "BATCH_ROWS_MAX": "so many have the time of one call",
@@ -79,13 +82,13 @@ def test_only_what_needs_postgres_or_redis_is_in_the_vpc() -> None:
         name
         for name, function in FUNCTIONS.items()
         for module, _ in reached(ROOT / function["CodeUri"] / "app.py")
-        if module.endswith(("/database.py", "/redis_link.py", "/migrations.py"))
+        if module.endswith(("/database.py", "/redis_link.py", "/owner.py"))
     }
 
     assert inside == needing == FUNCTIONS.keys() - OUTSIDE_THE_VPC
     assert "VpcConfig" not in GLOBALS
     for name in inside:
-        group = "Migrations" if name == "MigrateFunction" else "Functions"
+        group = "Migrations" if name in DIRECT else "Functions"
         assert FUNCTIONS[name]["VpcConfig"] == {
             "SubnetIds": {"Ref": "PrivateSubnetIds"},
             "SecurityGroupIds": [{"Ref": f"{group}SecurityGroupId"}],
@@ -106,10 +109,11 @@ def test_what_is_outside_has_no_way_to_postgres_or_redis_and_no_rights_there() -
         assert not services & {"rds-db", "elasticache", "ec2"}, name
 
 
-def test_the_owner_of_the_schema_is_known_to_the_migrations_alone() -> None:
-    for name in FUNCTIONS.keys() - {"MigrateFunction"}:
+def test_only_migrations_and_audits_know_the_owner_of_the_schema() -> None:
+    for name in FUNCTIONS.keys() - DIRECT:
         assert not {"MIGRATION_URL", "MIGRATION_SECRET_ARN"} & variables(name).keys()
-    assert variables("MigrateFunction")["DATABASE_URL"] == ""
+    for name in DIRECT:
+        assert variables(name)["DATABASE_URL"] == ""
 
 
 def test_each_setting_of_the_code_is_set_or_has_a_reason_not_to_be() -> None:
@@ -123,11 +127,11 @@ def test_each_setting_of_the_code_is_set_or_has_a_reason_not_to_be() -> None:
 def test_no_url_that_the_template_makes_has_a_password_or_options() -> None:
     urls = [
         *_composed(variables("ReserveFunction")["DATABASE_URL"]),
-        *_composed(variables("MigrateFunction")["MIGRATION_URL"]),
+        *(url for name in DIRECT for url in _composed(variables(name)["MIGRATION_URL"])),
         *_composed(variables("ReserveFunction")["REDIS_URL"]),
     ]
 
-    assert len(urls) == 3
+    assert len(urls) == 4
     for url in urls:
         user = url.partition("://")[2].partition("@")[0]
         assert ":" not in user, url
@@ -140,6 +144,13 @@ def _composed(value: Any) -> list[str]:
     _, composed, own = value["Fn::If"]
     assert list(own) == ["Ref"]
     return [listed(composed["Fn::Sub"])[0]]
+
+
+def test_logs_are_kept_as_long_as_cloudwatch_can() -> None:
+    days = TEMPLATE["Parameters"]["LogRetentionDays"]
+
+    assert days["Default"] in days["AllowedValues"]
+    assert 2 not in days["AllowedValues"], "CloudWatch refuses it when the stack is half made"
 
 
 def test_what_the_stacks_have_written_down_is_read_from_parameter_store() -> None:

@@ -1,11 +1,13 @@
 """The stacks beside the functions': what calls what, what survives, what they tell others."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
 from infra.local.intrinsics import Intrinsic, Loader
 
@@ -202,7 +204,7 @@ def test_functions_are_in_the_groups_that_the_flows_are_for() -> None:
         if function["Type"] != "AWS::Serverless::Function" or network is None:
             continue
         (reference,) = network["SecurityGroupIds"]
-        whose = "migrations" if name == "MigrateFunction" else "functions"
+        whose = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
         default = APP["Parameters"][reference.argument]["Default"]
         assert default == f"/openreserve/dev/network/{whose}-security-group-id", name
 
@@ -274,6 +276,57 @@ def test_every_log_that_the_servers_write_has_a_group() -> None:
     assert "/aws/rds/proxy/openreserve-${Stage}" in groups
 
 
+##### What can change later #####
+
+
+CHANGES_NEVER = {"Stage", "KmsKeyArn"}
+"""Parameters whose description says that they cannot change."""
+FIRST_TWO = [Intrinsic("Select", [n, Intrinsic("Ref", "PrivateSubnetIds")]) for n in (0, 1)]
+
+
+def test_no_change_of_a_parameter_replaces_what_has_a_fixed_name() -> None:
+    """CloudFormation would make the new one first, and fail: the name is taken."""
+    looked_at = set()
+    for name, resource in RESOURCES.items():
+        schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", resource["Type"]).schema
+        named = {path.rpartition("/")[2] for path in schema["primaryIdentifier"]}
+        properties = resource.get("Properties", {})
+        if not named & properties.keys():
+            continue
+        for path in schema.get("createOnlyProperties", ()):
+            value = properties.get(path.split("/")[2])
+            looked_at.add(name)
+            if value == FIRST_TWO:
+                continue  # ZoneCount only adds behind them
+            given = set(parameters_in(value)) & STACKS[name.split(".")[0]]["Parameters"].keys()
+            assert given <= CHANGES_NEVER, f"{name}: {path}"
+
+    assert looked_at >= {"database.Proxy", "database.Cluster", "cache.ServerlessCache"}
+
+
+def parameters_in(value: Any) -> Iterator[str]:
+    """The names that a value refers to."""
+    match value:
+        case Intrinsic("Ref", str(name)):
+            yield name
+        case Intrinsic("Sub", argument):
+            yield from re.findall(r"\$\{(\w+)", str(argument))
+        case Intrinsic(_, argument):
+            yield from parameters_in(argument)
+        case dict():
+            for part in value.values():
+                yield from parameters_in(part)
+        case list():
+            for part in value:
+                yield from parameters_in(part)
+
+
+def test_logs_that_services_deliver_share_one_entry_of_the_accounts_policy() -> None:
+    """API Gateway and ElastiCache write to a group only if a policy of 5,120 characters names it."""
+    for group in (RESOURCES["cache.NodeLogs"], APP["Resources"]["ApiLogs"]):
+        assert group["Properties"]["LogGroupName"].argument.startswith("/aws/vendedlogs/")
+
+
 ##### Who gets in #####
 
 
@@ -293,7 +346,7 @@ def test_nobody_has_a_password_but_the_owner_whose_rds_keeps() -> None:
         properties = RESOURCES[name]["Properties"]
         assert properties["ManageMasterUserPassword"] is True
         assert "MasterUserPassword" not in properties
-        assert properties["MasterUsername"] == "openreserve_owner"
+        assert re.fullmatch("[a-z][a-z0-9]{0,15}", properties["MasterUsername"])
         assert properties["EnableIAMDatabaseAuthentication"] is True
         assert properties.get("DatabaseName", properties.get("DBName")) == "openreserve"
 

@@ -1,11 +1,21 @@
 """What is asked for, and the order of the locks."""
 
+import re
 from collections import Counter
+from unicodedata import is_normalized, normalize
+from urllib.parse import quote, unquote
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreserve.stock import Item, is_resource_id, summed
+from openreserve.stock import (
+    Item,
+    is_resource_id,
+    normalized_prefix,
+    normalized_resource_id,
+    summed,
+)
 
 lines = st.lists(st.builds(Item, st.text(max_size=3), st.integers(1, 10)))
 
@@ -35,17 +45,99 @@ def test_items_come_in_the_order_in_which_postgres_locks_rows(asked: list[Item])
     assert ids == sorted(ids, key=lambda text: text.encode("utf-8"))
 
 
-@given(st.text())
-def test_what_names_a_resource_can_stand_in_a_path_and_in_postgres(text: str) -> None:
+ids = st.text(min_size=1, max_size=12).filter(is_resource_id)
+decomposing = st.text(
+    "aeou\u0301\u0308\u0327\uac00\u1100\u1161éÄ\u212b .\u200d\u200cش🧀", max_size=8
+)
+
+
+@given(st.text() | decomposing)
+def test_an_id_is_in_nfc_and_stays_the_same_on_every_further_way(text: str) -> None:
     if is_resource_id(text):
-        assert 1 <= len(text) <= 200
-        assert "/" not in text
-        assert "\0" not in text
-        assert text.encode("utf-8")
+        resource_id = normalized_resource_id(text)
+
+        assert is_normalized("NFC", resource_id)
+        assert 1 <= len(resource_id) <= 200
+        assert not {"/", "\0"} & set(resource_id)
+        assert normalized_resource_id(resource_id) == resource_id
+        assert normalized_resource_id(normalize("NFD", text)) == resource_id
+        assert normalized_resource_id(unquote(quote(resource_id, safe=""))) == resource_id
+        assert resource_id.strip() == resource_id
 
 
-def test_names_from_the_readme_are_resource_ids() -> None:
-    for text in ("hotel-room-101", "concert-seat-floor-A1", "ps5_sku_123", "Käse 🧀", "a" * 200):
-        assert is_resource_id(text), text
-    for text in ("", "a" * 201, "a/b", "a\nb", "a\0b", "\ud800"):
-        assert not is_resource_id(text), text
+@given(ids, st.integers(0, 12))
+def test_every_beginning_of_an_id_is_a_prefix(resource_id: str, length: int) -> None:
+    resource_id = normalized_resource_id(resource_id)
+
+    assert resource_id.startswith(normalized_prefix(resource_id[:length]))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "hotel-room-101",
+        "concert-seat-floor-A1",
+        "ps5_sku_123",
+        "Käse 🧀",
+        "a" * 200,
+        "{y}",
+        "a?b#c%2F",
+        "...",
+        "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",  # one Persian word
+        "PDF\u200c\u0647\u0627",
+        "क्\u200dष",
+        "👩\u200d👩\u200d👧",
+        "❤\ufe0f\u200d🔥",
+        "🇫🇷",
+    ],
+)
+def test_ordinary_words_names_and_emoji_are_ids(text: str) -> None:
+    assert normalized_resource_id(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "must have 1 to 200 characters"),
+        ("a" * 201, "must have 1 to 200 characters"),
+        ("a/b", "must have printable characters only, and no slash"),
+        ("a\nb", "must have printable"),
+        ("a\tb", "must have printable"),
+        ("a\0b", "must have printable"),
+        ("\ud800", "must have printable"),
+        ("a\u00a0b", "must have printable"),  # a space that looks like the other one
+        ("a\u2028b", "must have printable"),
+        ("a\u202eb", "must have printable"),  # shows what follows from right to left
+        ("a\u2066b", "must have printable"),
+        ("a\u200bb", "must have printable"),
+        ("a\u00adb", "must have printable"),
+        ("\ufeffa", "must have printable"),
+        ("a\ue000", "must have printable"),
+        ("a\U000e0041", "must have printable"),
+        ("a\u0378", "must have printable"),
+        (".", "must not be . or .."),
+        ("..", "must not be . or .."),
+        (" row7", "must not begin or end with a space"),
+        ("row7 ", "must not begin or end with a space"),
+        (" ", "must not begin or end with a space"),
+        ("row\u200d7", "must have U+200C and U+200D only"),
+        ("\u200dش", "must have U+200C"),
+        ("ش\u200c", "must have U+200C"),
+        ("ش\u200c\u200cش", "must have U+200C"),
+    ],
+)
+def test_what_a_reader_cannot_tell_from_another_id_is_none(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(reason)):
+        normalized_resource_id(text)
+
+
+@pytest.mark.parametrize("prefix", ["/", " a", "a\0", "a" * 201, "a" * 199 + "\0"])
+def test_what_no_id_begins_with_is_no_prefix(prefix: str) -> None:
+    with pytest.raises(ValueError, match="must"):
+        normalized_prefix(prefix)
+
+
+def test_a_prefix_may_end_where_no_id_may() -> None:
+    for prefix in ("", "row ", ".", "..", "ش\u200c", "a\u200c", "a" * 200):
+        assert normalized_prefix(prefix) == prefix
+    assert normalized_prefix("e\u0301") == "é"

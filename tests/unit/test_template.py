@@ -10,7 +10,7 @@ import pytest
 from infra import openapi
 from infra.local import template
 from infra.local.intrinsics import TemplateError
-from openreserve.routes import EVERYTHING_ELSE, ROUTES, methods_at
+from openreserve.routes import EVERYTHING_ELSE, ROUTES, methods_at, with_head
 from openreserve.settings import Settings
 from tests.calls import EVENTS, HANDLERS, sample
 
@@ -27,24 +27,39 @@ def routes() -> Iterator[str]:
 
 
 def test_the_table_of_routes_has_what_the_template_routes() -> None:
-    known = {f"{method} {path}" for path, methods in ROUTES.items() for method in methods}
+    known = [f"{method} {path}" for path, methods in ROUTES.items() for method in methods]
 
-    assert sorted(routes()) == sorted(known | {EVERYTHING_ELSE})
+    assert sorted(routes()) == sorted(
+        [EVERYTHING_ELSE, *(route for key in known for route in with_head(key))]
+    )
 
 
 def test_the_handlers_carry_out_what_the_template_routes() -> None:
-    carried_out = {route for operation in openapi.OPERATIONS for route in operation.routes}
+    carried_out = {
+        route
+        for operation in openapi.OPERATIONS
+        for key in operation.routes
+        for route in with_head(key)
+    }
 
     assert set(routes()) - {EVERYTHING_ELSE} == carried_out
+
+
+def test_the_function_that_answers_get_answers_head() -> None:
+    for function in FUNCTIONS.values():
+        for route in function.routes:
+            assert set(with_head(route)) <= set(function.routes)
 
 
 def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
     samples = {sample(name)["routeKey"]: name for name in HANDLERS}
 
-    assert set(samples) == set(routes())
+    assert set(samples) == {route for route in routes() if not route.startswith("HEAD ")}
     assert {path.stem for path in EVENTS.glob("*.json")} == {
         *HANDLERS,
         "migrate",
+        "verify",
+        "repair",
         "before-traffic",
         "expire",
         "reconcile",
@@ -53,8 +68,9 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
 
 
 def test_a_path_takes_the_methods_of_its_template() -> None:
-    assert methods_at("/api/v1/resources/hotel-room-101") == ("GET",)
-    assert methods_at("/api/v1/resources") == ("GET", "POST")
+    assert methods_at("/api/v1/resources/hotel-room-101") == ("GET", "HEAD")
+    assert methods_at("/api/v1/resources/{y}") == ("GET", "HEAD")
+    assert methods_at("/api/v1/resources") == ("GET", "HEAD", "POST")
     assert methods_at("/api/v1/resources/a/b") == ()
     assert methods_at("/api/v1/reserve/") == ()
 
@@ -155,8 +171,23 @@ def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
 
 
 def test_without_one_there_is_nothing_to_run_on_here() -> None:
-    with pytest.raises(TemplateError, match="is unknown here"):
+    with pytest.raises(TemplateError, match="DatabaseProxyHost is in Parameter Store"):
         template.load(ROOT / "template.yaml", {})
+
+
+def test_a_text_is_filled_in_with_parameters_and_with_what_aws_itself_knows(tmp_path: Path) -> None:
+    text = (ROOT / "template.yaml").read_text()
+    changed = text.replace(
+        "ITEMS_MAX: !Ref ItemsMax",
+        'ITEMS_MAX: !Sub "${ItemsMax} of ${AWS::StackName} to ${WebhookQueue.Arn}"',
+    )
+    (tmp_path / "template.yaml").write_text(changed)
+
+    loaded = template.load(tmp_path / "template.yaml", PARAMETERS)
+
+    assert loaded.functions[0].environment["ITEMS_MAX"] == (
+        "50 of openreserve to arn:aws:sqs:eu-central-1:123456789012:WebhookQueue"
+    )
 
 
 def test_what_is_in_parameter_store_is_not_read(tmp_path: Path) -> None:

@@ -14,20 +14,25 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
+from urllib.parse import quote
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from openreserve import errors, snapshots, stopwatch
+from openreserve import bodies, errors, idempotency, preconditions, snapshots, stopwatch
 from openreserve.errors import NotDone
 from openreserve.holds import Order
 from openreserve.logs import logger, masked, tell
+from openreserve.preconditions import OnVersion, Tags
 from openreserve.problems import RETRY_AFTER_SECONDS, problem
+from openreserve.routes import with_head
 from openreserve.settings import settings
 from openreserve.stock import summed
-from openreserve.views import ReserveBody, faults
+from openreserve.views import ReserveBody
 
-KEY_LENGTH_MAX = 255
+_READING = ("GET", "HEAD")
+_SAFE_IN_A_PATH = "/:@!$&'()*+,;="
+"""What RFC 3986 lets stand in a path as it is, beside letters, digits and -._~"""
 
 _calls = itertools.count()
 """Of this environment: its first call is a cold start."""
@@ -61,7 +66,6 @@ class Answer:
     """What else is counted of it."""
 
 
-Model = TypeVar("Model", bound=BaseModel)
 Carry = Callable[..., Answer]
 
 
@@ -81,12 +85,35 @@ class Operation:
     """The headers that an answer has beyond those of every response, as OpenAPI spells them."""
 
     def __call__(self, request: Request) -> Answer:
-        """Carry the request out, with its body or its query as another argument if it has one."""
+        """Carry the request out, unless a condition forbids it that the operation does not know.
+
+        A condition on a read counts only if the read would succeed (RFC 9110, section 13.2.1).
+        """
+        if request.method not in _READING:
+            self._check_conditions(request)
+            return self._carry_out(request)
+        answer = self._carry_out(request)
+        self._check_conditions(request)
+        return answer
+
+    def _carry_out(self, request: Request) -> Answer:
+        """With the body or the query as another argument, if it has one."""
         if self.body is not None:
-            return self.carry_out(request, _body(request, self.body))
+            return self.carry_out(request, bodies.read(request.headers, request.content, self.body))
         if self.query is not None:
-            return self.carry_out(request, _query(request, self.query))
+            return self.carry_out(request, bodies.read_query(request.query, self.query))
         return self.carry_out(request)
+
+    def _check_conditions(self, request: Request) -> None:
+        """Refuse what a caller does not want to happen, where there are no ETags to compare."""
+        if "If-Match" not in self.headers and "if-match" in request.headers:
+            tags = condition(request, "if-match")
+            if self.answers and tags is not None and not tags.anything:
+                raise errors.PreconditionFailed
+        if "If-None-Match" not in self.headers and "if-none-match" in request.headers:
+            tags = condition(request, "if-none-match")
+            if tags is not None and tags.anything and request.method not in _READING:
+                raise errors.PreconditionFailed
 
 
 def operation(  # noqa: PLR0913 - a declaration has a keyword for each of its parts
@@ -112,7 +139,12 @@ def operation(  # noqa: PLR0913 - a declaration has a keyword for each of its pa
 def entry_point(*operations: Operation) -> Callable[[Mapping[str, Any], Any], dict[str, Any]]:
     """The Lambda handler for these operations. It always answers; what nobody foresaw is a 500."""
     snapshots.register()
-    by_route = {route: operation for operation in operations for route in operation.routes}
+    by_route = {
+        key: operation
+        for operation in operations
+        for route in operation.routes
+        for key in with_head(route)
+    }
 
     def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
         started = time.perf_counter()
@@ -135,13 +167,14 @@ def entry_point(*operations: Operation) -> Callable[[Mapping[str, Any], Any], di
 def order(request: Request, body: ReserveBody) -> Order:
     """What a request to reserve asks for.
 
-    Its hash is that of the canonical JSON of the body, so that neither the order of the fields nor
-    white space makes a repeat another request.
+    Its hash is that of the canonical JSON of the body as it was understood. So a repeat may have
+    its fields in another order, other white space, 1.0 for 1, or NFD for NFC.
 
     Raises:
         KeyMissing, KeyInvalid, TooManyItems: what the names say.
     """
-    canonical = json.dumps(json.loads(request.content), sort_keys=True, separators=(",", ":"))
+    understood = body.model_dump(by_alias=True, exclude_unset=True)
+    canonical = json.dumps(understood, sort_keys=True, separators=(",", ":"))
     items = body.lines()
     if len(items) > settings().items_max:
         raise errors.TooManyItems(items=len(items), itemsMax=settings().items_max)
@@ -155,51 +188,46 @@ def order(request: Request, body: ReserveBody) -> Order:
 
 
 def idempotency_key(request: Request) -> str:
-    """The key, bare or as a quoted string (RFC 8941, which the draft for this header asks for).
+    """The key that names the request.
 
     Raises:
         KeyMissing, KeyInvalid: what the names say.
     """
-    key = request.headers.get("idempotency-key")
-    if key is None:
+    field = request.headers.get("idempotency-key")
+    if field is None:
         raise errors.KeyMissing
-    key = key.strip()
-    if len(key) > 1 and key[0] == key[-1] == '"':
-        key = re.sub(r"\\(.)", r"\1", key[1:-1])
-    if not 1 <= len(key) <= KEY_LENGTH_MAX or not key.isprintable():
-        raise errors.KeyInvalid(lengthMax=KEY_LENGTH_MAX)
-    return key
+    try:
+        return idempotency.parsed_key(field)
+    except ValueError:
+        raise errors.KeyInvalid(lengthMax=idempotency.KEY_LENGTH_MAX) from None
 
 
-def entity_tag(version: int, view: str) -> str:
-    """The strong ETag of a resource's view. It starts with the version, all that If-Match needs."""
-    return f'"{version}-{hashlib.blake2b(view.encode(), digest_size=6).hexdigest()}"'
-
-
-def expected_version(request: Request) -> int | None:
-    """The version that If-Match asks for; None: there is no If-Match.
-
-    Only the version counts, not the rest of the ETag: reservations come and go between a read and
-    a change of the total, and the change allows for them.
+def condition(request: Request, name: str) -> Tags | None:
+    """The entity tags that If-Match or If-None-Match names; None: there is no such header.
 
     Raises:
-        ConditionInvalid: it is not an ETag that this API gave out.
+        ConditionInvalid: it is neither `*` nor a list of entity tags.
     """
-    condition = request.headers.get("if-match")
-    if condition is None:
+    field = request.headers.get(name)
+    try:
+        return None if field is None else preconditions.parsed(field)
+    except ValueError:
+        raise errors.ConditionInvalid(header=name) from None
+
+
+def condition_on_version(request: Request) -> OnVersion | None:
+    """What If-Match and If-None-Match ask of the version; None: there is neither.
+
+    Raises:
+        ConditionInvalid: one of them is no list of entity tags that this API gives out.
+    """
+    expected, unwanted = condition(request, "if-match"), condition(request, "if-none-match")
+    if expected is None and unwanted is None:
         return None
-    found = re.fullmatch(r'\s*"?(\d{1,18})(-[0-9a-f]{12})?"?\s*', condition, re.ASCII)
-    if found is None:
-        raise errors.ConditionInvalid(ifMatch=condition)
-    return int(found[1])
-
-
-def unchanged(request: Request, tag: str) -> bool:
-    """Whether If-None-Match says that the caller has this very view."""
-    known = request.headers.get("if-none-match", "")
-    return known.strip() == "*" or tag in (
-        part.strip().removeprefix("W/") for part in known.split(",")
-    )
+    try:
+        return OnVersion(expected, unwanted)
+    except ValueError:
+        raise errors.ConditionInvalid from None
 
 
 def _request(event: Mapping[str, Any]) -> Request:
@@ -223,39 +251,25 @@ def _request(event: Mapping[str, Any]) -> Request:
     )
 
 
-def _body(request: Request, model: type[Model]) -> Model:
-    media_type = request.headers.get("content-type", "application/json").partition(";")[0].strip()
-    if media_type.lower() != "application/json":
-        raise errors.ContentTypeUnsupported(contentType=media_type)
-    if len(request.content) > settings().body_bytes_max:
-        raise errors.BodyTooLarge(
-            bodyBytes=len(request.content), bodyBytesMax=settings().body_bytes_max
-        )
-    if not request.content.strip():
-        raise errors.BodyMissing
-    try:
-        return model.model_validate_json(request.content)
-    except ValidationError as invalid:
-        if any(error["type"] == "json_invalid" for error in invalid.errors()):
-            raise errors.BodyMalformed from invalid
-        raise errors.BodyInvalid(errors=faults(invalid)) from invalid
-
-
-def _query(request: Request, model: type[Model]) -> Model:
-    try:
-        return model.model_validate(request.query)
-    except ValidationError as invalid:
-        raise errors.QueryInvalid(errors=faults(invalid)) from invalid
-
-
 def _refused(request: Request, error: NotDone | None) -> Answer:
-    status, code, document = problem(error, request.path, request.id)
+    status, code, document = problem(error, _reference(request), request.id)
     headers = {"content-type": "application/problem+json"}
     if error is not None and type(error) in RETRY_AFTER_SECONDS:
         headers["retry-after"] = str(RETRY_AFTER_SECONDS[type(error)])
     if isinstance(error, errors.MethodNotAllowed):
         headers["allow"] = ", ".join(error.details["allow"])
+    if isinstance(error, errors.ContentEncodingUnsupported):
+        headers["accept-encoding"] = "identity"
     return Answer(status, document, headers, outcome=code, metrics=_refusals(error))
+
+
+def _reference(request: Request) -> str:
+    """The path as it stands in a URL. API Gateway decodes it, and cuts it at a decoded `?`."""
+    if not request.path_parameters:
+        return quote(request.path, safe=_SAFE_IN_A_PATH)
+    template = request.route.partition(" ")[2]
+    values = {name: quote(value, safe="") for name, value in request.path_parameters.items()}
+    return re.sub(r"\{(\w+)\}", lambda found: values[found[1]], template)
 
 
 def _refusals(error: NotDone | None) -> Mapping[str, float]:
@@ -277,13 +291,17 @@ def _account(request: Request, answer: Answer, duration_ms: float) -> None:
 
 
 def _response(request: Request, answer: Answer) -> dict[str, Any]:
+    headers = {
+        "content-type": "application/json",
+        "x-request-id": request.id,
+        **answer.headers,
+    }
+    body = answer.body
+    if request.method == "HEAD" and body:
+        headers["content-length"], body = str(len(body.encode())), ""
     return {
         "statusCode": answer.status,
-        "headers": {
-            "content-type": "application/json",
-            "x-request-id": request.id,
-            **answer.headers,
-        },
-        "body": answer.body,
+        "headers": headers,
+        "body": body,
         "isBase64Encoded": False,
     }

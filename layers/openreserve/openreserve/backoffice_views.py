@@ -153,7 +153,7 @@ class AdjustmentBody(Json):
         Field(
             ge=-TOTAL_STOCK_MAX,
             le=TOTAL_STOCK_MAX,
-            json_schema_extra={"not": {"const": 0}, **INT64},
+            json_schema_extra={"not": {"enum": [0]}, **INT64},
         ),
         AfterValidator(_not_zero),
     ]

@@ -1,8 +1,9 @@
-"""The books: whether the counters are what the reservations say, and mending them. For operators.
+"""Audit: whether the counters match the reservations, and their repair. For operators.
 
-Opens a connection of its own to a Postgres that it is told of; nothing of this runs on Lambda.
+Opens a direct connection of its own, from the command line or from AuditFunction.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,9 +12,12 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from openreserve import owner
 from openreserve.sql import statements
 
 CONNECT_TIMEOUT_SECONDS = 5
+LOCK_TIMEOUT = "5s"
+"""How long a repair waits for a row that others have locked; the owner has no such limit."""
 
 
 class CouldNotCheck(Exception):
@@ -48,6 +52,8 @@ class Check:
     resources: int
     reservations: int
     drift: tuple[Drift, ...]
+    not_listed: int = 0
+    """How many more resources drift than `drift` has: a stage lists only so many at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,33 +66,52 @@ class Repair:
     marks_mended: int
 
 
-def check(database_url: str, timeout_seconds: float, **overrides: Any) -> Check:
+def check(
+    database_url: str, timeout_seconds: float, *, secret_arn: str = "", **overrides: Any
+) -> Check:
     """Recompute everything from the reservations, in one snapshot, while traffic runs.
+
+    `timeout_seconds` is for all statements together. `secret_arn`: the secret that has the
+    password, if the URL does not.
 
     Raises:
         CouldNotCheck: Postgres was not reached, or took too long.
     """
     names = statements("books")
-    with _connected(database_url, **overrides) as connection, connection.transaction():
+    over = time.monotonic() + timeout_seconds
+    with (
+        _connected(database_url, secret_arn, **overrides) as connection,
+        connection.transaction(),
+    ):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        connection.execute(names.allow, {"timeout_ms": int(timeout_seconds * 1_000)})
-        drift = connection.execute(names.find_drift).fetchall()
-        (counts,) = connection.execute(names.count).fetchall()
+        answers = []
+        for statement in (names.count, names.find_drift):
+            left_ms = max(1, int((over - time.monotonic()) * 1_000))
+            connection.execute(names.allow, {"timeout_ms": left_ms})
+            answers.append(connection.execute(statement).fetchall())
+    (counts,), drift = answers
     return Check(**counts, drift=tuple(Drift(**row) for row in drift))
 
 
 def repair(
-    database_url: str, resource_ids: list[str], reason: str, timeout_seconds: float
+    database_url: str,
+    resource_ids: list[str],
+    reason: str,
+    timeout_seconds: float,
+    *,
+    secret_arn: str = "",
 ) -> Iterator[tuple[str, Repair]]:
     """Make each counter what the reservations say, and keep the reason. A repeat finds it clean.
 
+    `timeout_seconds` is for each resource.
+
     Raises:
-        CouldNotCheck: Postgres was not reached, or refused; those told before are mended.
+        CouldNotCheck: Postgres was not reached, or refused; what was yielded before is repaired.
     """
-    # As an option of the connection, since a procedure that rolls back cannot have it set before it
-    # in its transaction. So this wants Postgres itself, not a pooling proxy.
-    longer = f"-c statement_timeout={int(timeout_seconds * 1_000)}"
-    with _connected(database_url, options=longer) as connection:
+    # As options of the connection: a procedure that rolls back cannot have them set before it in
+    # its transaction. A pooling proxy refuses options, so this needs Postgres itself.
+    limits = f"-c statement_timeout={int(timeout_seconds * 1_000)} -c lock_timeout={LOCK_TIMEOUT}"
+    with _connected(database_url, secret_arn, options=limits) as connection:
         for resource_id in resource_ids:
             parameters = {"resource_id": resource_id, "reason": reason}
             (row,) = connection.execute(statements("books").repair, parameters).fetchall()
@@ -94,17 +119,19 @@ def repair(
 
 
 @contextmanager
-def _connected(database_url: str, **overrides: Any) -> Iterator[psycopg.Connection[dict[str, Any]]]:
+def _connected(
+    database_url: str, secret_arn: str, **overrides: Any
+) -> Iterator[psycopg.Connection[dict[str, Any]]]:
     try:
-        with psycopg.connect(
+        with owner.connected(
             database_url,
+            secret_arn,
             autocommit=True,
-            prepare_threshold=None,
             connect_timeout=CONNECT_TIMEOUT_SECONDS,
             row_factory=dict_row,
             **overrides,
         ) as connection:
             yield connection
-    except psycopg.Error as error:
+    except (psycopg.Error, owner.SecretUnreadable) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise CouldNotCheck(reason) from error

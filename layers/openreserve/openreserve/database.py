@@ -12,10 +12,11 @@ from psycopg import errors as postgres
 from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import dict_row
 
-from openreserve import certificates, snapshots, stopwatch, tokens
-from openreserve.errors import Contention, DatabaseUnavailable, KeyInProgress
+from openreserve import certificates, snapshots, sqlstates, stopwatch, tokens
+from openreserve.errors import Contention, DatabaseUnavailable, KeyInProgress, NotDone
 from openreserve.logs import logger
 from openreserve.settings import settings
+from openreserve.sqlstates import Done
 
 Row = dict[str, Any]
 
@@ -46,14 +47,16 @@ def fetch_all(
 ) -> list[Row]:
     """Run one statement in one round trip, committed when this returns, and return its rows.
 
-    A connection that turns out to be dead, as after a long freeze, is replaced and the statement
-    is sent once more: only if it is `repeatable`, since nobody knows whether the first was carried
-    out. A deadlock was rolled back, so it is always sent again.
+    `sqlstates` says what each error means. A kept connection that turns out to be dead, or to lead
+    to a server that no longer writes, is replaced and the statement is sent once more: always if
+    nothing was done, and only if it is `repeatable` if that is unknown. A new connection that fails
+    is not replaced. A deadlock was rolled back, so it is always sent again.
 
     Raises:
         Contention: a lock or the statement took longer than the role may wait; nothing was done.
         KeyInProgress: the lock was an Idempotency-Key's; nothing was done.
-        DatabaseUnavailable: no connection, or it broke; nobody knows whether it was carried out.
+        DatabaseUnavailable: no connection, or it broke; the outcome may be unknown.
+        psycopg.Error: the statement is wrong, or the schema is.
     """
     with stopwatch.measured("PostgresDuration"):
         return _fetch_all(statement, parameters, repeatable=repeatable)
@@ -77,18 +80,30 @@ def _fetch_all(statement: str, parameters: Mapping[str, Any], *, repeatable: boo
             deadlocks += 1
             if deadlocks > DEADLOCK_RETRIES_MAX:
                 raise Contention from deadlock
-        except postgres.LockNotAvailable as timeout:
-            # The one lock that is waited for in the order of a key is its index entry.
-            if "openreserve.idempotency_keys" in (timeout.diag.context or ""):
-                raise KeyInProgress from timeout
-            raise Contention from timeout
-        except postgres.QueryCanceled as timeout:
-            raise Contention from timeout
-        except psycopg.OperationalError as lost:
+        except psycopg.Error as error:
+            failed = sqlstates.meaning(error)
+            if failed is None:
+                raise
+            if not failed.reconnects:
+                raise _contention(error) from error
             disconnect()
-            if connection is not open_before or not repeatable:
-                raise DatabaseUnavailable from lost
-            logger().info("Postgres connection was lost; replacing it")
+            kept = connection is open_before
+            if not kept or not (repeatable or failed.done is Done.NOTHING):
+                _warn("Postgres did not carry a statement out", error, failed.cause)
+                raise DatabaseUnavailable from error
+            _warn("Replacing the connection to Postgres", error, failed.cause)
+
+
+def _contention(error: psycopg.Error) -> NotDone:
+    """The one lock that is waited for in the order of a key is its index entry."""
+    waited_for_key = "openreserve.idempotency_keys" in (error.diag.context or "")
+    if isinstance(error, postgres.LockNotAvailable) and waited_for_key:
+        return KeyInProgress()
+    return Contention()
+
+
+def _warn(message: str, error: psycopg.Error, cause: str) -> None:
+    logger().warning(message, extra={"cause": cause, "sqlstate": error.sqlstate})
 
 
 def _connect() -> psycopg.Connection[Row]:
@@ -99,7 +114,7 @@ def _connect() -> psycopg.Connection[Row]:
                 autocommit=True, prepare_threshold=None, row_factory=dict_row, **_where()
             )
         except (psycopg.OperationalError, tokens.CannotSign) as refused:
-            logger().warning("Postgres did not let us in", extra={"reason": repr(refused)})
+            logger().warning("Could not connect to Postgres", extra={"reason": repr(refused)})
             raise DatabaseUnavailable from refused
         snapshots.opened(disconnect)
         _of_this_thread.connection = connection

@@ -7,6 +7,7 @@ Refusal                       the caller is told why, and nothing was changed
 │   ├── BodyInvalid
 │   ├── BodyTooLarge
 │   ├── ContentTypeUnsupported
+│   ├── ContentEncodingUnsupported
 │   ├── TooManyItems
 │   ├── KeyMissing
 │   ├── KeyInvalid
@@ -25,6 +26,7 @@ Refusal                       the caller is told why, and nothing was changed
 ├── BelowAllocated
 ├── TotalOutOfRange
 ├── VersionMismatch
+├── PreconditionFailed        ... of a route that gives out no ETags
 ├── HoldExpired
 ├── AlreadyReleased
 ├── AlreadyCommitted
@@ -67,7 +69,7 @@ class BodyMissing(BadRequest):
 
 
 class BodyMalformed(BadRequest):
-    """The request was not read: its body is not JSON in UTF-8."""
+    """The request was not read: its body is not JSON in UTF-8, or names a member twice."""
 
 
 class BodyInvalid(BadRequest):
@@ -82,6 +84,10 @@ class ContentTypeUnsupported(BadRequest):
     """The request was not read: its Content-Type is not application/json."""
 
 
+class ContentEncodingUnsupported(BadRequest):
+    """The request was not read: its body is compressed or otherwise encoded. Send it as it is."""
+
+
 class TooManyItems(BadRequest):
     """Nothing was reserved: the reservation names too many items."""
 
@@ -91,11 +97,11 @@ class KeyMissing(BadRequest):
 
 
 class KeyInvalid(BadRequest):
-    """Nothing was done: the Idempotency-Key is empty, too long or not printable."""
+    """Nothing was done: the Idempotency-Key is sent twice, empty, too long or not of its form."""
 
 
 class ConditionInvalid(BadRequest):
-    """Nothing was changed: If-Match is not an ETag that this API gave out."""
+    """Nothing was changed: If-Match or If-None-Match is not a list of ETags of this API."""
 
 
 class QueryInvalid(BadRequest):
@@ -156,7 +162,11 @@ class TotalOutOfRange(Refusal):
 
 
 class VersionMismatch(Refusal):
-    """The stock was not changed: its total was changed since the version in If-Match."""
+    """The stock was not changed: its version is not one that If-Match or If-None-Match allows."""
+
+
+class PreconditionFailed(Refusal):
+    """The request was not carried out: what it is about has no ETag that its condition allows."""
 
 
 class HoldExpired(Refusal):

@@ -114,8 +114,9 @@ def release(token: UUID) -> Reservation:
 def set_stock(resource_id: str, total_stock: int, expected_version: int | None) -> bool:
     """Create the resource or set its total, and return whether it was created.
 
-    Reservations are never touched: what is available moves by the difference. A repeat changes
-    nothing, unless it expects a version: then it is refused, as the first call moved it on.
+    `expected_version` 0: only create. Reservations are never touched: what is available moves by
+    the difference. A repeat changes nothing, unless it expects a version: then it is refused, as
+    the first call moved it on.
 
     Raises:
         VersionMismatch: `version` is the present one, None if there is no such resource.

@@ -31,8 +31,10 @@ STATUSES: Mapping[type[NotDone], tuple[int, str]] = {
     errors.AlreadyCancelled: (409, "already_cancelled"),
     errors.HoldExpired: (410, "hold_expired"),
     errors.VersionMismatch: (412, "version_mismatch"),
+    errors.PreconditionFailed: (412, "precondition_failed"),
     errors.BodyTooLarge: (413, "body_too_large"),
     errors.ContentTypeUnsupported: (415, "content_type_unsupported"),
+    errors.ContentEncodingUnsupported: (415, "content_encoding_unsupported"),
     errors.KeyReused: (422, "idempotency_key_reused"),
     errors.TtlOutOfRange: (422, "ttl_out_of_range"),
     errors.TotalOutOfRange: (422, "total_out_of_range"),
@@ -52,15 +54,18 @@ RETRY_AFTER_SECONDS: Mapping[type[NotDone], int] = {
 """The errors that the same request, repeated, may well not meet again."""
 
 
-def problem(error: NotDone | None, path: str, request_id: str) -> tuple[int, str, str]:
-    """Status, code and problem document of an error; None is what nobody foresaw."""
+def problem(error: NotDone | None, instance: str, request_id: str) -> tuple[int, str, str]:
+    """Status, code and problem document of an error; None is an error that was not foreseen.
+
+    `instance` is a reference to the request's URL, with what needs it percent-encoded.
+    """
     status, code = UNFORESEEN if error is None else STATUSES[type(error)]
     document: dict[str, Any] = {
         "type": f"urn:openreserve:problem:{code}",
         "title": HTTPStatus(status).phrase,
         "status": status,
         "detail": error.sentence() if error else "The request failed. It is safe to repeat it.",
-        "instance": path,
+        "instance": instance,
         "code": code,
         "requestId": request_id,
     }

@@ -27,6 +27,7 @@ ROUTES: Mapping[str, Sequence[str]] = {
     "/api/v1/health": ("GET",),
     "/health": ("GET",),
 }
+"""Each path that takes GET takes HEAD, too."""
 
 EVERYTHING_ELSE = "$default"
 """API Gateway's key for requests that match no other route."""
@@ -35,8 +36,14 @@ EVERYTHING_ELSE = "$default"
 def methods_at(path: str) -> Sequence[str]:
     """The methods that a path takes; empty, if there is nothing at the path."""
     return tuple(
-        method
+        taken
         for template, methods in ROUTES.items()
         if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)
         for method in methods
+        for taken in with_head(method)
     )
+
+
+def with_head(route: str) -> Sequence[str]:
+    """A method or a route key; if it is GET's, that of HEAD, too."""
+    return (route, route.replace("GET", "HEAD", 1)) if route.startswith("GET") else (route,)

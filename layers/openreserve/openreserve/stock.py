@@ -1,9 +1,11 @@
 """Resources and what they are asked for. Pure: no clock, no database, no HTTP."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from unicodedata import normalize
 from uuid import UUID
 
 RESOURCE_ID_LENGTH_MAX = 200
@@ -91,6 +93,66 @@ def summed(lines: Iterable[Item]) -> tuple[Item, ...]:
     return tuple(Item(*entry) for entry in sorted(quantities.items()))
 
 
+def normalized_resource_id(text: str) -> str:
+    """The id that the text stands for: the text in Unicode's form NFC.
+
+    Every way into the engine calls this: bodies, paths, queries, the command line, import files.
+
+    Raises:
+        ValueError: the reason why the text is no id, in one line.
+    """
+    resource_id = text if text.isascii() else normalize("NFC", text)
+    if not 1 <= len(resource_id) <= RESOURCE_ID_LENGTH_MAX:
+        raise ValueError(f"must have 1 to {RESOURCE_ID_LENGTH_MAX} characters")
+    if "/" in resource_id or not _is_printable(resource_id):
+        raise ValueError("must have printable characters only, and no slash")
+    if resource_id in (".", ".."):  # clients resolve such a path segment before they send it
+        raise ValueError("must not be . or ..")
+    if resource_id[0] == " " or resource_id[-1] == " ":
+        raise ValueError("must not begin or end with a space")
+    if _STRAY_JOINER.search(resource_id):
+        raise ValueError("must have U+200C and U+200D only where they join other characters")
+    return resource_id
+
+
+def normalized_prefix(text: str) -> str:
+    """The text in the form NFC, as the beginning of ids. Every id begins with the empty text.
+
+    Raises:
+        ValueError: no id begins like this.
+    """
+    prefix = normalize("NFC", text)
+    whole = len(prefix) >= RESOURCE_ID_LENGTH_MAX
+    normalized_resource_id(prefix if whole else prefix + _ANY_CONTINUATION)
+    return prefix
+
+
 def is_resource_id(text: str) -> bool:
-    """Whether the text can name a resource: 1 to 200 printable characters, none of them a slash."""
-    return 1 <= len(text) <= RESOURCE_ID_LENGTH_MAX and text.isprintable() and "/" not in text
+    """Whether the text stands for the id of a resource."""
+    try:
+        normalized_resource_id(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_printable(text: str) -> bool:
+    """Whether no character is a control, a format, a separator, private or unassigned.
+
+    Python's `isprintable` refuses all of those but the space. Two format characters are part of
+    ordinary words: the joiners, which Persian, many Indian languages and emoji are written with.
+    """
+    return text.isprintable() or text.translate(_WITHOUT_JOINERS).isprintable()
+
+
+_WITHOUT_JOINERS = {0x200C: None, 0x200D: None}
+_STRAY_JOINER = re.compile(
+    r"""^[\u200c\u200d] | [\u200c\u200d]\Z   # at an end
+    | [\u200c\u200d]{2}                      # twice
+    | [\0-\x7f][\u200c\u200d][\0-\x7f]       # nothing there is joined
+    """,
+    re.VERBOSE,
+)
+"""An invisible character that only makes another id of one that looks the same."""
+_ANY_CONTINUATION = "\u5b57"
+"""A character that may stand behind any other and that NFC never composes with it."""

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     PlainSerializer,
@@ -30,29 +31,26 @@ from openreserve.stock import (
     Item,
     Place,
     Resource,
-    is_resource_id,
+    normalized_prefix,
+    normalized_resource_id,
 )
 from openreserve.webhooks import EVENT_TYPES
 
 PRINTABLE_NOT_BLANK = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
-PRINTABLE_WITHOUT_SLASH = r"^[^/\x00-\x1f\x7f]+$"
+RESOURCE_ID_PATTERN = r"^[^/\x00-\x20\x7f]([^/\x00-\x1f\x7f]*[^/\x00-\x20\x7f])?$"
+PREFIX_PATTERN = r"^([^/\x00-\x20\x7f][^/\x00-\x1f\x7f]*)?$"
 """For the OpenAPI document: the part of Python's `isprintable` that every regex engine knows."""
 INT64: JsonDict = {"format": "int64"}
 """For the OpenAPI document: generated clients read an integer without a format as 32 bits."""
 
 _PLACE = re.compile(r"\d{1,18}\.\d{1,18}", re.ASCII)
-
-
-def _known_as_resource_id(text: str) -> str:
-    if not is_resource_id(text):
-        raise ValueError("must be 1 to 200 printable characters without a slash")
-    return text
-
-
-def _known_as_prefix(text: str) -> str:
-    if text and not is_resource_id(text):
-        raise ValueError("is not the beginning of any resourceId")
-    return text
+_DIGITS = re.compile(r"\d{1,9}", re.ASCII)
+_IN_WORDS_OF_JSON = {
+    "model_type": "Input should be an object",
+    "list_type": "Input should be a valid array",
+    "uuid_type": "Input should be a string that is a UUID",
+}
+"""Where pydantic speaks of Python's types."""
 
 
 def faults(invalid: ValidationError) -> list[dict[str, str]]:
@@ -60,18 +58,21 @@ def faults(invalid: ValidationError) -> list[dict[str, str]]:
     return [
         {
             "pointer": "".join(f"/{part}" for part in error["loc"]),
-            "message": error["msg"].removeprefix("Value error, "),
+            "message": _IN_WORDS_OF_JSON.get(
+                error["type"], error["msg"].removeprefix("Value error, ")
+            ),
         }
         for error in invalid.errors(include_url=False, include_input=False)
     ]
 
 
 def decoded(cursor: str) -> str:
-    """The text in a cursor; empty, if there is none in it."""
+    """The text in a cursor; empty, if there is none in it, or not as this API writes it."""
     try:
-        return urlsafe_b64decode(cursor).decode()
+        text = urlsafe_b64decode(cursor).decode()
     except ValueError:  # of base64 or of UTF-8
         return ""
+    return text if urlsafe_b64encode(text.encode()).decode() == cursor else ""
 
 
 def _at_most(limit: Callable[[Settings], int]) -> AfterValidator:
@@ -83,6 +84,18 @@ def _at_most(limit: Callable[[Settings], int]) -> AfterValidator:
         return number
 
     return AfterValidator(check)
+
+
+def _may_be_stored(text: str) -> bool:
+    """Whether an id like this may be in Postgres: the rule for ids was less strict once."""
+    return 1 <= len(text) <= RESOURCE_ID_LENGTH_MAX and not {"/", "\0"} & set(text)
+
+
+def _digits(text: object) -> object:
+    """A whole number in a query: pydantic would read 1_0, +5 and the digits of any script, too."""
+    if isinstance(text, str) and not _DIGITS.fullmatch(text):
+        raise ValueError("must be a whole number, in the digits 0 to 9")
+    return text
 
 
 def one_of(name: str, *values: str) -> Any:
@@ -97,13 +110,15 @@ def _instant(moment: datetime) -> str:
 
 ResourceId = Annotated[
     str,
-    AfterValidator(_known_as_resource_id),
+    AfterValidator(normalized_resource_id),
     Field(
-        description="1 to 200 printable characters, without a slash.",
+        description="1 to 200 printable characters in Unicode's form NFC, without a slash, without "
+        "a space at either end; neither `.` nor `..`.",
         json_schema_extra={
             "minLength": 1,
             "maxLength": RESOURCE_ID_LENGTH_MAX,
-            "pattern": PRINTABLE_WITHOUT_SLASH,
+            "pattern": RESOURCE_ID_PATTERN,
+            "not": {"enum": [".", ".."]},
         },
     ),
 ]
@@ -114,7 +129,8 @@ Quantity = Annotated[
 ]
 PageSize = Annotated[
     int,
-    Field(ge=1, json_schema_extra={"maximum": Settings.page_size_max}),
+    BeforeValidator(_digits),
+    Field(ge=1, json_schema_extra={"minimum": 1, "maximum": Settings.page_size_max}),
     _at_most(lambda limits: limits.page_size_max),
 ]
 TtlSeconds = Annotated[
@@ -146,6 +162,7 @@ InvalidFields = Annotated[
 """What `faults` returns."""
 Stock = Annotated[int, Field(json_schema_extra={"minimum": 0, **INT64})]
 EventTypeText = Annotated[str, one_of("EventType", *EVENT_TYPES)]
+Token = Annotated[UUID, Field(strict=False)]  # JSON has no UUIDs but their text
 Instant = Annotated[
     datetime,
     PlainSerializer(_instant),
@@ -245,7 +262,7 @@ class ReserveBody(Json):
 class CommitBody(Json):
     """The hold to settle; `ifExpired: reacquire` takes its stock anew if the hold is over."""
 
-    token: UUID
+    token: Token
     if_expired: Annotated[Literal["refuse", "reacquire"], Field(title="IfExpired")] = Field(
         "refuse",
         description="`refuse`, also if left out: a hold that is over stays over. `reacquire`: its "
@@ -256,7 +273,7 @@ class CommitBody(Json):
 class ReleaseBody(Json):
     """The hold to give back."""
 
-    token: UUID
+    token: Token
 
 
 class ReservationView(Json):
@@ -329,12 +346,12 @@ class ResourceQuery(Json):
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
 
-    prefix: Annotated[str, AfterValidator(_known_as_prefix)] = Field(
+    prefix: Annotated[str, AfterValidator(normalized_prefix)] = Field(
         "",
         description="How the ids begin.",
         json_schema_extra={
             "maxLength": RESOURCE_ID_LENGTH_MAX,
-            "pattern": PRINTABLE_WITHOUT_SLASH.replace("+", "*"),
+            "pattern": PREFIX_PATTERN,
         },
     )
     cursor: str = Field("", description="`nextCursor` of the page before.")
@@ -343,7 +360,7 @@ class ResourceQuery(Json):
     @field_validator("cursor")
     @classmethod
     def _decodes(cls, cursor: str) -> str:
-        if cursor and not is_resource_id(decoded(cursor)):
+        if cursor and not _may_be_stored(decoded(cursor)):
             raise ValueError("is not a cursor that this API gave out")
         return cursor
 

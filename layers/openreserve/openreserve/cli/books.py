@@ -1,6 +1,8 @@
 """`openreserve verify` and `openreserve repair`: on Postgres, not over the API."""
 
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +24,11 @@ database_option = click.option(
     show_envvar=True,
     help="Where Postgres is.  [default: that of make run, on the port of --server]",
 )
+stage_option = click.option(
+    "--stage",
+    metavar="NAME",
+    help="A stage on AWS, such as dev: its AuditFunction does it, beside its Postgres.",
+)
 timeout_option = click.option(
     "--timeout",
     "timeout_seconds",
@@ -29,24 +36,30 @@ timeout_option = click.option(
     type=click.FloatRange(min=0, min_open=True),
     default=600,
     show_default=True,
-    help="How long one question to Postgres may take.",
+    help="How long the check may take, and each repair; on AWS 15 minutes at most.",
 )
 
 
 @click.command()
 @database_option
+@stage_option
 @timeout_option
 @output.json_option
 @click.pass_context
 def verify(
-    context: click.Context, database_url: str | None, timeout_seconds: float, *, as_json: bool
+    context: click.Context,
+    database_url: str | None,
+    stage: str | None,
+    timeout_seconds: float,
+    *,
+    as_json: bool,
 ) -> int:
     """Recompute the counters of all resources from the reservations, in one snapshot.
 
     Traffic may go on meanwhile. Needs a role that may read all, such as openreserve_reader. Exits
     with 0 if all agree, 1 if some do not, each of which is printed, and 2 if it could not check.
     """
-    found = _checked(context, database_url, timeout_seconds)
+    found = _checked(_Where(context, database_url, stage), timeout_seconds)
     if as_json:
         output.write_json(found)
         return 1 if found.drift else 0
@@ -56,6 +69,7 @@ def verify(
 
 @click.command()
 @database_option
+@stage_option
 @timeout_option
 @click.option("-r", "--resource", "wanted", metavar="ID", multiple=True, help="Only this one.")
 @click.option("--apply", is_flag=True, help="Do it. Without this, only say what would be done.")
@@ -63,13 +77,7 @@ def verify(
 @output.json_option
 @click.pass_context
 def repair(
-    context: click.Context,
-    /,
-    database_url: str | None,
-    timeout_seconds: float,
-    wanted: tuple[str, ...],
-    reason: str | None,
-    **flags: bool,
+    context: click.Context, /, wanted: tuple[str, ...], reason: str | None, **options: Any
 ) -> int:
     """Make the counters what the reservations say. Only says so, without --apply.
 
@@ -78,31 +86,62 @@ def repair(
     openreserve_app. Exits with 0 if nothing is left to mend, 1 if something is, and 2 if it could
     not run.
     """
-    if flags["apply"] and not reason:
+    if options["apply"] and not reason:
         raise click.UsageError("--apply needs a --reason.")
-    found = _checked(context, database_url, timeout_seconds)
+    where = _Where(context, options["database_url"], options["stage"])
+    found = _checked(where, options["timeout_seconds"])
     drift = [row for row in found.drift if not wanted or row.resource_id in wanted]
-    if not flags["apply"]:
-        return _told(drift, as_json=flags["as_json"])
-    url = database_url or _local_url(context)
-    left = 0
+    if not options["apply"]:
+        return _told(drift, as_json=options["as_json"])
+    left = found.not_listed
     try:
         ids = [row.resource_id for row in drift]
-        for resource_id, done in books.repair(url, ids, reason or "", timeout_seconds):
+        for resource_id, done in where.repair(ids, reason or "", options["timeout_seconds"]):
             left += done.outcome not in ("repaired", "clean")
-            _write_repair(resource_id, done, as_json=flags["as_json"])
+            _write_repair(resource_id, done, as_json=options["as_json"])
     except CouldNotCheck as error:
         raise Told(f"could_not_repair: {error}", 2) from error
-    if not drift and not flags["as_json"]:
+    if not drift and not options["as_json"]:
         click.echo("There is nothing to mend.")
     return 1 if left else 0
 
 
-def _checked(context: click.Context, database_url: str | None, timeout_seconds: float) -> Check:
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """The Postgres that the options name; without any, that of `make run`."""
+
+    context: click.Context
+    database_url: str | None
+    stage: str | None
+
+    def __post_init__(self) -> None:
+        given = self.context.get_parameter_source("database_url")
+        if self.stage is not None and given is click.core.ParameterSource.COMMANDLINE:
+            raise click.UsageError("--stage and --database-url exclude each other.")
+
+    def check(self, timeout_seconds: float) -> Check:
+        if self.stage is not None:
+            from openreserve.cli import stages  # noqa: PLC0415 - with --stage alone
+
+            return stages.check(self.stage, timeout_seconds)
+        if self.database_url is not None:
+            return books.check(self.database_url, timeout_seconds)
+        return books.check(_local_url(self.context), timeout_seconds, user=READER)
+
+    def repair(
+        self, ids: list[str], reason: str, timeout_seconds: float
+    ) -> Iterator[tuple[str, books.Repair]]:
+        if self.stage is not None:
+            from openreserve.cli import stages  # noqa: PLC0415
+
+            return stages.repair(self.stage, ids, reason, timeout_seconds)
+        url = self.database_url or _local_url(self.context)
+        return books.repair(url, ids, reason, timeout_seconds)
+
+
+def _checked(where: _Where, timeout_seconds: float) -> Check:
     try:
-        if database_url is not None:
-            return books.check(database_url, timeout_seconds)
-        return books.check(_local_url(context), timeout_seconds, user=READER)
+        return where.check(timeout_seconds)
     except CouldNotCheck as error:
         raise Told(f"could_not_check: {error}", 2) from error
 
@@ -115,7 +154,7 @@ def _local_url(context: click.Context) -> str:
             file = folder / ".openreserve" / str(server.port or 80) / "database-url"
             if file.exists():
                 return file.read_text()
-    raise Told("could_not_check: say where Postgres is: --database-url", 2)
+    raise Told("could_not_check: say where Postgres is: --database-url, or --stage", 2)
 
 
 def _write(found: Check) -> None:
@@ -137,7 +176,8 @@ def _write(found: Check) -> None:
     sys.stdout.flush()
     checked = f"{found.resources:,} resources and {found.reservations:,} reservations"
     if found.drift:
-        click.echo(f"{len(found.drift):,} of {checked} do not agree.", err=True)
+        drifting = len(found.drift) + found.not_listed
+        click.echo(f"{drifting:,} of {checked} do not agree.", err=True)
     else:
         click.echo(f"{checked} agree.")
 

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from openreserve import __version__
 from openreserve.client.answers import Answer
+from openreserve.idempotency import as_field
 
 PAUSE_SECONDS_MIN = 0.05
 """The first pause is up to this; each further one up to twice the one before."""
@@ -127,6 +128,8 @@ class Transport:
     def _exchange(self, call: Call) -> Answer:
         url = self.server_url + call.target
         headers = _OF_EVERY_CALL | dict(call.headers)
+        if "idempotency-key" in headers:
+            headers["idempotency-key"] = as_field(headers["idempotency-key"])
         if call.content is not None:
             headers["content-type"] = "application/json"
         if self.sign is not None:

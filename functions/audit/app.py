@@ -1,0 +1,59 @@
+"""Checks and repairs the counters over a direct connection. Invoked by `openreserve --stage`."""
+
+from dataclasses import asdict
+from typing import Any
+
+from openreserve import books
+from openreserve.settings import settings
+
+SPARE_SECONDS = 20
+"""What is left of the function's time when Postgres gives up, so that the answer is heard."""
+DRIFT_MAX = 5_000
+"""Rows of drift in one answer: Lambda takes 6 MB."""
+
+
+def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
+    """Check; or repair `resourceIds`, if the event has them, for its `reason`.
+
+    An answer with `error` has what was done before it. A repeat is harmless.
+    """
+    seconds = context.get_remaining_time_in_millis() / 1_000 - SPARE_SECONDS
+    if "timeoutSeconds" in event:
+        seconds = min(seconds, event["timeoutSeconds"])
+    if "resourceIds" in event:
+        return _repair(event["resourceIds"], event["reason"], seconds)
+    return _check(seconds)
+
+
+def _check(seconds: float) -> dict[str, Any]:
+    try:
+        found = books.check(settings().migration_url, seconds, secret_arn=_secret())
+    except books.CouldNotCheck as failure:
+        return {"error": str(failure)}
+    return {
+        "resources": found.resources,
+        "reservations": found.reservations,
+        "drifting": len(found.drift),
+        "drift": [asdict(row) for row in found.drift[:DRIFT_MAX]],
+    }
+
+
+def _repair(resource_ids: list[str], reason: str, seconds: float) -> dict[str, Any]:
+    """Each resource may take its share of the time, so that all of them end within it."""
+    if not reason:
+        raise ValueError("a repair needs a reason")
+    done: list[dict[str, Any]] = []
+    share = seconds / max(1, len(resource_ids))
+    url = settings().migration_url
+    try:
+        for resource_id, repair in books.repair(
+            url, resource_ids, reason, share, secret_arn=_secret()
+        ):
+            done.append({"resource_id": resource_id, **asdict(repair)})
+    except books.CouldNotCheck as failure:
+        return {"repairs": done, "error": str(failure)}
+    return {"repairs": done}
+
+
+def _secret() -> str:
+    return settings().migration_secret_arn

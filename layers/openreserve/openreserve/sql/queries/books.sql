@@ -1,0 +1,12 @@
+-- allow: For this transaction, because a check of everything may exceed the timeout of the role.
+SELECT set_config('statement_timeout', %(timeout_ms)s::text, true);
+
+-- count: In the snapshot of the check.
+SELECT (SELECT count(*) FROM openreserve.resources) AS resources,
+       (SELECT count(*) FROM openreserve.reservations) AS reservations;
+
+-- find_drift: Through the view, which defines drift.
+SELECT * FROM openreserve.drift ORDER BY resource_id;
+
+-- repair: A procedure, because it rolls back what it cannot repair.
+CALL openreserve.repair(%(resource_id)s, %(reason)s, NULL, NULL, NULL);

@@ -1,0 +1,141 @@
+"""A server that was demoted, terminated, shut down or filled up: 503 or a second try, never 500."""
+
+import os
+import shlex
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import LiteralString
+
+import psutil
+import pytest
+
+from infra.local import services
+from openreserve import database
+from openreserve.migrations import migrate
+from tests.calls import Reply, commit, hold, read_resource, release, reserve, set_stock
+from tests.conftest import Engine, forget
+
+UNAVAILABLE = (503, "database_unavailable")
+
+
+@pytest.fixture(autouse=True)
+def _not_pooled(pytestconfig: pytest.Config) -> None:
+    if pytestconfig.getoption("--pooled"):
+        pytest.skip("a pool keeps backends of its own, which these tests would have to replace")
+
+
+@contextmanager
+def role_has(engine: Engine, on: LiteralString, off: LiteralString) -> Iterator[None]:
+    """For connections that are made in here; one that is kept remains as it was made."""
+    database.disconnect()
+    engine.sql(on)
+    try:
+        yield
+    finally:
+        engine.sql(off)
+
+
+def read_only(engine: Engine) -> AbstractContextManager[None]:
+    return role_has(
+        engine,
+        "ALTER ROLE openreserve_app IN DATABASE openreserve SET default_transaction_read_only = on",
+        "ALTER ROLE openreserve_app IN DATABASE openreserve RESET default_transaction_read_only",
+    )
+
+
+def test_a_connection_that_was_kept_over_a_failover_and_only_reads_is_replaced(
+    engine: Engine, name: str
+) -> None:
+    set_stock(name, 9)
+    sold, given_back = hold((name, 1)), hold((name, 1))
+    version = read_resource(name).headers["etag"]
+    verbs: list[Callable[[], Reply]] = [
+        lambda: reserve((name, 1), key=name),
+        lambda: commit(sold),
+        lambda: release(given_back),
+        lambda: set_stock(name, 10, **{"if-match": version}),
+    ]
+    for verb in verbs:
+        with read_only(engine):
+            assert read_resource(name).status == 200
+        assert verb().status == 200
+
+    assert read_resource(name).json["availableStock"] == 8
+
+
+def test_while_every_server_only_reads_each_verb_is_503_and_reads_are_answered(
+    engine: Engine, name: str
+) -> None:
+    set_stock(name, 9)
+    token = hold((name, 1))
+    with read_only(engine):
+        refused = [reserve((name, 1), key=name), commit(token), release(token), set_stock(name, 8)]
+
+        assert {(reply.status, reply.code) for reply in refused} == {UNAVAILABLE}
+        assert {reply.headers["retry-after"] for reply in refused} == {"1"}
+        assert read_resource(name).json["availableStock"] == 8
+    assert reserve((name, 1), key=name).status == 200
+    assert read_resource(name).json["availableStock"] == 7
+
+
+def test_no_connection_to_be_had_is_503_and_the_next_request_connects(
+    engine: Engine, name: str
+) -> None:
+    set_stock(name, 1)
+    with role_has(
+        engine,
+        "ALTER ROLE openreserve_app CONNECTION LIMIT 0",
+        "ALTER ROLE openreserve_app CONNECTION LIMIT -1",
+    ):
+        full = reserve((name, 1), key=name)
+
+        assert (full.status, full.code) == UNAVAILABLE
+    assert reserve((name, 1), key=name).status == 200
+
+
+@pytest.mark.parametrize("mode", ["fast", "immediate"])
+def test_a_server_that_was_shut_down_and_started_again_costs_no_request(
+    mode: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DATABASE_URL", raising=False)
+    with services.postgres(tmp_path) as postgres:
+        migrate(postgres.migration_url)
+        monkeypatch.setenv("DATABASE_URL", postgres.app_url)
+        monkeypatch.setenv("REDIS_URL", "")
+        forget()
+        set_stock(name, 5)
+        first = reserve((name, 1), key=name)
+
+        server = Server(tmp_path / "postgres")
+        server.control("stop", "-m", mode)
+        down = reserve((name, 1), key=f"{name}-2")
+        server.control("start", "-o", server.options)
+
+        assert (down.status, down.code) == UNAVAILABLE
+        assert reserve((name, 1), key=name).text == first.text
+        server.control("restart", "-m", mode)
+        assert reserve((name, 1), key=f"{name}-2").status == 200, "over a connection that was kept"
+        assert read_resource(name).json["availableStock"] == 3
+        forget()
+
+
+class Server:
+    """An embedded Postgres, to be stopped and started as it was."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        pid = int((data / "postmaster.pid").read_text().splitlines()[0])
+        self._pg_ctl = Path(psutil.Process(pid).exe()).with_name("pg_ctl")
+        self.options = shlex.join(shlex.split((data / "postmaster.opts").read_text())[1:])
+
+    def control(self, *arguments: str) -> None:
+        subprocess.run(
+            [str(self._pg_ctl), "-D", str(self._data), "-w", "-l", f"{self._data}/log", *arguments],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            timeout=60,
+            # Postgres refuses to run as root: it runs as the owner of its data.
+            user=self._data.stat().st_uid if os.geteuid() == 0 else None,
+        )
