@@ -154,7 +154,9 @@ def health(_request: api.Request) -> api.Answer:
 def refuse(request: api.Request) -> api.Answer:
     """Say that there is nothing at this path, or which methods it takes."""
     allowed = routes.methods_at(request.path)
-    if allowed:
+    # A method that is allowed comes here only where a segment has an encoded slash, which the path
+    # shows decoded: /api/v1/resources%2Fx.
+    if allowed and request.method not in allowed:
         raise errors.MethodNotAllowed(method=request.method, allow=allowed)
     raise errors.RouteUnknown
 

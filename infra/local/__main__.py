@@ -17,10 +17,20 @@ from pathlib import Path
 from aiohttp import web
 
 import openreserve
-from infra.local import aws, callers, dashboard, docs, gateway, queues, services, template
+from infra.local import (
+    aws,
+    callers,
+    dashboard,
+    docs,
+    gateway,
+    queues,
+    services,
+    template,
+)
 from infra.local.authorizers import Admit
 from infra.local.black_friday import BlackFriday
 from infra.local.callers import Callers
+from infra.local.connections import CONNECTIONS_MAX, Limits, Runner
 from infra.local.environments import Failed, Pool
 from infra.local.exposition import Exposition
 from infra.local.intrinsics import TemplateError
@@ -176,7 +186,7 @@ async def _serve(
     servers: _Servers,
     admitted: Callers,
 ) -> None:
-    _allow_many_sockets()
+    limits = _allow_many_sockets()
     exposition = Exposition(servers.postgres.app_url)
     terminal = Terminal(as_json=options.json, take_metrics=exposition.take_line)
     running = template.load(
@@ -198,7 +208,7 @@ async def _serve(
     exposition.watch(pools)
     black_friday = BlackFriday(_url(options), options.load_test)
     application = _application(pools, terminal, exposition, black_friday, admitted.admit)
-    runner = web.AppRunner(application, access_log=None)
+    runner = Runner(application, limits)
     schedules = Schedules(pools)
     mappings = queues.Mappings(pools, servers.aws)
     try:
@@ -244,11 +254,15 @@ async def _migrate(pools: Sequence[Pool]) -> None:
     await migrate.invoke(b"{}")
 
 
-def _allow_many_sockets() -> None:
-    """Two thousand callers are two thousand sockets; many systems allow 1,024 unless asked."""
+def _allow_many_sockets() -> Limits:
+    """Two thousand callers are two thousand sockets; many systems allow 1,024 unless asked.
+
+    Returns the limits of the gateway, which leaves half of the sockets to the rest.
+    """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 65_536 if hard == resource.RLIM_INFINITY else hard
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return Limits(connections=min(CONNECTIONS_MAX, wanted // 2))
 
 
 def _greeting(

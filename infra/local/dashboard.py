@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from aiohttp import hdrs, web
 
 from infra.local.black_friday import BlackFriday, NotInstalled, Running
+from infra.local.refusals import problem
 
 _FOLDER = Path(__file__).parent / "dashboard"
 _HEADERS = {
@@ -58,23 +59,28 @@ def _tell(black_friday: BlackFriday) -> Handler:
 def _start(black_friday: BlackFriday) -> Handler:
     async def answer(request: web.Request) -> web.Response:
         if _is_foreign(request):
-            return _problem(
+            return problem(
                 HTTPStatus.FORBIDDEN,
-                "origin_not_allowed",
-                "A Black Friday is started from the dashboard itself, not from another page.",
+                request.path,
+                code="origin_not_allowed",
+                detail="Only the dashboard itself may start a Black Friday, not another page.",
             )
         try:
             await black_friday.start()
         except Running:
-            return _problem(
-                HTTPStatus.CONFLICT, "black_friday_running", "One Black Friday runs at a time."
+            return problem(
+                HTTPStatus.CONFLICT,
+                request.path,
+                code="black_friday_running",
+                detail="One Black Friday runs at a time.",
             )
         except NotInstalled as missing:
-            return _problem(
+            return problem(
                 HTTPStatus.NOT_IMPLEMENTED,
-                "load_test_not_installed",
-                f"The load test needs {missing}, which is not installed: run `make blackfriday`"
-                " once, which installs it.",
+                request.path,
+                code="load_test_not_installed",
+                detail=f"The load test needs {missing}, which is not installed: run"
+                " `make blackfriday` once, which installs it.",
             )
         return web.json_response(black_friday.told(), status=HTTPStatus.ACCEPTED)
 
@@ -84,15 +90,9 @@ def _start(black_friday: BlackFriday) -> Handler:
 def _is_foreign(request: web.Request) -> bool:
     """Whether a page of another site asks: browsers name the page's origin with every POST."""
     origin = request.headers.get(hdrs.ORIGIN)
-    return origin is not None and urlsplit(origin).netloc != request.host
-
-
-def _problem(status: HTTPStatus, code: str, detail: str) -> web.Response:
-    document = {
-        "type": f"urn:openreserve:problem:{code}",
-        "title": status.phrase,
-        "status": status.value,
-        "detail": detail,
-        "code": code,
-    }
-    return web.json_response(document, status=status.value, content_type="application/problem+json")
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc != request.headers.get(hdrs.HOST)
+    except ValueError:
+        return True

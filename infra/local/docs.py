@@ -4,6 +4,7 @@ Swagger UI's files are served from here, so that the page works without the Inte
 """
 
 import importlib.util
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -27,7 +28,16 @@ def add_pages(app: web.Application) -> None:
     """Add the pages to the gateway. They come before the functions' `$default` route."""
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/docs", _docs)
-    app.router.add_static("/docs/swagger", _swagger_ui())
+    folder = _swagger_ui()
+    for path in sorted(folder.rglob("*.*")):
+        app.router.add_get(f"/docs/swagger/{path.relative_to(folder)}", _file(path))
+
+
+def _file(path: Path) -> Callable[[web.Request], Awaitable[web.FileResponse]]:
+    async def answer(_request: web.Request) -> web.FileResponse:
+        return web.FileResponse(path)
+
+    return answer
 
 
 async def _openapi(_request: web.Request) -> web.FileResponse:

@@ -1,30 +1,34 @@
-"""API Gateway's HTTP API: a request becomes an event of payload 2.0, and the answer a response.
+"""API Gateway's HTTP API: hands each request to the function of its route, and answers for it.
 
-https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
+https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-routes.html
 """
 
 import asyncio
-import base64
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
 from uuid import uuid4
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
+from infra.local import payload
 from infra.local.authorizers import Admit, Refused, everybody
-from infra.local.environments import Failed, Overloaded, Pool, TimedOut
+from infra.local.connections import Limits
+from infra.local.environments import Failed, Overloaded, Pool
+from infra.local.refusals import aws_answer, problem
 from infra.local.template import DEFAULT_ROUTE
 
 BODY_BYTES_MAX = 10 << 20
 """API Gateway's own limit; the functions have a lower one."""
+EVENT_BYTES_MAX = 6_291_556
+"""Lambda's own limit."""
 ANSWER_SECONDS_MAX = 30
 """API Gateway's own limit."""
 UNTOLD = "x-openreserve-untold"
-"""Header of requests that are not told of: the dashboard's own, which would show itself."""
+"""Header of requests that are not reported: the dashboard's own, which would show itself."""
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,158 +52,130 @@ def application(
     tell: Sequence[Tell],
     add_pages: Callable[[web.Application], None],
     admit: Admit = everybody,
+    limits: Limits | None = None,
 ) -> web.Application:
     """The routes of the functions, the runtime's own pages, and `$default` for everything else.
 
-    `admit` says who may call the routes; the pages are anybody's.
+    `admit` decides who may call the routes; the pages are open. `tell` gets each answer.
     """
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     add_pages(app)
-    defaults = []
+    pages = tuple(app.router.resources())
+    integration = _Integrations(tell, admit, (limits or Limits()).body_seconds)
     for pool in pools:
         for route in pool.function.routes:
+            handler = integration.of(pool, route)
             if route == DEFAULT_ROUTE:
-                defaults.append(pool)
+                app.router.add_route("*", "/{proxy:.*}", _behind(pages, handler))
             else:
                 method, path = route.split(" ")
-                app.router.add_route(method, path, _integration(pool, route, tell, admit))
-    for pool in defaults:  # behind the others: the first that matches is taken
-        everything_else = _integration(pool, DEFAULT_ROUTE, tell, admit)
-        app.router.add_route("*", "/{proxy:.*}", everything_else)
+                app.router.add_route(method, _pattern(path), handler)
     return app
 
 
-def _integration(
-    pool: Pool, route: str, tell: Sequence[Tell], admit: Admit
-) -> Callable[[web.Request], Any]:
+def _pattern(path: str) -> str:
+    """A parameter takes a whole segment; aiohttp's own pattern would leave out braces."""
+    return path.replace("}", ":[^/]+}")
+
+
+def _behind(pages: Iterable[web.AbstractResource], handler: Handler) -> Handler:
+    """The handler for what is no page; a page refuses methods that it does not take."""
+
     async def handle(request: web.Request) -> web.StreamResponse:
-        started = time.perf_counter()
-        request_id = str(uuid4())
-        try:
-            body = await request.read()
-            event = _event(request, route, request_id, body)
-            if caller := await admit(request, route, body):
-                event["requestContext"]["authorizer"] = caller
-            answering = pool.invoke(json.dumps(event).encode())
-            answer = await asyncio.wait_for(answering, ANSWER_SECONDS_MAX)
-            response = _response(json.loads(answer))
-        except Refused as refused:
-            response = _refusal(refused)
-        except web.HTTPRequestEntityTooLarge:
-            response = _problem(413, "body_too_large", request_id)
-        except (Overloaded, TimeoutError):
-            response = _problem(503, "overloaded", request_id)
-        except TimedOut:
-            response = _problem(504, "function_timeout", request_id)
-        except Failed:
-            response = _problem(502, "function_failed", request_id)
-        if UNTOLD in request.headers:
-            return response
-        answered = Answered(
-            route=route,
-            method=request.method,
-            path=request.path,
-            status=response.status,
-            duration_ms=(time.perf_counter() - started) * 1_000,
-            code=_code(response),
-        )
-        for listener in tell:
-            listener(answered)
-        return response
+        for page in pages:
+            _, methods = await page.resolve(request)
+            if methods:
+                raise web.HTTPMethodNotAllowed(request.method, sorted(methods))
+        return await handler(request)
 
     return handle
 
 
-def _event(request: web.Request, route: str, request_id: str, body: bytes) -> dict[str, Any]:
-    now = datetime.now(UTC)
-    text, encoded = _text(body)
-    event = {
-        "version": "2.0",
-        "routeKey": route,
-        "rawPath": request.path,
-        "rawQueryString": request.rel_url.raw_query_string,
-        "headers": _joined((name.lower(), value) for name, value in request.headers.items()),
-        "requestContext": {
-            "accountId": "000000000000",
-            "apiId": "local",
-            "domainName": request.host,
-            "domainPrefix": "local",
-            "http": {
-                "method": request.method,
-                "path": request.path,
-                "protocol": f"HTTP/{request.version.major}.{request.version.minor}",
-                "sourceIp": request.remote or "",
-                "userAgent": request.headers.get(hdrs.USER_AGENT, ""),
-            },
-            "requestId": request_id,
-            "routeKey": route,
-            "stage": DEFAULT_ROUTE,
-            "time": now.strftime("%d/%b/%Y:%H:%M:%S +0000"),
-            "timeEpoch": int(now.timestamp() * 1_000),
-        },
-        "isBase64Encoded": encoded,
-    }
-    if body:
-        event["body"] = text
-    if request.query:
-        event["queryStringParameters"] = _joined(request.query.items())
-    if request.match_info and route != DEFAULT_ROUTE:
-        event["pathParameters"] = dict(request.match_info)
-    return event
+@dataclass(frozen=True, slots=True)
+class _Integrations:
+    """How requests reach functions."""
+
+    tell: Sequence[Tell]
+    admit: Admit
+    body_seconds: float
+
+    def of(self, pool: Pool, route: str) -> Handler:
+        """What answers requests of a route."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            started = time.perf_counter()
+            response = await self._answer(pool, route, request)
+            if UNTOLD not in request.headers:
+                self._report(route, request, response, started)
+            return response
+
+        return handle
+
+    async def _answer(self, pool: Pool, route: str, request: web.Request) -> web.Response:
+        """The function's answer; or the one that API Gateway gives in its place."""
+        try:
+            body = await self._body(request)
+            event = payload.event(request, route, str(uuid4()), body)
+            if caller := await self.admit(request, route, body):
+                event["requestContext"]["authorizer"] = caller
+            content = payload.serialized(event)
+            if len(content) > EVENT_BYTES_MAX:
+                return aws_answer(413)
+            answer = await asyncio.wait_for(pool.invoke(content), ANSWER_SECONDS_MAX)
+            return payload.response(answer)
+        except Refused as refused:
+            return aws_answer(refused.status, refused.challenge)
+        except _Unreadable as unreadable:
+            return unreadable.response
+        except (Overloaded, TimeoutError):
+            return aws_answer(503)
+        except (Failed, payload.NotAResponse):
+            return aws_answer(500)
+
+    async def _body(self, request: web.Request) -> bytes:
+        if (request.content_length or 0) > BODY_BYTES_MAX:
+            raise _Unreadable(aws_answer(413))
+        try:
+            async with asyncio.timeout(self.body_seconds):
+                return await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            raise _Unreadable(aws_answer(413)) from None
+        except web.RequestPayloadError:
+            raise _Unreadable(problem(400, request.path)) from None
+        except TimeoutError:
+            raise _Unreadable(problem(408, request.path)) from None
+
+    def _report(
+        self, route: str, request: web.Request, response: web.Response, started: float
+    ) -> None:
+        answered = Answered(
+            route=route,
+            method=request.method,
+            path=_printable(request.path),
+            status=response.status,
+            duration_ms=(time.perf_counter() - started) * 1_000,
+            code=_code(response),
+        )
+        for listener in self.tell:
+            listener(answered)
 
 
-def _text(body: bytes) -> tuple[str, bool]:
-    """The body as text; or in base64, and true, if it is none."""
-    try:
-        return body.decode(), False
-    except UnicodeDecodeError:
-        return base64.b64encode(body).decode(), True
+class _Unreadable(Exception):
+    """The body of a request cannot be had: what to answer instead, on a connection that closes."""
+
+    def __init__(self, response: web.Response) -> None:
+        super().__init__(response.status)
+        response.force_close()
+        self.response = response
 
 
-def _joined(pairs: Any) -> dict[str, str]:
-    """Payload 2.0 has no lists: values of one name are joined with commas."""
-    joined: dict[str, str] = {}
-    for name, value in pairs:
-        joined[name] = f"{joined[name]},{value}" if name in joined else value
-    return joined
-
-
-def _response(answer: Mapping[str, Any]) -> web.Response:
-    body = answer.get("body") or ""
-    content = base64.b64decode(body) if answer.get("isBase64Encoded") else body.encode()
-    return web.Response(
-        status=answer["statusCode"], headers=answer.get("headers") or {}, body=content
-    )
-
-
-def _refusal(refused: Refused) -> web.Response:
-    """As API Gateway answers it; no function, so no problem document."""
-    headers = {"www-authenticate": refused.challenge} if refused.challenge else {}
-    text = f'{{"message":"{web.Response(status=refused.status).reason}"}}'
-    return web.Response(
-        status=refused.status, text=text, content_type="application/json", headers=headers
-    )
-
-
-def _problem(status: int, code: str, request_id: str) -> web.Response:
-    """What API Gateway itself answers; there it is plain JSON with a message."""
-    document = {
-        "type": f"urn:openreserve:problem:{code}",
-        "title": web.Response(status=status).reason,
-        "status": status,
-        "code": code,
-        "requestId": request_id,
-    }
-    return web.json_response(
-        document,
-        status=status,
-        content_type="application/problem+json",
-        headers={"retry-after": "1"},
-    )
+def _printable(path: str) -> str:
+    """The path without what a terminal would obey, or cannot show."""
+    return path if path.isprintable() else "".join(c if c.isprintable() else "?" for c in path)
 
 
 def _code(response: web.Response) -> str:
     if response.content_type != "application/problem+json":
         return ""
     assert isinstance(response.body, bytes)
-    return str(json.loads(response.body)["code"])
+    return str(json.loads(response.body).get("code", ""))

@@ -68,6 +68,8 @@ def _token(header: str) -> str:
 
 
 def _key(token: str, find_key: FindKey) -> jwt.PyJWK:
+    if not token.isascii():
+        raise NotValid("the token cannot be read")
     try:
         key_id = jwt.get_unverified_header(token).get("kid", "")
         return find_key(key_id)

@@ -4,12 +4,13 @@ import asyncio
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import jwt
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jwt import PyJWKSet
 
@@ -86,6 +87,23 @@ async def test_a_function_is_told_whose_key_signed(
     assert pair.secret_access_key not in repr(pair)
 
 
+async def test_a_signature_for_a_host_that_is_none_is_refused(tmp_path: Path) -> None:
+    file = credentials.made(tmp_path / "credentials", ACCESS.policies)
+    key = next(iter(credentials.read(file, ACCESS.policies)))
+    now = datetime.now(UTC)
+    scope = f"{key}/{now:%Y%m%d}/eu-central-1/execute-api/aws4_request"
+    headers = {
+        "Host": "[",
+        "X-Amz-Date": f"{now:%Y%m%dT%H%M%SZ}",
+        "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date,"
+        f" Signature={'0' * 64}",
+    }
+    async with served(admit=authorizers.by_signature(ACCESS, file)) as url:
+        reply = await send(f"{url}/do/echo", "GET", headers=headers)
+
+    assert (reply.status, reply.json) == (403, {"message": "Forbidden"})
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.just("shop"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
@@ -113,6 +131,7 @@ def test_whatever_a_signed_token_claims_it_is_taken_or_refused(claims: dict[str,
 
 
 @given(header=st.text() | st.text().map("Bearer {}".format) | st.from_regex(r"[A-Za-z0-9.=]+"))
+@example(header="Bearer \udcff.x.y")
 def test_whatever_is_no_token_is_refused(header: str) -> None:
     with pytest.raises(tokens.NotValid):
         asyncio.run(tokens.verifier(ISSUER, ["shop"], OF_OURS)(header))

@@ -8,6 +8,8 @@ from typing import Any
 
 def handler(event: dict[str, Any], _context: Any) -> dict[str, Any]:
     match event["pathParameters"]["what"]:
+        case "flood":
+            return {"statusCode": 200, "body": "x" * 4_000_000}
         case "crash":
             os._exit(1)
         case "sleep":
