@@ -129,9 +129,9 @@ Quantity = Annotated[
 ]
 PageSize = Annotated[
     int,
-    BeforeValidator(_digits),
-    Field(ge=1, json_schema_extra={"minimum": 1, "maximum": Settings.page_size_max}),
+    Field(ge=1, json_schema_extra={"maximum": Settings.page_size_max}),
     _at_most(lambda limits: limits.page_size_max),
+    BeforeValidator(_digits),
 ]
 TtlSeconds = Annotated[
     int,
