@@ -10,7 +10,7 @@ RUN := .venv/.run-$(shell uname -s)
 TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
 STACKS := .venv/checkov/.stacks-$(shell uname -s)
-SCHEMATHESIS := .venv/schemathesis/.openapi-$(shell uname -s)
+OPENAPI := .venv/openapi/.openapi-$(shell uname -s)
 NODE_TOOLS := build/openapi/.installed
 
 .PHONY: help run test crowd lint check-stacks check-openapi format bench blackfriday lock openapi certificates build \
@@ -41,7 +41,7 @@ lint: $(TEST) ## Check style, types, imports, the locks and the templates
 check-stacks: $(STACKS) ## Check the templates for what auditors ask; .checkov.yaml says what not
 	@.venv/checkov/bin/checkov
 
-check-openapi: $(TEST) $(SCHEMATHESIS) $(NODE_TOOLS) ## Judge the OpenAPI document by linters, clients and a fuzzer; needs npm
+check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Judge the OpenAPI document by linters, clients and a fuzzer; needs npm
 	@.venv/bin/python -m pytest tests/openapi --require-openapi-tools $(ARGS)
 
 format: $(TEST) ## Rewrite the code in the one style
@@ -119,10 +119,10 @@ $(STACKS): tests/stacks/requirements.txt $(RUN)
 		--require-hashes -r tests/stacks/requirements.txt
 	@touch $@
 
-$(SCHEMATHESIS): tests/openapi/requirements.txt $(RUN)
-	@echo "Setting up .venv/schemathesis (once) ..."
-	@.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv/schemathesis
-	@.venv/bin/uv pip install --quiet --python .venv/schemathesis/bin/python \
+$(OPENAPI): tests/openapi/requirements.txt $(RUN)
+	@echo "Setting up .venv/openapi (once) ..."
+	@.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv/openapi
+	@.venv/bin/uv pip install --quiet --python .venv/openapi/bin/python \
 		--require-hashes -r tests/openapi/requirements.txt
 	@touch $@
 

@@ -80,7 +80,8 @@ TAGS = {
     "Reservations": "Hold stock, then commit or release it.",
     "Stock": "Resources and how many units there are of each.",
     "Events": "What happened, to be pulled.",
-    "Webhooks": "What happened, delivered: the endpoints and the events that they receive.",
+    "Webhooks": "Endpoints, to which events are delivered.",
+    "Deliveries": "What endpoints receive.",
     "Dead letters": "Events whose delivery was given up.",
     "Health": "Whether the service works.",
 }

@@ -1,4 +1,7 @@
-"""Links: which calls can follow an answer, and with which of its values."""
+"""Links: which calls can follow an answer, and with which of its values.
+
+None has a body: openapi-generator refuses a document with one that is not a text.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,8 +10,6 @@ _TOKEN = "$response.body#/token"  # noqa: S105 - a runtime expression
 _RESOURCE = "$response.body#/resourceId"
 _LINKS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "reserve": {
-        "commit": {"requestBody": {"token": _TOKEN}},
-        "release": {"requestBody": {"token": _TOKEN}},
         "readReservation": {"parameters": {"token": _TOKEN}},
     },
     "setStock": {

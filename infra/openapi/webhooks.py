@@ -75,7 +75,7 @@ def _webhook(
     return {
         "post": {
             "operationId": to_camel(f"receive_{kind.lower()}"),
-            "tags": ["Webhooks"],
+            "tags": ["Deliveries"],
             "summary": meaning,
             "description": "Delivered at least once to each endpoint that wants it, after Standard "
             "Webhooks. Verify the signature, and ignore an id that was processed before.",

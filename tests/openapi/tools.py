@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 FILES = Path(__file__).parent
 DOCUMENT = ROOT / "infra/openapi.json"
 NODE = ROOT / "build/openapi"
-SCHEMATHESIS = ROOT / ".venv/schemathesis/bin/schemathesis"
+PYTHON_TOOLS = ROOT / ".venv/openapi/bin"
 NOT_INSTALLED = "make check-openapi installs it"
 
 
@@ -31,8 +31,7 @@ def output_of(*command: str | Path, cwd: Path = ROOT) -> str:
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
         timeout=280,
         check=False,

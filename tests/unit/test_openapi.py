@@ -189,9 +189,11 @@ def test_every_operation_says_what_it_does_under_a_name_of_its_own() -> None:
         assert operation["summary"]
         assert operation["description"].endswith(".")
         assert set(operation["tags"]) <= set(openapi.TAGS)
-    assert {tag for operation in OPERATIONS.values() for tag in operation["tags"]} == {
-        tag["name"] for tag in DOCUMENT["tags"]
-    }
+    received = [methods["post"] for methods in DOCUMENT["webhooks"].values()]
+    called = {tag for operation in OPERATIONS.values() for tag in operation["tags"]}
+    delivered = {tag for operation in received for tag in operation["tags"]}
+    assert called | delivered == {tag["name"] for tag in DOCUMENT["tags"]}
+    assert not called & delivered, "openapi-generator makes one file of a tag, and loses the other"
 
 
 def test_a_member_of_64_bits_says_so() -> None:
