@@ -10,8 +10,10 @@ RUN := .venv/.run-$(shell uname -s)
 TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
 STACKS := .venv/checkov/.stacks-$(shell uname -s)
+OPENAPI := .venv/openapi/.openapi-$(shell uname -s)
+NODE_TOOLS := build/openapi/.installed
 
-.PHONY: help run test crowd lint check-platforms check-stacks format bench blackfriday lock openapi certificates build \
+.PHONY: help run test crowd lint check-platforms check-stacks check-openapi format bench blackfriday lock openapi certificates build \
 	deploy clean
 
 help: ## List the chores
@@ -54,6 +56,9 @@ check-platforms: $(RUN) ## Check that all pins have wheels for Linux and macOS, 
 check-stacks: $(STACKS) ## Check the templates for what auditors ask; .checkov.yaml says what not
 	@.venv/checkov/bin/checkov
 
+check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Judge the OpenAPI document by linters, clients and a fuzzer; needs npm
+	@.venv/bin/python -m pytest tests/openapi --require-openapi-tools $(ARGS)
+
 format: $(TEST) ## Rewrite the code in the one style
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix-only .
@@ -88,9 +93,11 @@ lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
 		--output-file infra/local/requirements.txt
 	$(LOCK) --upgrade --constraints tests/requirements.txt \
 		--output-file layers/dependencies/requirements.txt
-	.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-		--no-strip-extras --no-header --upgrade --group pyproject.toml:stacks \
-		--output-file tests/stacks/requirements.txt
+	for group in stacks openapi; do \
+		.venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+			--no-strip-extras --no-header --upgrade --group pyproject.toml:$$group \
+			--output-file tests/$$group/requirements.txt; \
+	done
 
 clean: ## Remove what make made, the local data too
 	rm -rf .venv .openreserve .aws-sam build
@@ -125,4 +132,19 @@ $(STACKS): tests/stacks/requirements.txt $(RUN)
 	@.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv/checkov
 	@.venv/bin/uv pip install --quiet --python .venv/checkov/bin/python \
 		--require-hashes -r tests/stacks/requirements.txt
+	@touch $@
+
+$(OPENAPI): tests/openapi/requirements.txt $(RUN)
+	@echo "Setting up .venv/openapi (once) ..."
+	@.venv/bin/uv venv --quiet --clear --python .venv/bin/python .venv/openapi
+	@.venv/bin/uv pip install --quiet --python .venv/openapi/bin/python \
+		--require-hashes -r tests/openapi/requirements.txt
+	@touch $@
+
+# npm installs beside the package.json that it is given, so that is a copy.
+$(NODE_TOOLS): tests/openapi/package.json tests/openapi/package-lock.json tests/openapi/.npmrc
+	@echo "Setting up build/openapi (once) ..."
+	@mkdir -p build/openapi
+	@cp $^ build/openapi/
+	@cd build/openapi && npm ci --silent --no-audit --no-fund
 	@touch $@

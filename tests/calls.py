@@ -14,6 +14,7 @@ from functions.endpoints import app as endpoints_app
 from functions.release import app as release_app
 from functions.reserve import app as reserve_app
 from functions.stock import app as stock_app
+from tests import contract
 
 EVENTS = Path(__file__).parents[1] / "events"
 
@@ -80,6 +81,7 @@ def call(name: str, body: Any = None, *, headers: Mapping[str, str] | None = Non
 
 def invoke(name: str, event: Mapping[str, Any]) -> Reply:
     answer = HANDLERS[name](event, None)
+    contract.check(event["routeKey"], answer)
     return Reply(answer["statusCode"], answer["headers"], answer["body"])
 
 

@@ -94,6 +94,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help=f"the functions reach Postgres through PgBouncer, as one of {POOL_SIZE} backends",
     )
+    parser.addoption(
+        "--require-openapi-tools",
+        action="store_true",
+        help="a test of the OpenAPI document fails, and is not skipped, if its tool is missing",
+    )
 
 
 SHOWN = "shown"

@@ -13,9 +13,15 @@ from openreserve.backoffice_views import (
 )
 
 
-@api.operation("POST /api/v1/resources/batch", body=BatchBody, answers={200: BatchView})
+@api.operation(
+    "POST /api/v1/resources/batch", tag="Stock", body=BatchBody, answers={200: BatchView}
+)
 def set_stock_of_many(_request: api.Request, body: BatchBody) -> api.Answer:
-    """Create or set many resources, one after the other. The answer says what became of each."""
+    """Create or set many resources.
+
+    One after the other; the answer has the outcome of each row. A row that is refused stops no
+    other. A repeat changes nothing.
+    """
     rows = body.totals()
     totals = [row for row in rows if not isinstance(row, ValidationError)]
     outcomes = backoffice.set_stock_of_many(totals) if totals else []
@@ -31,9 +37,11 @@ def set_stock_of_many(_request: api.Request, body: BatchBody) -> api.Answer:
 
 @api.operation(
     "POST /api/v1/adjustments",
+    tag="Stock",
     body=AdjustmentBody,
     headers={"Idempotency-Key": "Names this request: a repeat is answered as the first was."},
     answers={200: AdjustmentView},
+    sends=("Idempotent-Replayed",),
     refusals=(
         errors.KeyMissing,
         errors.KeyInvalid,
@@ -44,7 +52,11 @@ def set_stock_of_many(_request: api.Request, body: BatchBody) -> api.Answer:
     ),
 )
 def adjust_stock(request: api.Request, body: AdjustmentBody) -> api.Answer:
-    """Move the total of a resource by a difference, once, and keep the reason."""
+    """Move the total of a resource by a difference.
+
+    The reason is kept. A repeat with the same Idempotency-Key gets the first answer and moves
+    nothing more.
+    """
     adjustment, replayed = backoffice.adjust_stock(
         api.idempotency_key(request), body.resource_id, body.difference, body.reason
     )
@@ -57,12 +69,17 @@ def adjust_stock(request: api.Request, body: AdjustmentBody) -> api.Answer:
 
 @api.operation(
     "GET /api/v1/reservations",
+    tag="Reservations",
     query=ReservationQuery,
     answers={200: ReservationPage},
     refusals=(errors.QueryInvalid,),
 )
 def list_reservations(_request: api.Request, query: ReservationQuery) -> api.Answer:
-    """List reservations, those that hold stock first, page by page. Their tokens are secrets."""
+    """List reservations.
+
+    Those that hold stock first, by deadline, page by page. Tokens are secrets: this is for
+    operators.
+    """
     found, next_place = backoffice.list_reservations(
         query.resource_id, query.status, query.after, query.limit
     )

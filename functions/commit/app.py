@@ -6,6 +6,7 @@ from openreserve.views import CommitBody, ReservationView
 
 @api.operation(
     "POST /api/v1/commit",
+    tag="Reservations",
     body=CommitBody,
     answers={200: ReservationView},
     refusals=(
@@ -16,7 +17,11 @@ from openreserve.views import CommitBody, ReservationView
     ),
 )
 def commit(_request: api.Request, body: CommitBody) -> api.Answer:
-    """Make a hold final. A repeat gets the same answer."""
+    """Make a hold final.
+
+    A repeat gets the same answer. A hold that is over is refused, unless `ifExpired` asks to
+    reacquire its stock.
+    """
     if body.if_expired == "reacquire":
         reservation = ledger.reacquire(body.token)
     else:

@@ -27,10 +27,17 @@ RESENT_AT_A_TIME = 500
 
 
 @api.operation(
-    "POST /api/v1/webhooks", body=EndpointBody, answers={200: EndpointView, 201: EndpointView}
+    "POST /api/v1/webhooks",
+    tag="Webhooks",
+    body=EndpointBody,
+    answers={200: EndpointView, 201: EndpointView},
 )
 def save_endpoint(_request: api.Request, body: EndpointBody) -> api.Answer:
-    """Make an endpoint, or change its URL and events, which enables it again. Its secrets stay."""
+    """Create or change a webhook endpoint.
+
+    The answer to a new one has its secret, which is never shown again. A change keeps the secrets
+    and enables an endpoint that was disabled.
+    """
     secret = endpoints.new_secret()
     wanted = Endpoint(body.endpoint_id, body.url, tuple(body.events), (secret,))
     try:
@@ -43,9 +50,12 @@ def save_endpoint(_request: api.Request, body: EndpointBody) -> api.Answer:
     return _answer(EndpointView.of(wanted, None if known.secrets else secret))
 
 
-@api.operation("GET /api/v1/webhooks", answers={200: EndpointList})
+@api.operation("GET /api/v1/webhooks", tag="Webhooks", answers={200: EndpointList})
 def list_endpoints(_request: api.Request) -> api.Answer:
-    """List the endpoints, without their secrets."""
+    """List the webhook endpoints.
+
+    By id, without their secrets.
+    """
     found = endpoints.list_endpoints()
     return _answer(
         EndpointList.model_construct(webhooks=[EndpointView.of(endpoint) for endpoint in found])
@@ -54,22 +64,30 @@ def list_endpoints(_request: api.Request) -> api.Answer:
 
 @api.operation(
     "DELETE /api/v1/webhooks/{endpointId}",
+    tag="Webhooks",
     answers={204: None},
     refusals=(errors.EndpointUnknown,),
 )
 def remove_endpoint(request: api.Request) -> api.Answer:
-    """Forget an endpoint. What is on its way to it is dropped."""
+    """Remove a webhook endpoint.
+
+    Its secrets are deleted, and what is on its way to it is dropped.
+    """
     endpoints.remove(request.path_parameters["endpointId"])
     return api.Answer(204)
 
 
 @api.operation(
     "POST /api/v1/webhooks/{endpointId}/rotate",
+    tag="Webhooks",
     answers={200: EndpointView},
     refusals=(errors.EndpointUnknown,),
 )
 def rotate_secret(request: api.Request) -> api.Answer:
-    """Give an endpoint a new secret. The one before stays valid until the next rotation."""
+    """Give a webhook endpoint a new secret.
+
+    Deliveries are signed with the one before, too, until the next rotation.
+    """
     known = endpoints.find_endpoint(request.path_parameters["endpointId"])
     secret = endpoints.new_secret()
     rotated = replace(known, secrets=(secret, *known.secrets)[:SECRETS_MAX])
@@ -79,11 +97,15 @@ def rotate_secret(request: api.Request) -> api.Answer:
 
 @api.operation(
     "POST /api/v1/webhooks/{endpointId}/ping",
+    tag="Webhooks",
     answers={200: PingView},
     refusals=(errors.EndpointUnknown,),
 )
 def ping_endpoint(request: api.Request) -> api.Answer:
-    """Deliver a test event now, once, and say what came of it."""
+    """Deliver a test event to a webhook endpoint.
+
+    Once, at once: the answer has the status that the endpoint answered, or why it was not reached.
+    """
     endpoint = endpoints.find_endpoint(request.path_parameters["endpointId"])
     event_id = str(uuid4())
     content = ping_content(event_id, datetime.now(UTC))
@@ -103,21 +125,33 @@ def ping_endpoint(request: api.Request) -> api.Answer:
 
 @api.operation(
     "GET /api/v1/dead-letters",
+    tag="Dead letters",
     query=DeadLetterQuery,
     answers={200: DeadLetterList},
     refusals=(errors.QueryInvalid,),
 )
 def list_dead_letters(_request: api.Request, query: DeadLetterQuery) -> api.Answer:
-    """Look at events that were given up. They stay where they are."""
+    """List events whose delivery was given up.
+
+    In no order. They stay in the dead-letter queue.
+    """
     found = queue.list_dead_letters(query.limit)
     return _answer(
         DeadLetterList.model_construct(dead_letters=[DeadLetterView.of(dead) for dead in found])
     )
 
 
-@api.operation("POST /api/v1/dead-letters/resend", body=ResendBody, answers={200: ResentView})
+@api.operation(
+    "POST /api/v1/dead-letters/resend",
+    tag="Dead letters",
+    body=ResendBody,
+    answers={200: ResentView},
+)
 def resend_dead_letters(_request: api.Request, body: ResendBody) -> api.Answer:
-    """Give events that were given up all their attempts anew, 500 in a call at most."""
+    """Send events again whose delivery was given up.
+
+    Each gets all its attempts anew. At most 500 in a call: repeat it while `resent` is 500.
+    """
     resent = queue.resend_dead_letters(body.endpoint_id or "", RESENT_AT_A_TIME)
     return _answer(ResentView.model_construct(resent=resent))
 

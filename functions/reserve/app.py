@@ -8,9 +8,11 @@ from openreserve.views import ReservationView, ReserveBody
 
 @api.operation(
     "POST /api/v1/reserve",
+    tag="Reservations",
     body=ReserveBody,
     headers={"Idempotency-Key": "Names this request: a repeat is answered as the first was."},
     answers={200: ReservationView},
+    sends=("Location", "Idempotent-Replayed"),
     refusals=(
         errors.KeyMissing,
         errors.KeyInvalid,
@@ -23,7 +25,11 @@ from openreserve.views import ReservationView, ReserveBody
     ),
 )
 def reserve(request: api.Request, body: ReserveBody) -> api.Answer:
-    """Hold stock: all items, or none."""
+    """Hold stock: all items, or none.
+
+    The hold ends at `expiresAt`, unless it is committed or released before. A repeat with the same
+    Idempotency-Key gets the first answer and holds nothing more; after an error it may succeed.
+    """
     order = api.order(request, body)
     recalled = cache.recall(order)
     if recalled.answer is not None:

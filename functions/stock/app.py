@@ -29,16 +29,22 @@ CHANGES_MEANWHILE_MAX = 5
 
 @api.operation(
     "POST /api/v1/resources",
+    tag="Stock",
     body=ResourceBody,
     headers={
         "If-Match": "ETags of reads: refuse if the total was changed since. `*`: never create.",
         "If-None-Match": "`*`: create, and never change.",
     },
     answers={200: ResourceView, 201: ResourceView},
+    sends=("ETag", "Location"),
     refusals=(errors.ConditionInvalid, errors.VersionMismatch, errors.BelowAllocated),
 )
 def set_stock(request: api.Request, body: ResourceBody) -> api.Answer:
-    """Create a resource, or set how many units there are of it. Reservations stay as they are."""
+    """Create a resource, or set how many units there are of it.
+
+    Reservations stay as they are: `availableStock` moves by the difference. A total below what is
+    held and committed is refused.
+    """
     created = _set(body, _condition(request))
     cache.stock_returned(body.resource_id)
     view, tag = _read(body.resource_id)
@@ -48,15 +54,20 @@ def set_stock(request: api.Request, body: ResourceBody) -> api.Answer:
 
 @api.operation(
     "GET /api/v1/resources/{resourceId}",
+    tag="Stock",
     headers={
         "If-Match": "ETags of reads: 412 if something changed since.",
         "If-None-Match": "ETags of reads: 304 without a body if nothing changed since.",
     },
     answers={200: ResourceView, 304: None},
+    sends=("ETag",),
     refusals=(errors.ResourceUnknown, errors.ConditionInvalid, errors.PreconditionFailed),
 )
 def read_resource(request: api.Request) -> api.Answer:
-    """Read a resource as it stands: expired holds count as available."""
+    """Read a resource.
+
+    As it stands now: the units of expired holds count as available.
+    """
     view, tag = _read(request.path_parameters["resourceId"])
     expected = api.condition(request, "if-match")
     if expected is not None and not expected.has(tag):
@@ -69,12 +80,16 @@ def read_resource(request: api.Request) -> api.Answer:
 
 @api.operation(
     "GET /api/v1/resources",
+    tag="Stock",
     query=ResourceQuery,
     answers={200: ResourcePage},
     refusals=(errors.QueryInvalid,),
 )
 def list_resources(_request: api.Request, query: ResourceQuery) -> api.Answer:
-    """List resources by id, page by page."""
+    """List resources.
+
+    By id, page by page: `nextCursor` of a page is `cursor` of the request for the next.
+    """
     found = ledger.list_resources(query.prefix, query.after, query.limit + 1)
     page = ResourcePage.of(found[: query.limit], more=len(found) > query.limit)
     return api.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
@@ -82,11 +97,15 @@ def list_resources(_request: api.Request, query: ResourceQuery) -> api.Answer:
 
 @api.operation(
     "GET /api/v1/reservations/{token}",
+    tag="Reservations",
     answers={200: ReservationView},
     refusals=(errors.ReservationUnknown,),
 )
 def read_reservation(request: api.Request) -> api.Answer:
-    """Read a reservation as it stands: a hold past its deadline is EXPIRED."""
+    """Read a reservation.
+
+    As it stands now: a hold past `expiresAt` is EXPIRED.
+    """
     token = request.path_parameters["token"]
     if not _TOKEN.fullmatch(token):  # UUID() takes braces, underscores and the digits of any script
         raise errors.ReservationUnknown
@@ -96,22 +115,33 @@ def read_reservation(request: api.Request) -> api.Answer:
 
 @api.operation(
     "GET /api/v1/events",
+    tag="Events",
     query=EventQuery,
     answers={200: EventPage},
     refusals=(errors.QueryInvalid,),
 )
 def list_events(_request: api.Request, query: EventQuery) -> api.Answer:
-    """List what happened, the oldest first, from a cursor on, or the newest."""
+    """List events.
+
+    The oldest first, from a cursor on, or the newest. `cursor` of a page is `after` of the request
+    for the next, also when the page is empty: later events come behind it.
+    """
     after = ledger.find_place_before_newest(query.limit) if query.newest else query.place
     page = EventPage.of(ledger.list_events(after, query.limit), after)
     return api.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@api.operation("GET /api/v1/health", "GET /health", answers={200: HealthView, 503: HealthView})
+@api.operation(
+    "GET /api/v1/health",
+    "GET /health",
+    tag="Health",
+    answers={200: HealthView, 503: HealthView},
+)
 def health(_request: api.Request) -> api.Answer:
-    """Say whether Postgres and Redis answer. Without Redis all works, but slower.
+    """Read the health of the service.
 
-    Each environment asks them at most once a second: anonymous callers cannot load them.
+    Whether Postgres and Redis answer. Without Redis everything works, but slower: `degraded`. Each
+    environment asks them at most once a second: anonymous callers cannot load them.
     """
     view = _health.view()
     return api.Answer(

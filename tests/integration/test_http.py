@@ -261,6 +261,16 @@ def test_a_path_that_takes_get_says_that_it_takes_head() -> None:
         assert ("GET" in allowed) == ("HEAD" in allowed)
 
 
+def test_a_wrong_method_is_405_whatever_the_condition_says() -> None:
+    for condition in ("0", '"1-0123456789ab"', "*"):
+        event = sample("everything-else")
+        event["rawPath"] = "/api/v1/resources"
+        event["requestContext"]["http"]["method"] = "DELETE"
+        event["headers"] |= {"if-match": condition, "if-none-match": condition}
+
+        assert invoke("everything-else", event).code == "method_not_allowed"
+
+
 def test_if_match_takes_a_star_a_list_and_strong_tags_only(name: str) -> None:
     missing = set_stock(name, 1, **{"if-match": "*"})
     tag = set_stock(name, 1).headers["etag"]

@@ -82,6 +82,9 @@ class Operation:
     headers: Mapping[str, str]
     answers: Mapping[int, type[BaseModel] | None]
     refusals: Sequence[type[NotDone]]
+    tag: str
+    sends: Sequence[str]
+    """The headers that an answer has beyond those of every response, as OpenAPI spells them."""
 
     def __call__(self, request: Request) -> Answer:
         """Carry the request out, unless a condition forbids it that the operation does not know.
@@ -107,6 +110,8 @@ class Operation:
 
     def _check_conditions(self, request: Request) -> None:
         """Refuse what a caller does not want to happen, where there are no ETags to compare."""
+        if not self.answers:
+            return  # the path or the method is wrong, whatever the condition says
         if "If-Match" not in self.headers and "if-match" in request.headers:
             tags = condition(request, "if-match")
             if tags is not None and not tags.anything:
@@ -117,18 +122,22 @@ class Operation:
                 raise errors.PreconditionFailed
 
 
-def operation(
+def operation(  # noqa: PLR0913 - a declaration has a keyword for each of its parts
     *routes: str,
     answers: Mapping[int, type[BaseModel] | None],
     refusals: Sequence[type[NotDone]] = (),
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
     headers: Mapping[str, str] | None = None,
+    tag: str = "",
+    sends: Sequence[str] = (),
 ) -> Callable[[Carry], Operation]:
-    """Declare what carries out the routes. Its docstring becomes the OpenAPI summary."""
+    """Declare what carries out the routes. OpenAPI has its docstring as summary and description."""
 
     def declare(carry_out: Carry) -> Operation:
-        return Operation(routes, carry_out, body, query, headers or {}, answers, refusals)
+        return Operation(
+            routes, carry_out, body, query, headers or {}, answers, refusals, tag, sends
+        )
 
     return declare
 

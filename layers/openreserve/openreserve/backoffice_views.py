@@ -7,21 +7,34 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Self
 from uuid import UUID
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationError, field_validator
-from pydantic.json_schema import WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    ValidationError,
+    field_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 from openreserve.holds import SETTLED, Listed, Reservation, Status
 from openreserve.settings import Settings, settings
 from openreserve.stock import TOTAL_STOCK_MAX, Adjustment, Total
 from openreserve.views import (
+    INT64,
+    PRINTABLE_NOT_BLANK,
     Instant,
+    InvalidFields,
     Json,
     PageSize,
     ReservationView,
     ResourceBody,
     ResourceId,
+    Stock,
     decoded,
     faults,
+    one_of,
 )
 
 REASON_LENGTH_MAX = 500
@@ -49,6 +62,20 @@ def _printable(text: str) -> str:
     return text
 
 
+class _Rows:
+    """Rows are validated one by one, so that a wrong one spoils no other; OpenAPI has the model."""
+
+    def __get_pydantic_json_schema__(
+        self, _schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {
+            "type": "array",
+            "items": handler(ResourceBody.__pydantic_core_schema__),
+            "minItems": 1,
+            "maxItems": Settings.batch_rows_max,
+        }
+
+
 class BatchBody(Json):
     """Resources and how many units there are of each. A row that is wrong spoils no other."""
 
@@ -56,14 +83,7 @@ class BatchBody(Json):
         list[Any],
         Field(min_length=1),
         AfterValidator(_not_too_many),
-        WithJsonSchema(
-            {
-                "type": "array",
-                "items": ResourceBody.model_json_schema(by_alias=True),
-                "minItems": 1,
-                "maxItems": Settings.batch_rows_max,
-            }
-        ),
+        _Rows(),
     ]
 
     def totals(self) -> list[Total | ValidationError]:
@@ -83,11 +103,14 @@ class RowView(Json):
     """What became of a row: `created`, `changed`, `unchanged`, or the code of its refusal."""
 
     resource_id: str | None = None
-    outcome: str
-    allocated_stock: int | None = Field(
+    outcome: Annotated[
+        str,
+        one_of("RowOutcome", "created", "changed", "unchanged", "below_allocated", "body_invalid"),
+    ]
+    allocated_stock: Stock | None = Field(
         None, description="With `below_allocated`: units that are held or committed."
     )
-    errors: list[dict[str, str]] | None = Field(
+    errors: InvalidFields | None = Field(
         None, description="With `body_invalid`: where in the row (`pointer`) and what is wrong."
     )
 
@@ -126,10 +149,23 @@ class AdjustmentBody(Json):
 
     resource_id: ResourceId
     difference: Annotated[
-        int, Field(ge=-TOTAL_STOCK_MAX, le=TOTAL_STOCK_MAX), AfterValidator(_not_zero)
+        int,
+        Field(
+            ge=-TOTAL_STOCK_MAX,
+            le=TOTAL_STOCK_MAX,
+            json_schema_extra={"not": {"enum": [0]}, **INT64},
+        ),
+        AfterValidator(_not_zero),
     ]
     reason: Annotated[
-        str, Field(min_length=1, max_length=REASON_LENGTH_MAX), AfterValidator(_printable)
+        str,
+        Field(
+            min_length=1,
+            max_length=REASON_LENGTH_MAX,
+            description="Printable, and not blank.",
+            json_schema_extra={"pattern": PRINTABLE_NOT_BLANK},
+        ),
+        AfterValidator(_printable),
     ]
 
 
@@ -137,9 +173,9 @@ class AdjustmentView(Json):
     """A total that was moved. `totalStock` is what it was then."""
 
     resource_id: str
-    difference: int
+    difference: Annotated[int, Field(json_schema_extra=INT64)]
     reason: str
-    total_stock: int
+    total_stock: Stock
     created_at: Instant
 
     @classmethod

@@ -4,7 +4,7 @@ import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from pydantic import (
@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.config import JsonDict
 
 from openreserve.holds import Reservation, Status
 from openreserve.settings import Settings, settings
@@ -33,6 +34,14 @@ from openreserve.stock import (
     normalized_prefix,
     normalized_resource_id,
 )
+from openreserve.webhooks import EVENT_TYPES
+
+PRINTABLE_NOT_BLANK = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
+RESOURCE_ID_PATTERN = r"^[^/\x00-\x20\x7f]([^/\x00-\x1f\x7f]*[^/\x00-\x20\x7f])?$"
+PREFIX_PATTERN = r"^([^/\x00-\x20\x7f][^/\x00-\x1f\x7f]*)?$"
+"""For the OpenAPI document: the part of Python's `isprintable` that every regex engine knows."""
+INT64: JsonDict = {"format": "int64"}
+"""For the OpenAPI document: generated clients read an integer without a format as 32 bits."""
 
 _PLACE = re.compile(r"\d{1,18}\.\d{1,18}", re.ASCII)
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
@@ -96,6 +105,11 @@ def _flag(text: object) -> object:
     return text
 
 
+def one_of(name: str, *values: str) -> Any:
+    """The metadata of a text that has one of these values: an enum, which OpenAPI names so."""
+    return Field(json_schema_extra={"title": name, "enum": list(values)})
+
+
 def _instant(moment: datetime) -> str:
     """RFC 3339, in UTC, to the millisecond: deadlines are exact to it."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
@@ -104,7 +118,16 @@ def _instant(moment: datetime) -> str:
 ResourceId = Annotated[
     str,
     AfterValidator(normalized_resource_id),
-    Field(json_schema_extra={"minLength": 1, "maxLength": RESOURCE_ID_LENGTH_MAX}),
+    Field(
+        description="1 to 200 printable characters in Unicode's form NFC, without a slash, without "
+        "a space at either end; neither `.` nor `..`.",
+        json_schema_extra={
+            "minLength": 1,
+            "maxLength": RESOURCE_ID_LENGTH_MAX,
+            "pattern": RESOURCE_ID_PATTERN,
+            "not": {"enum": [".", ".."]},
+        },
+    ),
 ]
 Quantity = Annotated[
     int,
@@ -113,10 +136,39 @@ Quantity = Annotated[
 ]
 PageSize = Annotated[
     int,
-    BeforeValidator(_digits),
     Field(ge=1, json_schema_extra={"maximum": Settings.page_size_max}),
     _at_most(lambda limits: limits.page_size_max),
+    BeforeValidator(_digits),
 ]
+TtlSeconds = Annotated[
+    int,
+    Field(
+        # Whole numbers out of the documented range get their own error, from Postgres.
+        ge=-(2**63),
+        le=2**63 - 1,
+        json_schema_extra={"minimum": 1, "maximum": Settings.ttl_seconds_max},
+    ),
+]
+InvalidFields = Annotated[
+    list[dict[str, str]],
+    Field(
+        json_schema_extra={
+            "items": {
+                "title": "InvalidField",
+                "description": "A field that is not of its documented form.",
+                "type": "object",
+                "properties": {
+                    "pointer": {"type": "string", "description": "Where it is (RFC 6901)."},
+                    "message": {"type": "string", "description": "What is wrong, for people."},
+                },
+                "required": ["pointer", "message"],
+            }
+        }
+    ),
+]
+"""What `faults` returns."""
+Stock = Annotated[int, Field(json_schema_extra={"minimum": 0, **INT64})]
+EventTypeText = Annotated[str, one_of("EventType", *EVENT_TYPES)]
 Token = Annotated[UUID, Field(strict=False)]  # JSON has no UUIDs but their text
 Instant = Annotated[
     datetime,
@@ -136,25 +188,62 @@ class Json(BaseModel):
     )
 
 
-class ItemView(Json):
+class ItemBody(Json):
     """Some units of one resource."""
 
     resource_id: ResourceId
     quantity: Quantity
 
 
+class ItemView(Json):
+    """Some units of one resource. Lines of the request for one resource are added up."""
+
+    resource_id: str
+    quantity: Annotated[int, Field(json_schema_extra={"minimum": 1})]
+
+
+def _two_forms(schema: dict[str, Any]) -> None:
+    """Describe each form of reserve as an object of its own, of which clients generate a type."""
+    fields = schema.pop("properties")
+    forms = {
+        "ReserveResource": ("Some units of one resource.", ["resourceId", "quantity"]),
+        "ReserveItems": ("Some units of each of several resources: all, or none.", ["items"]),
+    }
+    schema["oneOf"] = [
+        {
+            "title": name,
+            "description": description,
+            "type": "object",
+            "properties": {field: fields[field] for field in (*required, "ttlSeconds")},
+            "required": required,
+            "additionalProperties": schema["additionalProperties"],
+        }
+        for name, (description, required) in forms.items()
+    ]
+    del schema["type"], schema["additionalProperties"]
+    for form in schema["oneOf"]:
+        for field in form["required"]:
+            (form["properties"][field],) = (
+                kind for kind in form["properties"][field].pop("anyOf") if kind["type"] != "null"
+            )
+
+
 class ReserveBody(Json):
     """Either `resourceId` and `quantity`, or `items`. Lines of one resource are added up."""
 
+    model_config = ConfigDict(json_schema_extra=_two_forms)
+
     resource_id: ResourceId | None = None
     quantity: Quantity | None = None
-    items: list[ItemView] | None = Field(
-        None, min_length=1, json_schema_extra={"maxItems": Settings.items_max}
-    )
-    ttl_seconds: int | None = Field(
+    items: (
+        Annotated[
+            list[ItemBody],
+            Field(min_length=1, json_schema_extra={"maxItems": Settings.items_max}),
+        ]
+        | None
+    ) = None
+    ttl_seconds: TtlSeconds | None = Field(
         None,
-        ge=-(2**63),
-        lt=2**63,
         description=f"How long the hold lasts: 1 to {Settings.ttl_seconds_max:,} seconds; "
         f"{Settings.ttl_seconds_default} if left out.",
     )
@@ -181,7 +270,11 @@ class CommitBody(Json):
     """The hold to settle; `ifExpired: reacquire` takes its stock anew if the hold is over."""
 
     token: Token
-    if_expired: Annotated[str, Field(pattern="^(refuse|reacquire)$")] = "refuse"
+    if_expired: Annotated[Literal["refuse", "reacquire"], Field(title="IfExpired")] = Field(
+        "refuse",
+        description="`refuse`, also if left out: a hold that is over stays over. `reacquire`: its "
+        "stock is taken anew, if there is enough.",
+    )
 
 
 class ReleaseBody(Json):
@@ -196,10 +289,12 @@ class ReservationView(Json):
     token: UUID
     resource_id: str | None = None
     quantity: int | None = None
-    items: list[ItemView]
+    items: Annotated[list[ItemView], Field(json_schema_extra={"minItems": 1})]
     status: Status
     expires_at: Instant
-    reacquired: bool | None = None
+    reacquired: bool | None = Field(
+        None, description="true: the hold was over, and its stock was taken anew for the commit."
+    )
 
     @classmethod
     def of(cls, reservation: Reservation) -> Self:
@@ -223,18 +318,20 @@ class ResourceBody(Json):
     """A resource and how many units there are of it, in all."""
 
     resource_id: ResourceId
-    total_stock: int = Field(ge=0, le=TOTAL_STOCK_MAX)
+    total_stock: int = Field(ge=0, le=TOTAL_STOCK_MAX, json_schema_extra=INT64)
 
 
 class ResourceView(Json):
     """A resource as it stands. totalStock = availableStock + heldStock + committedStock."""
 
     resource_id: str
-    total_stock: int
-    available_stock: int
-    held_stock: int
-    committed_stock: int
-    version: int = Field(description="Counts the changes of totalStock.")
+    total_stock: Stock
+    available_stock: Stock
+    held_stock: Stock
+    committed_stock: Stock
+    version: int = Field(
+        description="Counts the changes of totalStock.", json_schema_extra={"minimum": 1, **INT64}
+    )
     updated_at: Instant
 
     @classmethod
@@ -256,7 +353,14 @@ class ResourceQuery(Json):
 
     model_config = ConfigDict(strict=False)  # a query parameter is a text
 
-    prefix: Annotated[str, AfterValidator(normalized_prefix)] = ""
+    prefix: Annotated[str, AfterValidator(normalized_prefix)] = Field(
+        "",
+        description="How the ids begin.",
+        json_schema_extra={
+            "maxLength": RESOURCE_ID_LENGTH_MAX,
+            "pattern": PREFIX_PATTERN,
+        },
+    )
     cursor: str = Field("", description="`nextCursor` of the page before.")
     limit: PageSize = 50
 
@@ -289,14 +393,17 @@ class ResourcePage(Json):
 
 
 class EventView(Json):
-    """Something that happened. `id` names it wherever it is told; it may be told more than once."""
+    """An event. It may be delivered more than once, each time with the same `id`."""
 
     id: UUID
-    type: str
+    type: EventTypeText
     resource_id: str
-    value: int = Field(description="Units that are available then; or of the reservation's item.")
+    value: int = Field(
+        description="Units that are available then; or of the reservation's item.",
+        json_schema_extra={"minimum": 0, **INT64},
+    )
     timestamp: Instant
-    sequence: int | None = Field(
+    sequence: Annotated[int, Field(json_schema_extra={"minimum": 1, **INT64})] | None = Field(
         None, description="Counts the stock events of the resource, without a gap."
     )
     tokens: list[UUID] = Field(description="The reservations concerned.")
@@ -349,7 +456,7 @@ class EventQuery(Json):
 
 
 class EventPage(Json):
-    """Some events, in an order in which none is ever missed. `cursor` leads to those to come."""
+    """Some events, in an order in which none is ever missed. `cursor` leads to the next ones."""
 
     events: list[EventView]
     cursor: str
@@ -365,13 +472,13 @@ class EventPage(Json):
 class HealthView(Json):
     """`status` is ok, degraded (slower, but nothing is lost) or unavailable."""
 
-    status: str
-    postgres: str
-    redis: str
+    status: Annotated[str, one_of("HealthStatus", "ok", "degraded", "unavailable")]
+    postgres: Annotated[str, one_of("PostgresStatus", "ok", "unavailable")]
+    redis: Annotated[str, one_of("RedisStatus", "ok", "unavailable", "not configured")]
 
 
 class Problem(BaseModel):
-    """What was not done, and why (RFC 9457). Members beyond these depend on the `code`."""
+    """A problem document (RFC 9457). Members beyond these depend on the `code`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -380,5 +487,5 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str
-    code: str = Field(description="For programs. It never changes.")
-    request_id: str = Field(alias="requestId")
+    code: str = Field(description="For programs: it is stable.")
+    request_id: str = Field(alias="requestId", description="Names the request in the log.")

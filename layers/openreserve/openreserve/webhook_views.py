@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ConfigDict, Field
 
 from openreserve.queue import DeadLetter
 from openreserve.settings import settings
-from openreserve.views import EventView, Instant, Json, PageSize
+from openreserve.views import EventTypeText, EventView, Instant, Json, PageSize
 from openreserve.webhooks import ENDPOINT_ID, EVENT_TYPES, Endpoint, url_fault
 
 URL_LENGTH_MAX = 2_000
@@ -28,27 +28,34 @@ def _known_as_event_type(text: str) -> str:
 
 
 EndpointId = Annotated[str, Field(pattern=f"^{ENDPOINT_ID.pattern}$")]
-EventType = Annotated[
-    str,
-    AfterValidator(_known_as_event_type),
-    Field(json_schema_extra={"enum": list(EVENT_TYPES)}),
-]
+EventType = Annotated[EventTypeText, AfterValidator(_known_as_event_type)]
 
 
 class EndpointBody(Json):
     """A URL that wants events: of these types, or of all if none is named."""
 
     endpoint_id: EndpointId
-    url: Annotated[str, Field(max_length=URL_LENGTH_MAX), AfterValidator(_known_as_url)]
-    events: list[EventType] = Field(default_factory=list)
+    url: Annotated[
+        str,
+        Field(
+            max_length=URL_LENGTH_MAX,
+            description="Absolute, in ASCII, without a user and a fragment. With "
+            "WebhookDevelopment=1 also http.",
+            json_schema_extra={"format": "uri", "pattern": "^https://"},
+        ),
+        AfterValidator(_known_as_url),
+    ]
+    events: list[EventType] = Field(
+        default_factory=list, description="The types that it wants. None, or left out: all."
+    )
 
 
 class EndpointView(Json):
     """An endpoint. Its `secret` is shown when it is made, and never again."""
 
     endpoint_id: str
-    url: str
-    events: list[str]
+    url: Annotated[str, Field(json_schema_extra={"format": "uri"})]
+    events: list[EventTypeText]
     disabled: str | None = Field(None, description="Since when and why it gets nothing.")
     secret: str | None = Field(None, description="What deliveries are signed with.")
 
@@ -73,11 +80,11 @@ class EndpointList(Json):
 class PingView(Json):
     """What became of a test event: delivered, or why not."""
 
-    id: str
+    id: Annotated[str, Field(json_schema_extra={"format": "uuid"})]
     delivered: bool
-    status: int | None = None
-    reason: str | None = None
-    duration_ms: float | None = None
+    status: int | None = Field(None, description="The HTTP status that the endpoint answered.")
+    reason: str | None = Field(None, description="Why the endpoint was not reached.")
+    duration_ms: float | None = Field(None, description="How long it took to answer.")
 
 
 class DeadLetterQuery(Json):

@@ -1,0 +1,19 @@
+"""Generated requests get the answers that the OpenAPI document has."""
+
+import pytest
+
+from tests.e2e.runtime import Runtime
+from tests.openapi.tools import DOCUMENT, FILES, PYTHON_TOOLS, installed, output_of
+
+
+@pytest.mark.slow
+def test_a_thousand_generated_requests_get_documented_answers(
+    runtime: Runtime, pytestconfig: pytest.Config
+) -> None:
+    schemathesis = installed(PYTHON_TOOLS / "schemathesis", pytestconfig)
+    said = output_of(
+        *(schemathesis, "--config-file", FILES / "schemathesis.toml"),
+        *("run", DOCUMENT, "--url", runtime.url),
+    )
+
+    assert "Tested: 20" in said

@@ -1,0 +1,228 @@
+"""The OpenAPI document: made from the code, and complete."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from openapi_spec_validator import validate
+
+from infra import openapi
+from infra.openapi.schemas import references
+from openreserve.problems import RETRY_AFTER_SECONDS, STATUSES, UNFORESEEN
+from openreserve.settings import Settings
+from openreserve.webhooks import EVENT_TYPES
+from tests import contract
+
+DOCUMENT = contract.document()
+SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
+OPERATIONS = dict(contract.operations())
+OF_NO_PATH = {"method_not_allowed", "route_not_found"}
+OF_GATEWAY = {"401", "403", "429"}
+
+
+def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every object within a part of the document, by its path."""
+    if isinstance(value, dict):
+        yield path, value
+        for key, part in value.items():
+            yield from parts(part, f"{path}/{key}")
+    elif isinstance(value, list):
+        for index, part in enumerate(value):
+            yield from parts(part, f"{path}/{index}")
+
+
+def codes_of(operation: Any) -> dict[str, set[str]]:
+    """By status, the codes of the problems that an operation may answer."""
+    found: dict[str, set[str]] = {}
+    for status, response in operation["responses"].items():
+        media = contract.resolved(response).get("content", {}).get("application/problem+json", {})
+        for target in references(media):
+            schema = contract.resolved({"$ref": target})
+            assert str(schema["properties"]["status"]["const"]) == status
+            found.setdefault(status, set()).add(schema["properties"]["code"]["const"])
+    return found
+
+
+def test_the_document_is_valid_and_the_one_that_the_code_makes() -> None:
+    validate(DOCUMENT)
+    assert json.loads(openapi.FILE.read_text()) == DOCUMENT, "run make openapi"
+
+
+def test_no_schema_has_a_default_of_null_and_no_body_has_a_default() -> None:
+    """openapi-typescript makes a field with a default mandatory."""
+    defaults = {path: part["default"] for path, part in parts(DOCUMENT) if "default" in part}
+
+    assert None not in defaults.values()
+    assert [path for path in defaults if "/components/schemas/" in path] == []
+
+
+def test_no_answer_can_have_null_but_for_the_version_of_a_resource_that_does_not_exist() -> None:
+    bodies = {"ReserveResource", "ReserveItems", "ResendBody"}
+    nullable = {
+        path.split("/")[1]
+        for path, part in parts(SCHEMAS)
+        if part.get("type") == "null" or "null" in listed(part.get("type"))
+    }
+
+    assert nullable - bodies == {"VersionMismatchProblem"}
+
+
+def listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def test_every_operation_documents_each_code_that_it_can_answer_and_no_other() -> None:
+    for operation in openapi.OPERATIONS:
+        expected: dict[str, set[str]] = {str(UNFORESEEN[0]): {UNFORESEEN[1]}}
+        for refusal in openapi.refusals_of(operation):
+            status, code = STATUSES[refusal]
+            expected.setdefault(str(status), set()).add(code)
+        for route in operation.routes:
+            documented = codes_of(OPERATIONS[route])
+            assert documented == expected, route
+
+
+def test_every_code_is_one_of_an_operation_or_in_the_description() -> None:
+    documented = {
+        code
+        for operation in OPERATIONS.values()
+        for codes in codes_of(operation).values()
+        for code in codes
+    }
+    for _, code in [*STATUSES.values(), UNFORESEEN]:
+        assert (code in documented) != (code in OF_NO_PATH), code
+    for code in OF_NO_PATH:
+        assert f"`{code}`" in DOCUMENT["info"]["description"]
+
+
+def test_only_errors_that_may_pass_document_when_to_retry() -> None:
+    retried = {STATUSES[refusal][1] for refusal in RETRY_AFTER_SECONDS}
+    for operation in OPERATIONS.values():
+        for status, codes in codes_of(operation).items():
+            headers = contract.resolved(operation["responses"][status]).get("headers", {})
+            assert ("Retry-After" in headers) == bool(codes & retried), status
+
+
+def test_every_answer_of_a_function_has_its_request_id() -> None:
+    for operation in OPERATIONS.values():
+        for status, response in operation["responses"].items():
+            headers = contract.resolved(response).get("headers", {})
+            assert ("x-request-id" in headers) == (status not in OF_GATEWAY)
+
+
+def test_every_component_is_used() -> None:
+    used = set(references(DOCUMENT))
+    known = {
+        f"#/components/{kind}/{name}"
+        for kind, members in DOCUMENT["components"].items()
+        if kind != "securitySchemes"
+        for name in members
+    }
+
+    assert known == used
+
+
+def test_no_answer_has_a_nameless_schema_that_each_generator_would_name_in_its_own_way() -> None:
+    for operation in OPERATIONS.values():
+        for status, response in operation["responses"].items():
+            for media in contract.resolved(response).get("content", {}).values():
+                schema = media["schema"]
+                assert [*schema] in (["$ref"], ["oneOf"]), (operation["operationId"], status)
+                assert all([*part] == ["$ref"] for part in schema.get("oneOf", ()))
+
+
+def test_the_gateway_refuses_in_one_form() -> None:
+    for operation in OPERATIONS.values():
+        refusals = {operation["responses"].get(status, {}).get("$ref") for status in ("401", "403")}
+        assert refusals in (
+            {None},
+            {"#/components/responses/Unauthorized", "#/components/responses/Forbidden"},
+        )
+
+
+def test_the_limits_of_the_document_are_the_settings() -> None:
+    one, several = SCHEMAS["ReserveResource"]["properties"], SCHEMAS["ReserveItems"]["properties"]
+    ttl_seconds = one["ttlSeconds"]["anyOf"][0]
+    pages = [
+        parameter["schema"]
+        for operation in OPERATIONS.values()
+        for parameter in operation["parameters"]
+        if parameter["name"] == "limit"
+    ]
+
+    assert (ttl_seconds["minimum"], ttl_seconds["maximum"]) == (1, Settings.ttl_seconds_max)
+    assert (one["quantity"]["minimum"], one["quantity"]["maximum"]) == (1, Settings.quantity_max)
+    assert (several["items"]["minItems"], several["items"]["maxItems"]) == (1, Settings.items_max)
+    rows = SCHEMAS["BatchBody"]["properties"]["resources"]
+    assert (rows["minItems"], rows["maxItems"]) == (1, Settings.batch_rows_max)
+    assert len(pages) == 4
+    for limit in pages:
+        assert (limit["minimum"], limit["maximum"]) == (1, Settings.page_size_max)
+
+
+def test_the_two_forms_of_reserve_are_two_types() -> None:
+    assert SCHEMAS["ReserveBody"]["oneOf"] == [
+        {"$ref": "#/components/schemas/ReserveResource"},
+        {"$ref": "#/components/schemas/ReserveItems"},
+    ]
+    assert SCHEMAS["ReserveResource"]["required"] == ["resourceId", "quantity"]
+    assert SCHEMAS["ReserveItems"]["required"] == ["items"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["EventType", "HealthStatus", "IfExpired", "PostgresStatus", "RedisStatus", "RowOutcome"],
+)
+def test_a_text_of_a_few_values_is_an_enum_with_a_name(name: str) -> None:
+    assert SCHEMAS[name]["type"] == "string"
+    assert len(SCHEMAS[name]["enum"]) >= 2
+
+
+def test_every_operation_says_what_it_does_under_a_name_of_its_own() -> None:
+    names = [operation["operationId"] for operation in OPERATIONS.values()]
+
+    assert len(set(names)) == len(names)
+    for operation in OPERATIONS.values():
+        assert re.fullmatch("[a-z][A-Za-z]+", operation["operationId"])
+        assert operation["summary"]
+        assert operation["description"].endswith(".")
+        assert set(operation["tags"]) <= set(openapi.TAGS)
+    received = [methods["post"] for methods in DOCUMENT["webhooks"].values()]
+    called = {tag for operation in OPERATIONS.values() for tag in operation["tags"]}
+    delivered = {tag for operation in received for tag in operation["tags"]}
+    assert called | delivered == {tag["name"] for tag in DOCUMENT["tags"]}
+    assert not called & delivered, "openapi-generator makes one file of a tag, and loses the other"
+
+
+def test_a_member_of_64_bits_says_so() -> None:
+    """Generated clients of Java, C# and Go read an integer without a format as 32 bits."""
+    for path, part in parts(SCHEMAS):
+        if part.get("type") == "integer" and part.get("maximum", 0) >= 2**31:
+            assert part["format"] == "int64", path
+    for name in ("totalStock", "availableStock", "heldStock", "committedStock", "version"):
+        assert SCHEMAS["ResourceView"]["properties"][name]["format"] == "int64"
+
+
+def test_there_is_a_webhook_for_each_type_of_event_with_the_headers_of_standard_webhooks() -> None:
+    assert set(DOCUMENT["webhooks"]) == {*EVENT_TYPES, "PING"}
+    for kind, methods in DOCUMENT["webhooks"].items():
+        headers = [parameter["name"] for parameter in methods["post"]["parameters"]]
+        media = methods["post"]["requestBody"]["content"]["application/json"]
+        assert headers == ["webhook-id", "webhook-timestamp", "webhook-signature"]
+        assert media["example"]["type"] == kind
+        contract.strict(media["schema"]).validate(media["example"])
+
+
+def test_examples_are_of_their_schemas() -> None:
+    for route, operation in OPERATIONS.items():
+        for parameter in operation["parameters"]:
+            if "example" in parameter:
+                contract.strict(parameter["schema"]).validate(parameter["example"])
+        contents = [contract.resolved(response) for response in operation["responses"].values()]
+        for described in [operation.get("requestBody", {}), *contents]:
+            for media in described.get("content", {}).values():
+                for name, example in media.get("examples", {}).items():
+                    errors = list(contract.strict(media["schema"]).iter_errors(example["value"]))
+                    assert not errors, (route, name)
