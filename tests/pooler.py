@@ -39,8 +39,11 @@ class Pooler:
 
 
 def program() -> str | None:
-    """Where PgBouncer is installed, if it is; its folder is not on the PATH of everybody."""
-    return shutil.which("pgbouncer", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+    """Where PgBouncer is installed, if it is: often beside /usr/bin, on the PATH of root alone."""
+    path = os.environ.get("PATH", "")
+    if "/usr/bin" in path.split(":"):
+        path += ":/usr/sbin"
+    return shutil.which("pgbouncer", path=path)
 
 
 @contextmanager

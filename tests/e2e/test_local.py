@@ -491,6 +491,16 @@ def test_a_schema_that_cannot_be_migrated_is_said_in_one_line(
     assert line.endswith("start with a new one (make run: delete .openreserve/)")
 
 
+def test_data_of_another_postgres_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("12\n")
+    with pytest.raises(AssertionError) as refused, started(tmp_path):
+        pass
+
+    (line,) = str(refused.value).splitlines()
+    assert line.startswith(f"OpenReserve cannot run: {tmp_path / 'postgres'} is of PostgreSQL 12")
+
+
 def test_a_state_that_is_in_use_is_said_in_one_line(runtime: Runtime) -> None:
     with pytest.raises(AssertionError) as refused, started(runtime.state, port=free_port()):
         pass

@@ -1,5 +1,6 @@
-"""What `make run` installs has a source on each system: `make check-platforms` asks the registry."""
+"""What `make run` installs has a source on each system (`make check-platforms` asks for wheels)."""
 
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
 def pinned(system: str, machine: str, python: str) -> dict[str, str]:
     """The version of each package that is installed there."""
-    around = dict(default_environment()) | {
+    around: dict[str, str | AbstractSet[str]] = {
+        **{name: str(value) for name, value in default_environment().items()},
         "sys_platform": system,
         "platform_machine": machine,
         "python_version": python,
