@@ -227,6 +227,24 @@ def test_migrate_as_built_makes_the_whole_schema(
     assert told == {"applied": [migration for migration, _ in sql.migrations()]}
 
 
+def test_audit_as_built_checks_and_repairs(deployed: Deployed, engine: Engine, name: str) -> None:
+    engine.sql(
+        "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
+        " VALUES (%s, 5, 4)",
+        name,
+    )
+
+    found = deployed("AuditFunction", sample("verify"))
+    repaired = deployed("AuditFunction", {"resourceIds": [name], "reason": "counted"})
+
+    assert [row["difference"] for row in found["drift"] if row["resource_id"] == name] == [1]
+    assert repaired == {
+        "repairs": [
+            {"resource_id": name, "outcome": "repaired", "difference": 1, "marks_mended": 0}
+        ]
+    }
+
+
 def test_the_hook_as_built_asks_lambda_and_codedeploy(deployed: Deployed) -> None:
     """Neither of which is there: the deployment hears nothing, and waits no longer than it may."""
     told = deployed("BeforeTrafficFunction", sample("before-traffic"))
