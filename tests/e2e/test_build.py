@@ -90,12 +90,13 @@ def around(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 
 @pytest.fixture
-def parameters(engine: Engine, name: str) -> dict[str, str]:
+def parameters(engine: Engine, own_aws: Aws, name: str) -> dict[str, str]:
     """Of the template: real servers, and nothing to wait for."""
     return {
         "DatabaseUrl": engine.database_url,
         "MigrationUrl": engine.owner_url,
         "RedisUrl": engine.redis_url,
+        "AwsEndpointUrl": own_aws.url,
         "ExpireStaySeconds": "2",
         "WebhookSecretsPrefix": f"{name}/",
         "WebhookDevelopment": "1",

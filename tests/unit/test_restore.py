@@ -332,6 +332,16 @@ def test_an_instant_without_its_zone_is_not_guessed(
     assert "is no instant such as" in capsys.readouterr().err
 
 
+def test_a_stage_that_is_not_configured_is_not_guessed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--stage", "production", "--resume"])
+
+    assert ended.value.code == 2
+    assert "choose from" in capsys.readouterr().err
+
+
 def test_a_later_deployment_keeps_what_was_restored() -> None:
     """By SAM's own code, with the template and with what samconfig.toml names."""
     template = yaml_parse((ROOT / "infra/database.yaml").read_text())
