@@ -48,6 +48,7 @@ class _Servers:
             "DatabaseUrl": self.postgres.app_url,
             "MigrationUrl": self.postgres.migration_url,
             "RedisUrl": self.redis.url,
+            "AwsEndpointUrl": self.aws.url,
             "WebhookDevelopment": "1",
             "WebhookCacheSeconds": "1",
         }

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -261,7 +262,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         retries={"mode": "standard", "total_max_attempts": 1},
         tcp_keepalive=True,
     )
-    session: Any = boto3.Session(region_name=options.region)
+    session: Any = boto3.Session(region_name=_stages()[options.stage])
 
     def client(service: str) -> Any:
         return session.client(service, config=patience if service == "lambda" else None)
@@ -279,6 +280,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _stages() -> dict[str, str]:
+    """The region of each stage."""
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    return {
+        name: commands["global"]["parameters"]["region"]
+        for name, commands in config.items()
+        if isinstance(commands, Mapping)
+        and "stack_name" in commands.get("global", {}).get("parameters", {})
+    }
+
+
 def _instant(text: str) -> datetime:
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text):
         raise argparse.ArgumentTypeError(f"{text} is no instant such as 2026-05-03T10:20:30Z")
@@ -287,8 +299,9 @@ def _instant(text: str) -> datetime:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m infra.restore", description=__doc__)
-    parser.add_argument("--stage", required=True, help="a stage of samconfig.toml")
-    parser.add_argument("--region", default="eu-central-1", help="as in samconfig.toml")
+    parser.add_argument(
+        "--stage", required=True, choices=_stages(), help="a stage of samconfig.toml"
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--to", type=_instant, help="the instant, in UTC: 2026-05-03T10:20:30Z")
     for step in ("pause", "verify", "resume"):

@@ -146,12 +146,13 @@ def test_what_is_built_fits_into_lambda(
 
 
 @pytest.fixture
-def parameters(engine: Engine, name: str) -> dict[str, str]:
+def parameters(engine: Engine, own_aws: Aws, name: str) -> dict[str, str]:
     """Of the template: real servers, and nothing to wait for."""
     return {
         "DatabaseUrl": engine.database_url,
         "MigrationUrl": engine.owner_url,
         "RedisUrl": engine.redis_url,
+        "AwsEndpointUrl": own_aws.url,
         "ExpireStaySeconds": "2",
         "WebhookSecretsPrefix": f"{name}/",
         "WebhookDevelopment": "1",
@@ -281,6 +282,24 @@ def test_migrate_as_built_makes_the_whole_schema(
     told = deployed("MigrateFunction", sample("migrate"))
 
     assert told == {"applied": [file for file, _ in (*sql.migrations(), *sql.routines())]}
+
+
+def test_audit_as_built_checks_and_repairs(deployed: Deployed, engine: Engine, name: str) -> None:
+    engine.sql(
+        "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
+        " VALUES (%s, 5, 4)",
+        name,
+    )
+
+    found = deployed("AuditFunction", sample("verify"))
+    repaired = deployed("AuditFunction", {"resourceIds": [name], "reason": "counted"})
+
+    assert [row["difference"] for row in found["drift"] if row["resource_id"] == name] == [1]
+    assert repaired == {
+        "repairs": [
+            {"resource_id": name, "outcome": "repaired", "difference": 1, "marks_mended": 0}
+        ]
+    }
 
 
 def test_the_hook_as_built_asks_lambda_and_codedeploy(deployed: Deployed) -> None:

@@ -2,31 +2,68 @@
 
 import json
 import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import boto3
 import pytest
 import yaml
 from compose_pydantic.models import ComposeSpecification
 from pydantic import ValidationError
+from samcli.commands.local.lib.local_lambda import LocalLambdaRunner
+from samcli.lib.providers.sam_function_provider import SamFunctionProvider
+from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 
+from functions.expire import app as expire_app
 from infra.local import services, template
-from tests.conftest import Engine
+from openreserve.settings import settings
+from tests import stack
+from tests.aws_calls import calls_of
+from tests.calls import hold, set_stock
+from tests.conftest import Engine, Queues, forget
+from tests.deliveries import deliver_all, endpoint, listed
+from tests.e2e.runtime import free_port
+from tests.receiver import Receiver
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
-VARIABLES: dict[str, dict[str, str]] = json.loads((ROOT / "infra/compose/env.json").read_text())
+ENV: dict[str, dict[str, str]] = json.loads((ROOT / "infra/compose/env.json").read_text())
 PARAMETERS = {"DatabaseUrl": "a url", "MigrationUrl": "a url", "RedisUrl": "a url"}
 FUNCTIONS = {
     function.name: function.environment
     for function in template.load(ROOT / "template.yaml", PARAMETERS).functions
 }
+CALLS_AWS = {"ExpireFunction", "ReconcileFunction", "WebhookFunction", "EndpointsFunction"}
 
 
-SIGN_IN = {"DATABASE_AUTH": "url", "REDIS_AUTH": "url", "MIGRATION_SECRET_ARN": ""}
-"""How functions sign in where AWS says who they are, and that nobody does so here."""
+@cache
+def given() -> dict[str, dict[str, str]]:
+    """The environment of each function, as sam local makes it of env.json: by its own code."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in [*ENV["Parameters"], "AWS_ENDPOINT_URL"]:
+            patch.delenv(name, raising=False)  # those of the shell would win over the template's
+        patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+        stacks, _ = SamLocalStackProvider.get_stacks(
+            str(ROOT / "template.yaml"), parameter_overrides=PARAMETERS
+        )
+        functions = SamFunctionProvider(stacks)
+        runner = LocalLambdaRunner(None, functions, str(ROOT), None, env_vars_values=ENV)
+        patch.setattr(runner, "get_aws_creds", dict)
+        return {
+            function.name: runner._make_env_vars(function).resolve()
+            for function in functions.get_all()
+        }
+
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of sam itself
 
 
 def test_the_compose_file_is_one_by_the_schema_of_compose() -> None:
@@ -74,26 +111,39 @@ def test_the_containers_are_of_the_versions_that_the_tests_run_on(
     assert SERVICES["redis"]["image"] == f"redis:{redis}"
 
 
-def test_functions_are_given_variables_that_the_template_declares_for_them() -> None:
-    """sam local leaves others out without a word."""
-    for function, variables in VARIABLES.items():
-        assert variables.keys() <= FUNCTIONS[function].keys(), function
-        for variable, sign_in in (
-            ("DATABASE_URL", "DATABASE_AUTH"),
-            ("REDIS_URL", "REDIS_AUTH"),
-            ("MIGRATION_URL", "MIGRATION_SECRET_ARN"),
-        ):
-            if variable in variables:
-                assert variables[sign_in] == SIGN_IN[sign_in], function
+def test_each_variable_is_said_once_and_some_function_declares_it() -> None:
+    """sam local leaves out what a function does not declare, without a word."""
+    declared = {name for variables in FUNCTIONS.values() for name in variables}
+
+    assert ENV.keys() == {"Parameters"}
+    assert ENV["Parameters"].keys() <= declared
 
 
-@pytest.mark.parametrize("variable", ["DATABASE_URL", "REDIS_URL", "MIGRATION_URL"])
-def test_whoever_needs_a_server_is_told_where_it_is_and_nobody_else(variable: str) -> None:
-    needing = {name for name, declared in FUNCTIONS.items() if declared.get(variable)}
-    if variable != "MIGRATION_URL":
-        needing -= {"MigrateFunction"}  # which has these from Globals, and uses none of them
+def test_sam_local_runs_every_function_of_the_template_on_these_servers() -> None:
+    assert given().keys() == FUNCTIONS.keys()
+    for function, variables in given().items():
+        for name in ENV["Parameters"].keys() & FUNCTIONS[function].keys():
+            assert variables[name] == ENV["Parameters"][name], function
+        assert variables["DATABASE_AUTH"] == variables["REDIS_AUTH"] == "url"
+        if "MIGRATION_URL" in variables:
+            assert variables["MIGRATION_SECRET_ARN"] == "", "the password is not looked for"
 
-    assert {name for name, given in VARIABLES.items() if variable in given} == needing
+
+def test_what_calls_sqs_or_secrets_manager_finds_the_one_of_compose() -> None:
+    for function, variables in given().items():
+        if function in CALLS_AWS:
+            assert variables["AWS_ENDPOINT_URL"] == "http://aws:5000"
+            assert variables["WEBHOOK_QUEUE_URL"].startswith("http://aws:5000/")
+        else:
+            assert "AWS_ENDPOINT_URL" not in variables, function
+    calling = {
+        name
+        for name, function in stack.FUNCTIONS.items()
+        if {call.service for call in calls_of(ROOT / function["CodeUri"] / "app.py")}
+        & {"sqs", "secretsmanager"}
+        and "MIGRATION_SECRET_ARN" not in FUNCTIONS[name]
+    }
+    assert calling == CALLS_AWS
 
 
 def test_the_variables_name_servers_ports_and_users_that_there_are() -> None:
@@ -101,22 +151,23 @@ def test_the_variables_name_servers_ports_and_users_that_there_are() -> None:
         name: {int(port.split(":")[-1]) for port in service["ports"]}
         for name, service in SERVICES.items()
     }
-    for given in VARIABLES.values():
-        for variable, text in given.items():
-            if not variable.endswith("_URL") or not text:
-                continue
-            url = urlsplit(text)
-            assert url.port in listening[url.hostname or ""], text
-            user = {"DATABASE_URL": services.APP, "MIGRATION_URL": services.OWNER}.get(variable)
-            assert url.username == user
-            assert variable == "REDIS_URL" or url.path == f"/{services.DATABASE}"
+    users = {"DATABASE_URL": services.APP, "MIGRATION_URL": services.OWNER}
+    urls = {name: urlsplit(text) for name, text in ENV["Parameters"].items() if "_URL" in name}
+
+    assert len(urls) == 6
+    for name, url in urls.items():
+        assert url.port in listening[url.hostname or ""], name
+        assert url.username == users.get(name)
+        assert name not in users or url.path == f"/{services.DATABASE}"
 
 
-def test_functions_reach_postgres_through_the_pool_and_the_migrations_do_not() -> None:
-    told = [given.get("DATABASE_URL", "") for given in VARIABLES.values()]
+def test_functions_reach_postgres_through_the_pool_and_those_of_the_owner_do_not() -> None:
+    assert urlsplit(ENV["Parameters"]["DATABASE_URL"]).hostname == "pgbouncer"
+    assert urlsplit(ENV["Parameters"]["MIGRATION_URL"]).hostname == "postgres"
 
-    assert {urlsplit(url).hostname for url in told if url} == {"pgbouncer"}
-    assert urlsplit(VARIABLES["MigrateFunction"]["MIGRATION_URL"]).hostname == "postgres"
+
+def test_moto_is_of_the_version_that_make_run_has() -> None:
+    assert SERVICES["aws"]["image"] == f"motoserver/moto:{version('moto')}"
 
 
 def test_sam_can_be_given_the_network_by_the_name_in_the_docs() -> None:
@@ -124,3 +175,64 @@ def test_sam_can_be_given_the_network_by_the_name_in_the_docs() -> None:
 
     assert f"--docker-network {COMPOSE['networks']['default']['name']} " in docs
     assert "--env-vars infra/compose/env.json" in docs
+
+
+@pytest.fixture
+def aws_of_compose() -> Iterator[int]:
+    """The service `aws`, as its container runs it, at a port of its own."""
+    port, service = free_port(), SERVICES["aws"]
+    (volume,) = service["volumes"]
+    source, inside, _ = volume.split(":")
+
+    def command(words: list[str]) -> list[str]:
+        program = str(ROOT / "infra" / source)
+        return [
+            {"python": sys.executable, inside: program, "5000": str(port)}.get(word, word)
+            for word in words
+        ]
+
+    process = subprocess.Popen(command(service["entrypoint"]), stderr=subprocess.DEVNULL)
+    check = command(service["healthcheck"]["test"][1:])
+    try:
+        for _ in range(60):
+            done = subprocess.run(check, stderr=subprocess.DEVNULL, check=False)
+            if done.returncode == 0:
+                break
+            time.sleep(0.2)
+        assert done.returncode == 0
+        yield port
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_an_event_of_sam_local_is_delivered_by_what_compose_runs(
+    aws_of_compose: int,
+    engine: Engine,
+    receiver: Receiver,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """From a reserve to an endpoint, with the variables as sam local gives them."""
+    for function in sorted(CALLS_AWS):
+        for variable, value in given()[function].items():
+            if variable.startswith(("AWS_ENDPOINT", "WEBHOOK", "DEAD_LETTER", "EXPIRE")):
+                at = value.replace("//aws:5000", f"//127.0.0.1:{aws_of_compose}")
+                monkeypatch.setenv(variable, at)
+    for variable in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(variable, "local")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
+    monkeypatch.setenv("EXPIRE_STAY_SECONDS", "1")
+    forget()
+    secret = endpoint(f"{receiver.url}/")
+    set_stock(name, 1)
+    hold((name, 1))
+
+    expire_app.handler({}, None)
+    sqs = boto3.client("sqs", endpoint_url=f"http://127.0.0.1:{aws_of_compose}")
+    deliver_all(Queues(sqs, settings().webhook_queue_url, settings().dead_letter_queue_url))
+
+    sent = [each for each in receiver.received if name in str(vars(each))]
+    assert [each.is_signed_with(secret) for each in sent] == [True]
+    assert "disabled" not in listed()
+    assert engine.drift() == []

@@ -2,6 +2,7 @@
 
 import io
 import json
+import tomllib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,8 @@ import boto3
 import pytest
 from botocore.response import StreamingBody
 from botocore.stub import Stubber
+from samcli.commands.deploy.deploy_context import DeployContext
+from samcli.yamlhelper import yaml_parse
 
 from infra.restore.__main__ import (
     NotRestored,
@@ -25,6 +28,7 @@ from infra.restore.__main__ import (
     verify,
 )
 
+ROOT = Path(__file__).parents[2]
 TO = datetime(2026, 5, 3, 10, 20, 30, tzinfo=UTC)
 RESTORED = {
     "Generation": "2",
@@ -328,9 +332,24 @@ def test_an_instant_without_its_zone_is_not_guessed(
     assert "is no instant such as" in capsys.readouterr().err
 
 
-def test_the_parameters_are_those_of_the_stacks() -> None:
-    """The app has its three from the deployment's own settings."""
-    text = (Path(__file__).parents[2] / "infra/database.yaml").read_text()
+def test_a_stage_that_is_not_configured_is_not_guessed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--stage", "production", "--resume"])
 
-    for name in RESTORED:
-        assert f"\n  {name}:\n" in text
+    assert ended.value.code == 2
+    assert "choose from" in capsys.readouterr().err
+
+
+def test_a_later_deployment_keeps_what_was_restored() -> None:
+    """By SAM's own code, with the template and with what samconfig.toml names."""
+    template = yaml_parse((ROOT / "infra/database.yaml").read_text())
+    config = tomllib.loads((ROOT / "samconfig.toml").read_text())
+    for stage in ("dev", "staging", "prod"):
+        overrides = config[f"{stage}-database"]["deploy"]["parameters"]["parameter_overrides"]
+        named = dict(text.split("=", 1) for text in overrides)
+        merged = DeployContext.merge_parameters(template, named)
+        kept = {one["ParameterKey"] for one in merged if one.get("UsePreviousValue")}
+
+        assert RESTORED.keys() <= kept, stage

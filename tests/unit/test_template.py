@@ -90,7 +90,8 @@ def test_globals_and_parameters_reach_every_function() -> None:
 
 
 def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> None:
-    read = {setting.name.upper() for setting in fields(Settings)} | {"POWERTOOLS_SERVICE_NAME"}
+    read = {setting.name.upper() for setting in fields(Settings)}
+    read |= {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME"}  # by libraries
 
     for function in FUNCTIONS.values():
         assert set(function.environment) <= read
@@ -99,6 +100,7 @@ def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> N
 def test_defaults_of_the_template_are_those_of_the_code() -> None:
     known = {setting.name.upper(): str(setting.default) for setting in fields(Settings)}
     given = {
+        "AWS_ENDPOINT_URL",
         "DATABASE_URL",
         "MIGRATE_FUNCTION_NAME",
         "MIGRATION_URL",

@@ -1,0 +1,47 @@
+"""SQS and Secrets Manager for `sam local`: moto's server, with the queues of template.yaml.
+
+Runs in moto's own image, so that it imports nothing of this repository.
+"""
+
+import json
+import sys
+from typing import Any
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+ACCOUNT = "123456789012"
+REGION = "eu-central-1"
+ATTEMPTS_MAX = "10"
+
+
+def serve(port: int) -> None:
+    """Serve until the container is stopped. What is in it is gone with it."""
+    server = ThreadedMotoServer(ip_address="0.0.0.0", port=port, verbose=False)  # noqa: S104
+    server.start()
+    sqs = _sqs(port)
+    sqs.create_queue(QueueName="DeadLetterQueue")
+    dead_letters = f"arn:aws:sqs:{REGION}:{ACCOUNT}:DeadLetterQueue"
+    redrive = {"deadLetterTargetArn": dead_letters, "maxReceiveCount": ATTEMPTS_MAX}
+    attributes = {"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": "360"}
+    sqs.create_queue(QueueName="WebhookQueue", Attributes=attributes)
+    server._thread.join()  # type: ignore[union-attr] # noqa: SLF001 - no other way to stay
+
+
+def check(port: int) -> None:
+    """Fail unless the queue that is made last is there."""
+    _sqs(port).get_queue_url(QueueName="WebhookQueue")
+
+
+def _sqs(port: int) -> Any:
+    return boto3.client(
+        "sqs",
+        endpoint_url=f"http://127.0.0.1:{port}",
+        region_name=REGION,
+        aws_access_key_id="local",
+        aws_secret_access_key="local",  # noqa: S106 - it opens nothing
+    )
+
+
+if __name__ == "__main__":
+    {"serve": serve, "check": check}[sys.argv[1]](int(sys.argv[2]))
