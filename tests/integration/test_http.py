@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 import pytest
 
-from openreserve import ledger
+from openreserve import errors, ledger
 from openreserve.routes import ROUTES
 from openreserve.stock import Resource
 from tests.calls import (
@@ -367,6 +367,17 @@ def test_a_condition_is_no_reason_to_hide_that_there_is_no_such_resource(name: s
     assert invoke("read-reservation", missing).code == "reservation_not_found"
 
 
+def test_a_condition_is_no_reason_to_hide_that_postgres_is_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def away() -> int:
+        raise errors.DatabaseUnavailable
+
+    monkeypatch.setattr("openreserve.ledger.ping", away)
+
+    assert invoke("health", changed("health", if_match='"1"')).status == 503
+
+
 def test_a_write_that_has_no_etags_is_not_done_under_a_condition(name: str) -> None:
     set_stock(name, 5)
     token = hold((name, 1))
@@ -393,6 +404,7 @@ def test_a_read_that_has_no_etags_answers_none_of_those_that_a_condition_names()
         for harmless in ({"if_match": "*"}, {"if_none_match": '"1"'}, {"if_none_match": "*"}):
             assert invoke(each, changed(each, **harmless)).status == 200
     unknown = changed("everything-else", if_match='"1"', if_none_match="*")
+    unknown["requestContext"]["http"]["method"] = "PUT"
     assert invoke("everything-else", unknown).code == "method_not_allowed"
 
 

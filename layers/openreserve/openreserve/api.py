@@ -1,7 +1,8 @@
 """HTTP in, HTTP out: what every handler shares. Knows API Gateway's events, and no rule of stock.
 
-The order of checks is part of the API: the form of the request (400, 413, 415), replay or reuse of
-a key (422), existence (404), state (409, 410), limits (422), stock (409), contention (503).
+The order of checks is part of the API: conditions where there are no ETags (412), the form of the
+request (400, 413, 415), replay or reuse of a key (422), existence (404), state (409, 410, 412),
+limits (422), stock (409), contention (503).
 """
 
 import base64
