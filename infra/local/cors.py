@@ -32,7 +32,7 @@ class Cors:
         if not self._allows(origin):
             return {}
         return {
-            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: self._told(origin),
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: self._allowed_origin(origin),
             hdrs.ACCESS_CONTROL_ALLOW_METHODS: ",".join(self.methods),
             hdrs.ACCESS_CONTROL_ALLOW_HEADERS: ",".join(self.headers),
             hdrs.ACCESS_CONTROL_MAX_AGE: str(self.max_age_seconds),
@@ -43,14 +43,14 @@ class Cors:
         if not self._allows(origin):
             return {}
         return {
-            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: self._told(origin),
+            hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: self._allowed_origin(origin),
             hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: ",".join(self.exposed),
         }
 
     def _allows(self, origin: str) -> bool:
         return any(fnmatchcase(origin, pattern) for pattern in self.origins)
 
-    def _told(self, origin: str) -> str:
+    def _allowed_origin(self, origin: str) -> str:
         return "*" if "*" in self.origins else origin
 
 

@@ -128,7 +128,7 @@ def test_the_makefile_of_the_layer_and_the_template_name_the_same_processor() ->
 def test_what_is_built_twice_is_the_same(
     builds: Builds, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Or each deployment would publish new versions, of what nobody changed."""
+    """Or each deployment would publish new versions, of unchanged code."""
     again = build(tmp_path_factory.mktemp("again"), HERE)
 
     assert fingerprint(again.folder, {}, {}) == fingerprint(builds(HERE).folder, {}, {})

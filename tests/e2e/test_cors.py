@@ -115,7 +115,7 @@ def test_callers_that_are_no_pages_see_no_difference(for_pages: Runtime) -> None
     assert (reply.status, of_cors(reply)) == (200, {})
 
 
-def test_unless_told_otherwise_no_page_may_call(plain: Runtime) -> None:
+def test_by_default_no_page_may_call(plain: Runtime) -> None:
     headers = {"Origin": SHOP, **PREFLIGHT}
 
     preflight = plain.call("OPTIONS", "/api/v1/reserve", headers=headers)

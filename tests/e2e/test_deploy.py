@@ -301,9 +301,9 @@ def test_the_app_is_deployed_with_the_overrides_of_its_stage_and_a_hash(account:
     account.deploy("dev")
 
     given = settings.overrides(tomllib.loads((ROOT / "samconfig.toml").read_text()), "dev")
-    told = account.overrides
-    assert len(told.pop(settings.HASH)) == 64
-    assert told == given
+    passed = account.overrides
+    assert len(passed.pop(settings.HASH)) == 64
+    assert passed == given
 
 
 def test_a_repeat_of_a_deployment_has_the_same_hash_and_each_change_another(

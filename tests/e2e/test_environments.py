@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -166,6 +167,15 @@ async def test_a_function_sees_what_lambda_sets_and_nothing_of_this_machine(
     assert "SECRET_OF_THIS_MACHINE" not in environment
     assert 6_000 < answer["remainingMs"] <= 7_000
     assert (answer["functionName"], answer["memoryMb"]) == ("misbehaving", "128")
+
+
+async def test_each_event_has_a_trace_of_its_own_as_x_ray_has_it(start: Start) -> None:
+    async with start(environments=1) as pool:
+        traces = [(await ask(pool))["environment"]["_X_AMZN_TRACE_ID"] for _ in range(2)]
+
+    for trace in traces:
+        assert re.fullmatch(r"Root=1-[0-9a-f]{8}-[0-9a-f]{24};Sampled=0", trace)
+    assert traces[0] != traces[1]
 
 
 async def test_a_long_line_is_shown_whole(start: Start, lines: list[str]) -> None:

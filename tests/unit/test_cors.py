@@ -32,7 +32,7 @@ def body(**parameters: str) -> dict[str, Any]:
     return found
 
 
-def test_unless_told_otherwise_no_page_may_call_and_options_is_no_route() -> None:
+def test_by_default_no_page_may_call_and_options_is_no_route() -> None:
     assert "x-amazon-apigateway-cors" not in body()
     assert "/{proxy+}" not in body()["paths"]
     assert "OptionsPermission" not in made()

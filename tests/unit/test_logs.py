@@ -82,8 +82,8 @@ def test_an_answer_of_5xx_says_which_version_gave_it(
     for status in (200, 409, 500, 503):
         tell({"Requests": 1}, facts={"status": status})
 
-    told = [(line.get("functionName"), line.get("functionVersion")) for line in lines(capsys)]
-    assert told == [
+    named = [(line.get("functionName"), line.get("functionVersion")) for line in lines(capsys)]
+    assert named == [
         (None, None),
         (None, None),
         ("openreserve-prod-ReserveFunction-x", "12"),

@@ -45,7 +45,7 @@ def asserted(rule: str, **parameters: str) -> list[bool]:
     return [holds(assertion["Assert"]) for assertion in document["Assertions"]]
 
 
-def test_unless_told_otherwise_there_is_none_of_it() -> None:
+def test_by_default_there_is_none_of_it() -> None:
     resources = made()
 
     assert not BY_PARAMETER & resources.keys()
@@ -119,11 +119,11 @@ def test_a_budget_tells_of_what_was_spent_and_of_what_will_be() -> None:
         "TimeUnit": "MONTHLY",
         "BudgetLimit": {"Amount": "500", "Unit": "USD"},
     }
-    told = [
+    notified = [
         (each["Notification"]["NotificationType"], each["Notification"]["Threshold"])
         for each in budget["NotificationsWithSubscribers"]
     ]
-    assert told == [("ACTUAL", 80), ("FORECASTED", 100)]
+    assert notified == [("ACTUAL", 80), ("FORECASTED", 100)]
     for each in budget["NotificationsWithSubscribers"]:
         assert each["Subscribers"] == [{"SubscriptionType": "EMAIL", "Address": "ops@shop.example"}]
 
