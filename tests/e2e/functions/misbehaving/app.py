@@ -17,6 +17,8 @@ def handler(event: dict[str, Any], context: Any) -> Any:
         raise ValueError(event["raise"])
     if "say" in event:
         sys.stdout.write(event["say"] + "\n")
+    if "bytes" in event:
+        return "x" * event["bytes"]
     return {
         "pid": os.getpid(),
         "startedAt": started_at,
