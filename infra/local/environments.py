@@ -20,6 +20,7 @@ from aiohttp import web
 from infra.local.processes import kill, spawn
 from infra.local.template import Function
 
+_ARN = "arn:aws:lambda:eu-central-1:000000000000:function:"
 Print = Callable[[str, str], None]
 """Takes the name of an environment and a line that it wrote."""
 
@@ -219,7 +220,7 @@ class Pool:
         environment.work.put_nowait(invocation)
 
     def _runtime_api(self) -> web.Application:
-        app = web.Application(client_max_size=8 << 20)
+        app = web.Application(client_max_size=6_291_556)  # Lambda's own limit of an answer
         prefix = "/2018-06-01/runtime"
         app.router.add_get(f"{prefix}/invocation/next", self._next)
         app.router.add_post(f"{prefix}/invocation/{{id}}/response", self._response)
@@ -251,7 +252,7 @@ class Pool:
             headers={
                 "Lambda-Runtime-Aws-Request-Id": invocation.id,
                 "Lambda-Runtime-Deadline-Ms": str(int((time.time() + timeout_seconds) * 1_000)),
-                "Lambda-Runtime-Invoked-Function-Arn": _arn(self.function),
+                "Lambda-Runtime-Invoked-Function-Arn": _ARN + self.function.name,
                 "Lambda-Runtime-Trace-Id": _trace(invocation.id),
             },
         )
@@ -289,10 +290,6 @@ class Pool:
     def _time_out(self, environment: _Environment) -> None:
         environment.timed_out = True
         kill(environment.process)
-
-
-def _arn(function: Function) -> str:
-    return f"arn:aws:lambda:eu-central-1:000000000000:function:{function.name}"
 
 
 def _trace(invocation_id: str) -> str:

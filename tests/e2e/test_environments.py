@@ -142,6 +142,16 @@ async def test_what_is_no_json_fails_its_event_and_keeps_the_environment(start: 
     assert again["pid"] == first["pid"]
 
 
+async def test_an_answer_larger_than_lambda_takes_fails_its_event(start: Start) -> None:
+    async with start(environments=1) as pool:
+        fits = await ask(pool, bytes=6_000_000)
+        with pytest.raises(Failed):
+            await ask(pool, bytes=6_300_000)
+
+        assert len(fits) == 6_000_000
+        assert (await ask(pool))["pid"]
+
+
 async def test_a_function_that_cannot_start_says_why_for_each_event(
     start: Start, lines: list[str]
 ) -> None:

@@ -301,6 +301,15 @@ def test_ids_with_braces_are_created_reserved_and_read(runtime: Runtime, name: s
     assert runtime.stock(f"{name}{{y}}")["resourceId"] == resource_id
 
 
+@pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://["])
+def test_a_page_of_another_origin_is_refused_with_a_problem(runtime: Runtime, origin: str) -> None:
+    reply = runtime.call("POST", "/dashboard/black-friday", headers={"Origin": origin})
+
+    assert (reply.status, reply.code) == (403, "origin_not_allowed")
+    assert reply.json["instance"] == "/dashboard/black-friday"
+    assert reply.json["requestId"] == reply.headers["x-request-id"]
+
+
 @pytest.mark.parametrize("page", ["/dashboard", "/docs", "/openapi.json", "/metrics"])
 def test_a_page_answers_head_as_get_without_a_body(runtime: Runtime, page: str) -> None:
     head, get = runtime.call("HEAD", page), runtime.call("GET", page)

@@ -40,7 +40,7 @@ async function call(path, options = {}) {
 async function reason(answer) {
   try {
     const problem = await answer.json();
-    return problem.detail ?? problem.title;
+    return problem.detail ?? problem.title ?? problem.message; // API Gateway has a message alone
   } catch {
     return `The answer was ${answer.status}.`;
   }

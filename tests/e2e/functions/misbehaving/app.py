@@ -19,6 +19,8 @@ def handler(event: dict[str, Any], context: Any) -> Any:
         sys.stdout.write(event["say"] + "\n")
     if "answer" in event:
         return {event["answer"]}
+    if "bytes" in event:
+        return "x" * event["bytes"]
     return {
         "functionName": context.function_name,
         "memoryMb": context.memory_limit_in_mb,
