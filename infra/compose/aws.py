@@ -12,7 +12,7 @@ from moto.server import ThreadedMotoServer
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
-ATTEMPTS_MAX = "10"
+RECEIVES_MAX = "100"  # as in template.yaml
 
 
 def serve(port: int) -> None:
@@ -22,15 +22,16 @@ def serve(port: int) -> None:
     sqs = _sqs(port)
     sqs.create_queue(QueueName="DeadLetterQueue")
     dead_letters = f"arn:aws:sqs:{REGION}:{ACCOUNT}:DeadLetterQueue"
-    redrive = {"deadLetterTargetArn": dead_letters, "maxReceiveCount": ATTEMPTS_MAX}
+    redrive = {"deadLetterTargetArn": dead_letters, "maxReceiveCount": RECEIVES_MAX}
     attributes = {"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": "360"}
-    sqs.create_queue(QueueName="WebhookQueue", Attributes=attributes)
+    for name in ("WebhookQueue", "WebhookRetryQueue"):
+        sqs.create_queue(QueueName=name, Attributes=attributes)
     server._thread.join()  # type: ignore[union-attr] # noqa: SLF001 - no other way to stay
 
 
 def check(port: int) -> None:
     """Fail unless the queue that is made last is there."""
-    _sqs(port).get_queue_url(QueueName="WebhookQueue")
+    _sqs(port).get_queue_url(QueueName="WebhookRetryQueue")
 
 
 def _sqs(port: int) -> Any:

