@@ -39,10 +39,12 @@ def options(given: Mapping[str, str]) -> tuple[str, ...]:
 def fingerprint(built: Path, given: Mapping[str, str], stored: Mapping[str, str]) -> str:
     """The SHA-256 of what `sam build` made, of the overrides and of what Parameter Store has.
 
+    Compiled files are left out: they follow from the sources, and tests leave some beside a handler.
+
     Raises:
         Unknown: nothing was built.
     """
-    files = sorted(path for path in built.rglob("*") if path.is_file())
+    files = sorted(path for path in built.rglob("*") if path.is_file() and path.suffix != ".pyc")
     if not files:
         raise Unknown(f"there is nothing in {built}: run sam build")
     digest = hashlib.sha256()

@@ -1,5 +1,6 @@
 """What `sam build` makes for AWS, without Docker: it has all that the functions need, and runs."""
 
+import hashlib
 import json
 import platform
 import shutil
@@ -129,9 +130,19 @@ def test_what_is_built_twice_is_the_same(
     builds: Builds, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """Or each deployment would publish new versions, of unchanged code."""
-    again = build(tmp_path_factory.mktemp("again"), HERE)
+    again, built = build(tmp_path_factory.mktemp("again"), HERE), builds(HERE)
 
-    assert fingerprint(again.folder, {}, {}) == fingerprint(builds(HERE).folder, {}, {})
+    assert contents(again.folder) == contents(built.folder)
+    assert fingerprint(again.folder, {}, {}) == fingerprint(built.folder, {}, {})
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """The hash of each file, compiled ones included."""
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 def test_what_is_built_fits_into_lambda(

@@ -28,6 +28,8 @@ OF_ALL_STAGES = {("AWS::Lambda::Alias", "live"), ("AWS::ApiGatewayV2::Stage", "$
 
 def identifying(type_: str) -> set[str]:
     """The properties that CloudFormation, or the service, finds a resource by."""
+    if type_.startswith("Custom::"):
+        return set()  # a call of a function
     schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema(REGION, type_).schema
     keys = [schema["primaryIdentifier"], *schema.get("additionalIdentifiers", [])]
     paths = {path for key in keys for path in key} - set(schema.get("readOnlyProperties", []))

@@ -106,6 +106,13 @@ def test_the_hash_is_another_for_each_change_of_what_was_built(built: Path) -> N
     assert len(set(hashes)) == 3
 
 
+def test_a_compiled_file_beside_a_handler_is_no_change(built: Path) -> None:
+    before = settings.fingerprint(built, {}, {})
+    (built / "OpenReserveLayer/api.cpython-311.pyc").write_bytes(b"of another python")
+
+    assert settings.fingerprint(built, {}, {}) == before
+
+
 def test_without_a_build_there_is_no_hash(tmp_path: Path) -> None:
     with pytest.raises(settings.Unknown, match="run sam build"):
         settings.fingerprint(tmp_path, {}, {})
