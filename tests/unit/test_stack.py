@@ -226,6 +226,21 @@ def test_every_schedule_retries_and_leaves_what_it_gives_up() -> None:
         assert schedule["RoleArn"] == {"Fn::GetAtt": ["ScheduleRole", "Arn"]}
 
 
+def test_schedules_call_nothing_before_the_first_migration() -> None:
+    """A new stack has no traffic to shift, and so no hook."""
+    first = RESOURCES["FirstMigration"]
+
+    assert first["Type"] == "Custom::Migration"
+    assert first["Properties"]["ServiceToken"] == {"Fn::GetAtt": ["BeforeTrafficFunction", "Arn"]}
+    assert (
+        int(first["Properties"]["ServiceTimeout"]) >= FUNCTIONS["BeforeTrafficFunction"]["Timeout"]
+    )
+    for schedule in made_of_type("AWS::Scheduler::Schedule").values():
+        alias = cloudformation()[schedule["Properties"]["Target"]["Arn"]["Ref"]]
+        called = cloudformation()[alias["Properties"]["FunctionName"]["Ref"]]
+        assert "FirstMigration" in called["DependsOn"]
+
+
 def test_calls_that_nobody_waits_for_leave_what_they_failed_at() -> None:
     unattended = {
         name
@@ -318,21 +333,6 @@ def test_alarms_of_functions_watch_all_that_serve() -> None:
     }
     watched = set(named_in(alarms()["NewVersionServerErrorsAlarm"]["Metrics"]))
     assert watched - {"ServiceName"} == answering
-
-
-def test_schedules_call_nothing_before_the_first_migration() -> None:
-    """A new stack has no traffic to shift, and so no hook."""
-    first = RESOURCES["FirstMigration"]
-
-    assert first["Type"] == "Custom::Migration"
-    assert first["Properties"]["ServiceToken"] == {"Fn::GetAtt": ["BeforeTrafficFunction", "Arn"]}
-    assert (
-        int(first["Properties"]["ServiceTimeout"]) >= FUNCTIONS["BeforeTrafficFunction"]["Timeout"]
-    )
-    for schedule in made_of_type("AWS::Scheduler::Schedule").values():
-        alias = cloudformation()[schedule["Properties"]["Target"]["Arn"]["Ref"]]
-        called = cloudformation()[alias["Properties"]["FunctionName"]["Ref"]]
-        assert "FirstMigration" in called["DependsOn"]
 
 
 def test_the_migration_has_less_time_than_what_waits_for_it() -> None:
