@@ -84,7 +84,7 @@ def test_a_resource_may_have_the_name_of_a_route(runtime: Runtime) -> None:
     refused = runtime.call("DELETE", "/api/v1/resources/batch")
 
     assert runtime.stock("batch")["totalStock"] == 7
-    assert (refused.status, refused.headers["allow"]) == (405, "GET, POST")
+    assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, POST")
 
 
 def test_a_refusal_is_one_line_with_its_code(run: Run, resource_id: str) -> None:
