@@ -17,7 +17,7 @@ NODE_TOOLS := build/openapi/.installed
 	deploy clean
 
 help: ## List the chores
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 13
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 15
 
 run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, ARGS=--help)
 	@exec .venv/bin/python -m infra.local --port $(PORT) $(ARGS)
@@ -41,7 +41,7 @@ lint: $(TEST) ## Check style, types, imports, the locks and the templates
 check-stacks: $(STACKS) ## Check the templates for what auditors ask; .checkov.yaml says what not
 	@.venv/checkov/bin/checkov
 
-check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Judge the OpenAPI document by linters, clients and a fuzzer; needs npm
+check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Check the OpenAPI document by linters, generated clients and a fuzzer; needs npm
 	@.venv/bin/python -m pytest tests/openapi --require-openapi-tools $(ARGS)
 
 format: $(TEST) ## Rewrite the code in the one style
