@@ -65,7 +65,7 @@ check-platforms: $(RUN) ## Check that all pins have wheels for Linux and macOS, 
 check-stacks: $(STACKS) ## Check the templates for what auditors ask; .checkov.yaml says what not
 	@.venv/checkov/bin/checkov
 
-check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Judge the OpenAPI document by linters, clients and a fuzzer; needs npm
+check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Check the OpenAPI document by linters, generated clients and a fuzzer; needs npm
 	@.venv/bin/python -m pytest tests/openapi --require-openapi-tools $(ARGS)
 
 format: $(TEST) ## Rewrite the code in the one style
