@@ -131,9 +131,10 @@ class _Connection(web.RequestHandler):
         if self._client_closed is not None:
             return
         super().data_received(data)
-        if self._body is None:
-            self._await_headers()
-        elif self._messages and isinstance(self._messages[-1][0], _ErrInfo):
+        if not self._messages:
+            if self._body is None:
+                self._await_headers()
+        elif self._body is not None and isinstance(self._messages[-1][0], _ErrInfo):
             self._fail_body()
 
     def begin(self, body: Any) -> None:

@@ -25,7 +25,7 @@ class Client:
     Every call may raise an error of `openreserve.errors`, whose `details` are the problem that the
     API told of, and `NotAnswered`. Before that it was repeated, with jitter and the same
     Idempotency-Key, as long as `patience_seconds` went: if the server was away, slow or busy (429,
-    502, 503, 504), or still answering a request with the same key.
+    502, 503, 504, and 500 without a problem), or still answering a request with the same key.
     """
 
     def __init__(

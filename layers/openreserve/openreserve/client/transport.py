@@ -173,6 +173,11 @@ def _may_go_better(answer: Answer, call: Call) -> bool:
     """Whether a repeat may be answered: the server is away or busy, or a twin is under way."""
     if answer.status == HTTPStatus.TOO_MANY_REQUESTS:
         return True  # it was not looked at, so this is a repeat of nothing
+    # API Gateway answers for a function that crashed; the engine's own 500 is a problem.
+    crashed = answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and not answer.code
     return call.repeatable and (
-        answer.status is None or answer.status in RETRIED_STATUSES or answer.code in RETRIED_CODES
+        answer.status is None
+        or crashed
+        or answer.status in RETRIED_STATUSES
+        or answer.code in RETRIED_CODES
     )
