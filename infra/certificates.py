@@ -16,7 +16,7 @@ from typing import Any
 
 import certifi
 
-from openreserve.certificates import AMAZON_ROOTS, RDS_GLOBAL
+from openreserve.runtime.certificates import AMAZON_ROOTS, RDS_GLOBAL
 
 AMAZON = re.compile(
     r"# Subject: CN=(?:Amazon Root CA \d|Starfield Services Root Certificate Authority - G2) O="

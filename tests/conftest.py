@@ -19,12 +19,15 @@ import redis
 from functions.stock import app as stock_app
 from infra.local import aws
 from infra.local.aws import Aws
-from infra.local.intrinsics import ACCOUNT, REGION
-from openreserve import database, deliveries, endpoints, logs, queue, redis_link, settings
-from openreserve.migrations import migrate
-from tests import containers, pooler
-from tests.receiver import Receiver, receiving
-from tests.wire import Wire, tapped
+from infra.local.template.intrinsics import ACCOUNT, REGION
+from openreserve.cache import connection as cache_connection
+from openreserve.postgres import connection as postgres_connection
+from openreserve.postgres.migrations import migrate
+from openreserve.runtime import settings, telemetry
+from openreserve.webhooks import dispatch, endpoints, queue
+from tests.support import containers, pooler
+from tests.support.receiver import Receiver, receiving
+from tests.support.wire import Wire, tapped
 
 
 @dataclass(frozen=True)
@@ -189,16 +192,16 @@ def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Eng
 
 def forget() -> None:
     """Make the next call read the environment and connect anew, as a cold start does."""
-    database.disconnect()
-    redis_link.disconnect()
+    postgres_connection.disconnect()
+    cache_connection.disconnect()
     stock_app._health.until = 0
     for remembered in (
         settings.settings,
-        logs._logger,
+        telemetry._logger,
         queue._sqs,
         endpoints._manager,
         endpoints._known,
-        deliveries._slow,
+        dispatch._slow,
     ):
         remembered.cache_clear()
 
@@ -210,8 +213,8 @@ def beside(call: Callable[[], object]) -> threading.Thread:
         try:
             call()
         finally:
-            database.disconnect()
-            redis_link.disconnect()
+            postgres_connection.disconnect()
+            cache_connection.disconnect()
 
     thread = threading.Thread(target=run)
     thread.start()

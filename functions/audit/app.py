@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from typing import Any
 
-from openreserve import books
-from openreserve.settings import settings
+from openreserve.postgres import audit
+from openreserve.runtime.settings import settings
 
 SPARE_SECONDS = 20
 """What is left of the function's time when Postgres gives up, so that the answer is heard."""
@@ -27,8 +27,8 @@ def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
 
 def _check(seconds: float) -> dict[str, Any]:
     try:
-        found = books.check(settings().migration_url, seconds, secret_arn=_secret())
-    except books.CouldNotCheck as failure:
+        found = audit.check(settings().migration_url, seconds, secret_arn=_secret())
+    except audit.AuditFailed as failure:
         return {"error": str(failure)}
     return {
         "resources": found.resources,
@@ -46,11 +46,11 @@ def _repair(resource_ids: list[str], reason: str, seconds: float) -> dict[str, A
     share = seconds / max(1, len(resource_ids))
     url = settings().migration_url
     try:
-        for resource_id, repair in books.repair(
+        for resource_id, repair in audit.repair(
             url, resource_ids, reason, share, secret_arn=_secret()
         ):
             done.append({"resource_id": resource_id, **asdict(repair)})
-    except books.CouldNotCheck as failure:
+    except audit.AuditFailed as failure:
         return {"repairs": done, "error": str(failure)}
     return {"repairs": done}
 

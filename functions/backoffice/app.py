@@ -2,21 +2,18 @@
 
 from pydantic import ValidationError
 
-from openreserve import api, backoffice, cache, errors
-from openreserve.backoffice_views import (
-    AdjustmentBody,
-    AdjustmentView,
-    BatchBody,
-    BatchView,
-    ReservationPage,
-    ReservationQuery,
-)
+from openreserve.cache import hints
+from openreserve.domain import errors
+from openreserve.http import handler as http_handler
+from openreserve.http.schemas.reservations import ReservationPage, ReservationQuery
+from openreserve.http.schemas.resources import AdjustmentBody, AdjustmentView, BatchBody, BatchView
+from openreserve.postgres import reservations, resources
 
 
-@api.operation(
+@http_handler.operation(
     "POST /api/v1/resources/batch", tag="Stock", body=BatchBody, answers={200: BatchView}
 )
-def set_stock_of_many(_request: api.Request, body: BatchBody) -> api.Answer:
+def set_stock_of_many(_request: http_handler.Request, body: BatchBody) -> http_handler.Answer:
     """Create or set many resources.
 
     One after the other; the answer has the outcome of each row. A row that is refused stops no
@@ -24,18 +21,18 @@ def set_stock_of_many(_request: api.Request, body: BatchBody) -> api.Answer:
     """
     rows = body.totals()
     totals = [row for row in rows if not isinstance(row, ValidationError)]
-    outcomes = backoffice.set_stock_of_many(totals) if totals else []
+    outcomes = resources.set_stock_of_many(totals) if totals else []
     changed = [
         total.resource_id
         for total, (outcome, _) in zip(totals, outcomes, strict=True)
         if outcome == "changed"  # what was created cannot have been sold out before
     ]
-    cache.stock_returned(*changed)
+    hints.stock_returned(*changed)
     view = BatchView.of(rows, outcomes)
-    return api.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
+    return http_handler.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@api.operation(
+@http_handler.operation(
     "POST /api/v1/adjustments",
     tag="Stock",
     body=AdjustmentBody,
@@ -43,48 +40,50 @@ def set_stock_of_many(_request: api.Request, body: BatchBody) -> api.Answer:
     answers={200: AdjustmentView},
     sends=("Idempotent-Replayed",),
     refusals=(
-        errors.KeyMissing,
-        errors.KeyInvalid,
-        errors.KeyReused,
-        errors.ResourceUnknown,
+        errors.IdempotencyKeyMissing,
+        errors.IdempotencyKeyInvalid,
+        errors.IdempotencyKeyReused,
+        errors.ResourceNotFound,
         errors.TotalOutOfRange,
         errors.BelowAllocated,
     ),
 )
-def adjust_stock(request: api.Request, body: AdjustmentBody) -> api.Answer:
+def adjust_stock(request: http_handler.Request, body: AdjustmentBody) -> http_handler.Answer:
     """Move the total of a resource by a difference.
 
     The reason is kept. A repeat with the same Idempotency-Key gets the first answer and moves
     nothing more.
     """
-    adjustment, replayed = backoffice.adjust_stock(
-        api.idempotency_key(request), body.resource_id, body.difference, body.reason
+    adjustment, replayed = resources.adjust_stock(
+        http_handler.idempotency_key(request), body.resource_id, body.difference, body.reason
     )
-    cache.stock_returned(body.resource_id)
+    hints.stock_returned(body.resource_id)
     view = AdjustmentView.of(adjustment).model_dump_json(by_alias=True)
     if replayed:
-        return api.Answer(200, view, {"idempotent-replayed": "true"}, "replayed")
-    return api.Answer(200, view, outcome="adjusted")
+        return http_handler.Answer(200, view, {"idempotent-replayed": "true"}, "replayed")
+    return http_handler.Answer(200, view, outcome="adjusted")
 
 
-@api.operation(
+@http_handler.operation(
     "GET /api/v1/reservations",
     tag="Reservations",
     query=ReservationQuery,
     answers={200: ReservationPage},
     refusals=(errors.QueryInvalid,),
 )
-def list_reservations(_request: api.Request, query: ReservationQuery) -> api.Answer:
+def list_reservations(
+    _request: http_handler.Request, query: ReservationQuery
+) -> http_handler.Answer:
     """List reservations.
 
     Those that hold stock first, by deadline, page by page. Tokens are secrets: this is for
     operators.
     """
-    found, next_place = backoffice.list_reservations(
+    found, next_place = reservations.list_reservations(
         query.resource_id, query.status, query.after, query.limit
     )
     page = ReservationPage.of(found, next_place)
-    return api.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
+    return http_handler.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
 
 
-handler = api.entry_point(set_stock_of_many, adjust_stock, list_reservations)
+handler = http_handler.lambda_handler(set_stock_of_many, adjust_stock, list_reservations)

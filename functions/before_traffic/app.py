@@ -13,8 +13,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from openreserve.logs import logger
-from openreserve.settings import settings
+from openreserve.runtime.settings import settings
+from openreserve.runtime.telemetry import logger
 
 MIGRATE_SECONDS_MAX = 850
 """More than MigrateFunction may take, and less than this function, which is to tell of it."""

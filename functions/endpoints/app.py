@@ -7,8 +7,10 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
-from openreserve import api, endpoints, errors, outbound, queue
-from openreserve.webhook_views import (
+from openreserve.domain import errors
+from openreserve.domain.webhooks import SECRETS_MAX, Endpoint, Verdict, verdict
+from openreserve.http import handler as http_handler
+from openreserve.http.schemas.webhooks import (
     DeadLetterList,
     DeadLetterQuery,
     DeadLetterView,
@@ -20,19 +22,19 @@ from openreserve.webhook_views import (
     ResentView,
     ping_content,
 )
-from openreserve.webhooks import SECRETS_MAX, Endpoint, Verdict, verdict
+from openreserve.webhooks import endpoints, queue, sender
 
 RESENT_AT_A_TIME = 500
 """Dead letters in one call: it has the time for them."""
 
 
-@api.operation(
+@http_handler.operation(
     "POST /api/v1/webhooks",
     tag="Webhooks",
     body=EndpointBody,
     answers={200: EndpointView, 201: EndpointView},
 )
-def save_endpoint(_request: api.Request, body: EndpointBody) -> api.Answer:
+def save_endpoint(_request: http_handler.Request, body: EndpointBody) -> http_handler.Answer:
     """Create or change a webhook endpoint.
 
     The answer to a new one has its secret, which is never shown again. A change keeps the secrets
@@ -42,7 +44,7 @@ def save_endpoint(_request: api.Request, body: EndpointBody) -> api.Answer:
     wanted = Endpoint(body.endpoint_id, body.url, tuple(body.events), (secret,))
     try:
         known = endpoints.find_endpoint(body.endpoint_id)
-    except errors.EndpointUnknown:
+    except errors.EndpointNotFound:
         endpoints.save(wanted)
         return _answer(EndpointView.of(wanted, secret), status=201)
     wanted = replace(wanted, secrets=known.secrets or wanted.secrets)
@@ -50,8 +52,8 @@ def save_endpoint(_request: api.Request, body: EndpointBody) -> api.Answer:
     return _answer(EndpointView.of(wanted, None if known.secrets else secret))
 
 
-@api.operation("GET /api/v1/webhooks", tag="Webhooks", answers={200: EndpointList})
-def list_endpoints(_request: api.Request) -> api.Answer:
+@http_handler.operation("GET /api/v1/webhooks", tag="Webhooks", answers={200: EndpointList})
+def list_endpoints(_request: http_handler.Request) -> http_handler.Answer:
     """List the webhook endpoints.
 
     By id, without their secrets.
@@ -62,28 +64,28 @@ def list_endpoints(_request: api.Request) -> api.Answer:
     )
 
 
-@api.operation(
+@http_handler.operation(
     "DELETE /api/v1/webhooks/{endpointId}",
     tag="Webhooks",
     answers={204: None},
-    refusals=(errors.EndpointUnknown,),
+    refusals=(errors.EndpointNotFound,),
 )
-def remove_endpoint(request: api.Request) -> api.Answer:
+def remove_endpoint(request: http_handler.Request) -> http_handler.Answer:
     """Remove a webhook endpoint.
 
     Its secrets are deleted, and what is on its way to it is dropped.
     """
     endpoints.remove(request.path_parameters["endpointId"])
-    return api.Answer(204)
+    return http_handler.Answer(204)
 
 
-@api.operation(
+@http_handler.operation(
     "POST /api/v1/webhooks/{endpointId}/rotate",
     tag="Webhooks",
     answers={200: EndpointView},
-    refusals=(errors.EndpointUnknown,),
+    refusals=(errors.EndpointNotFound,),
 )
-def rotate_secret(request: api.Request) -> api.Answer:
+def rotate_secret(request: http_handler.Request) -> http_handler.Answer:
     """Give a webhook endpoint a new secret.
 
     Deliveries are signed with the one before, too, until the next rotation.
@@ -95,13 +97,13 @@ def rotate_secret(request: api.Request) -> api.Answer:
     return _answer(EndpointView.of(replace(rotated, disabled=""), secret))
 
 
-@api.operation(
+@http_handler.operation(
     "POST /api/v1/webhooks/{endpointId}/ping",
     tag="Webhooks",
     answers={200: PingView},
-    refusals=(errors.EndpointUnknown,),
+    refusals=(errors.EndpointNotFound,),
 )
-def ping_endpoint(request: api.Request) -> api.Answer:
+def ping_endpoint(request: http_handler.Request) -> http_handler.Answer:
     """Deliver a test event to a webhook endpoint.
 
     Once, at once: the answer has the status that the endpoint answered, or why it was not reached.
@@ -110,8 +112,8 @@ def ping_endpoint(request: api.Request) -> api.Answer:
     event_id = str(uuid4())
     content = ping_content(event_id, datetime.now(UTC))
     try:
-        reply = asyncio.run(outbound.post(endpoint, event_id, content))
-    except outbound.NotReached as failure:
+        reply = asyncio.run(sender.post(endpoint, event_id, content))
+    except sender.NotReached as failure:
         return _answer(PingView.model_construct(id=event_id, delivered=False, reason=str(failure)))
     return _answer(
         PingView.model_construct(
@@ -123,14 +125,16 @@ def ping_endpoint(request: api.Request) -> api.Answer:
     )
 
 
-@api.operation(
+@http_handler.operation(
     "GET /api/v1/dead-letters",
     tag="Dead letters",
     query=DeadLetterQuery,
     answers={200: DeadLetterList},
     refusals=(errors.QueryInvalid,),
 )
-def list_dead_letters(_request: api.Request, query: DeadLetterQuery) -> api.Answer:
+def list_dead_letters(
+    _request: http_handler.Request, query: DeadLetterQuery
+) -> http_handler.Answer:
     """List events whose delivery was given up.
 
     In no order. They stay in the dead-letter queue.
@@ -141,13 +145,13 @@ def list_dead_letters(_request: api.Request, query: DeadLetterQuery) -> api.Answ
     )
 
 
-@api.operation(
+@http_handler.operation(
     "POST /api/v1/dead-letters/resend",
     tag="Dead letters",
     body=ResendBody,
     answers={200: ResentView},
 )
-def resend_dead_letters(_request: api.Request, body: ResendBody) -> api.Answer:
+def resend_dead_letters(_request: http_handler.Request, body: ResendBody) -> http_handler.Answer:
     """Send events again whose delivery was given up.
 
     Each gets all its attempts anew. At most 500 in a call: repeat it while `resent` is 500.
@@ -156,11 +160,11 @@ def resend_dead_letters(_request: api.Request, body: ResendBody) -> api.Answer:
     return _answer(ResentView.model_construct(resent=resent))
 
 
-def _answer(view: BaseModel, status: int = 200) -> api.Answer:
-    return api.Answer(status, view.model_dump_json(by_alias=True, exclude_none=True))
+def _answer(view: BaseModel, status: int = 200) -> http_handler.Answer:
+    return http_handler.Answer(status, view.model_dump_json(by_alias=True, exclude_none=True))
 
 
-handler = api.entry_point(
+handler = http_handler.lambda_handler(
     save_endpoint,
     list_endpoints,
     remove_endpoint,

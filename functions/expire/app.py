@@ -8,8 +8,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from openreserve import cache, database, errors, expiry, outbox, redis_link, upkeep
-from openreserve.settings import settings
+from openreserve.cache import connection as cache_connection
+from openreserve.cache import hints
+from openreserve.domain import errors
+from openreserve.postgres import connection as postgres_connection
+from openreserve.postgres import maintenance
+from openreserve.runtime import telemetry
+from openreserve.runtime.settings import settings
+from openreserve.webhooks import outbox
 
 BREATH_SECONDS = 0.05
 """Between two looks that found nothing to do though there should be: a lock, or a clock, is off.
@@ -37,19 +43,19 @@ def handler(_event: Any, _context: Any) -> dict[str, int]:
 def _close_holds(left: Left) -> int:
     closed = 0
     while (left_seconds := left()) > 0:
-        due = cache.wait_for_due(left_seconds, settings().expire_batch_size)
+        due = hints.wait_for_due(left_seconds, settings().expire_batch_size)
         if due is None:
             time.sleep(min(WITHOUT_SECONDS, left_seconds))
             continue
         if not due:
             continue
         try:
-            expired = upkeep.expire(due, settings().expire_batch_size)
+            expired = maintenance.expire(due, settings().expire_batch_size)
         except errors.Fault:
             time.sleep(min(WITHOUT_SECONDS, left_seconds))
             continue
-        cache.forget_holds(*set(due) - expired.still_held)
-        expiry.account(expired, path="prompt")
+        hints.forget_holds(*set(due) - expired.still_held)
+        telemetry.emit_expired(expired.lags_ms, path="prompt")
         closed += len(expired.lags_ms)
         if expired.still_held:
             time.sleep(BREATH_SECONDS)
@@ -61,17 +67,17 @@ def _hand_events_on(left: Left) -> int:
     handed_on = 0
     try:
         while (left_seconds := left()) > 0:
-            news = cache.wait_for_news(left_seconds)
+            news = hints.wait_for_news(left_seconds)
             if not news:
                 time.sleep(WITHOUT_SECONDS if news is None else 0)
                 continue
             try:
-                while batch := outbox.hand_on():
+                while batch := outbox.publish():
                     handed_on += batch
                 time.sleep(BREATH_SECONDS)
             except errors.Fault:
                 time.sleep(WITHOUT_SECONDS)
     finally:  # this thread ends, and what belongs to it with it
-        database.disconnect()
-        redis_link.disconnect()
+        postgres_connection.disconnect()
+        cache_connection.disconnect()
     return handed_on

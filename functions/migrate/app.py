@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from openreserve.migrations import migrate
-from openreserve.settings import settings
+from openreserve.postgres.migrations import migrate
+from openreserve.runtime.settings import settings
 
 
 def handler(_event: Any, _context: Any) -> dict[str, list[str]]:

@@ -6,20 +6,23 @@ from dataclasses import dataclass
 from urllib.parse import quote
 from uuid import UUID
 
-from openreserve import api, cache, errors, ledger, preconditions, routes
-from openreserve.preconditions import NOT_THERE, OnVersion
-from openreserve.settings import settings
-from openreserve.stock import normalized_resource_id
-from openreserve.views import (
-    EventPage,
-    EventQuery,
-    HealthView,
-    ReservationView,
+from openreserve.cache import hints
+from openreserve.domain import errors
+from openreserve.domain.resources import normalized_resource_id
+from openreserve.http import handler as http_handler
+from openreserve.http import preconditions, routes
+from openreserve.http.preconditions import NOT_THERE, OnVersion
+from openreserve.http.schemas.events import EventPage, EventQuery
+from openreserve.http.schemas.health import HealthView
+from openreserve.http.schemas.reservations import ReservationView
+from openreserve.http.schemas.resources import (
     ResourceBody,
     ResourcePage,
     ResourceQuery,
     ResourceView,
 )
+from openreserve.postgres import events, maintenance, reservations, resources
+from openreserve.runtime.settings import settings
 
 _TOKEN = re.compile("[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
@@ -27,7 +30,7 @@ CHANGES_MEANWHILE_MAX = 5
 """How often a total may change between the look at its version and the write that expects it."""
 
 
-@api.operation(
+@http_handler.operation(
     "POST /api/v1/resources",
     tag="Stock",
     body=ResourceBody,
@@ -39,20 +42,20 @@ CHANGES_MEANWHILE_MAX = 5
     sends=("ETag", "Location"),
     refusals=(errors.ConditionInvalid, errors.VersionMismatch, errors.BelowAllocated),
 )
-def set_stock(request: api.Request, body: ResourceBody) -> api.Answer:
+def set_stock(request: http_handler.Request, body: ResourceBody) -> http_handler.Answer:
     """Create a resource, or set how many units there are of it.
 
     Reservations stay as they are: `availableStock` moves by the difference. A total below what is
     held and committed is refused.
     """
     created = _set(body, _condition(request))
-    cache.stock_returned(body.resource_id)
+    hints.stock_returned(body.resource_id)
     view, tag = _read(body.resource_id)
     location = {"location": f"/api/v1/resources/{quote(body.resource_id, safe='')}"}
-    return api.Answer(201 if created else 200, view, {"etag": tag} | location)
+    return http_handler.Answer(201 if created else 200, view, {"etag": tag} | location)
 
 
-@api.operation(
+@http_handler.operation(
     "GET /api/v1/resources/{resourceId}",
     tag="Stock",
     headers={
@@ -61,90 +64,90 @@ def set_stock(request: api.Request, body: ResourceBody) -> api.Answer:
     },
     answers={200: ResourceView, 304: None},
     sends=("ETag",),
-    refusals=(errors.ResourceUnknown, errors.ConditionInvalid, errors.PreconditionFailed),
+    refusals=(errors.ResourceNotFound, errors.ConditionInvalid, errors.PreconditionFailed),
 )
-def read_resource(request: api.Request) -> api.Answer:
+def read_resource(request: http_handler.Request) -> http_handler.Answer:
     """Read a resource.
 
     As it stands now: the units of expired holds count as available.
     """
     view, tag = _read(request.path_parameters["resourceId"])
-    expected = api.condition(request, "if-match")
+    expected = http_handler.condition(request, "if-match")
     if expected is not None and not expected.has(tag):
         raise errors.PreconditionFailed
-    known = api.condition(request, "if-none-match")
+    known = http_handler.condition(request, "if-none-match")
     if known is not None and known.has(tag, weakly=True):
-        return api.Answer(304, headers={"etag": tag}, outcome="unchanged")
-    return api.Answer(200, view, {"etag": tag})
+        return http_handler.Answer(304, headers={"etag": tag}, outcome="unchanged")
+    return http_handler.Answer(200, view, {"etag": tag})
 
 
-@api.operation(
+@http_handler.operation(
     "GET /api/v1/resources",
     tag="Stock",
     query=ResourceQuery,
     answers={200: ResourcePage},
     refusals=(errors.QueryInvalid,),
 )
-def list_resources(_request: api.Request, query: ResourceQuery) -> api.Answer:
+def list_resources(_request: http_handler.Request, query: ResourceQuery) -> http_handler.Answer:
     """List resources.
 
     By id, page by page: `nextCursor` of a page is `cursor` of the request for the next.
     """
-    found = ledger.list_resources(query.prefix, query.after, query.limit + 1)
+    found = resources.list_resources(query.prefix, query.after, query.limit + 1)
     page = ResourcePage.of(found[: query.limit], more=len(found) > query.limit)
-    return api.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
+    return http_handler.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@api.operation(
+@http_handler.operation(
     "GET /api/v1/reservations/{token}",
     tag="Reservations",
     answers={200: ReservationView},
-    refusals=(errors.ReservationUnknown,),
+    refusals=(errors.ReservationNotFound,),
 )
-def read_reservation(request: api.Request) -> api.Answer:
+def read_reservation(request: http_handler.Request) -> http_handler.Answer:
     """Read a reservation.
 
     As it stands now: a hold past `expiresAt` is EXPIRED.
     """
     token = request.path_parameters["token"]
     if not _TOKEN.fullmatch(token):  # UUID() takes braces, underscores and the digits of any script
-        raise errors.ReservationUnknown
-    view = ReservationView.of(ledger.find_reservation(UUID(token)))
-    return api.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
+        raise errors.ReservationNotFound
+    view = ReservationView.of(reservations.find_reservation(UUID(token)))
+    return http_handler.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@api.operation(
+@http_handler.operation(
     "GET /api/v1/events",
     tag="Events",
     query=EventQuery,
     answers={200: EventPage},
     refusals=(errors.QueryInvalid,),
 )
-def list_events(_request: api.Request, query: EventQuery) -> api.Answer:
+def list_events(_request: http_handler.Request, query: EventQuery) -> http_handler.Answer:
     """List events.
 
     The oldest first, from a cursor on, or the newest. `cursor` of a page is `after` of the request
     for the next, also when the page is empty: later events come behind it.
     """
-    after = ledger.find_place_before_newest(query.limit) if query.newest else query.place
-    page = EventPage.of(ledger.list_events(after, query.limit), after)
-    return api.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
+    after = events.find_place_before_newest(query.limit) if query.newest else query.place
+    page = EventPage.of(events.list_events(after, query.limit), after)
+    return http_handler.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@api.operation(
+@http_handler.operation(
     "GET /api/v1/health",
     "GET /health",
     tag="Health",
     answers={200: HealthView, 503: HealthView},
 )
-def health(_request: api.Request) -> api.Answer:
+def health(_request: http_handler.Request) -> http_handler.Answer:
     """Read the health of the service.
 
     Whether Postgres and Redis answer. Without Redis everything works, but slower: `degraded`. Each
     environment asks them at most once a second: anonymous callers cannot load them.
     """
     view = _health.view()
-    return api.Answer(
+    return http_handler.Answer(
         503 if view.status == "unavailable" else 200,
         view.model_dump_json(by_alias=True),
         outcome=view.status,
@@ -166,9 +169,9 @@ class _Health:
         return self.last
 
     def _ask(self) -> HealthView:
-        redis = {True: "ok", False: "unavailable", None: "not configured"}[cache.ping()]
+        redis = {True: "ok", False: "unavailable", None: "not configured"}[hints.ping()]
         try:
-            ledger.ping()
+            maintenance.ping()
         except errors.Fault:
             return HealthView(status="unavailable", postgres="unavailable", redis=redis)
         status = "degraded" if redis == "unavailable" else "ok"
@@ -178,26 +181,26 @@ class _Health:
 _health = _Health()
 
 
-@api.operation(
+@http_handler.operation(
     routes.EVERYTHING_ELSE,
     routes.OPTIONS,
     answers={},
-    refusals=(errors.MethodNotAllowed, errors.RouteUnknown),
+    refusals=(errors.MethodNotAllowed, errors.RouteNotFound),
 )
-def refuse(request: api.Request) -> api.Answer:
+def refuse(request: http_handler.Request) -> http_handler.Answer:
     """Say that there is nothing at this path, or which methods it takes."""
     allowed = routes.methods_at(request.path)
     # A method that is allowed comes here only where a segment has an encoded slash, which the path
     # shows decoded: /api/v1/resources%2Fx.
     if allowed and request.method not in allowed:
         raise errors.MethodNotAllowed(method=request.method, allow=allowed)
-    raise errors.RouteUnknown
+    raise errors.RouteNotFound
 
 
-def _condition(request: api.Request) -> OnVersion | None:
+def _condition(request: http_handler.Request) -> OnVersion | None:
     """What If-Match and If-None-Match ask of the version; None: there is neither."""
-    expected = api.condition(request, "if-match")
-    unwanted = api.condition(request, "if-none-match")
+    expected = http_handler.condition(request, "if-match")
+    unwanted = http_handler.condition(request, "if-none-match")
     if expected is None and unwanted is None:
         return None
     try:
@@ -209,13 +212,13 @@ def _condition(request: api.Request) -> OnVersion | None:
 def _set(body: ResourceBody, condition: OnVersion | None) -> bool:
     """Set the total, if the condition allows it, and return whether that created the resource."""
     if condition is None:
-        return ledger.set_stock(body.resource_id, body.total_stock, None)
+        return resources.set_stock(body.resource_id, body.total_stock, None)
     version = _version(body.resource_id)
     for _ in range(CHANGES_MEANWHILE_MAX):
         if not condition.allows(version):
             raise errors.VersionMismatch(version=version or None)
         try:
-            return ledger.set_stock(body.resource_id, body.total_stock, version)
+            return resources.set_stock(body.resource_id, body.total_stock, version)
         except errors.VersionMismatch as changed:  # since it was read
             version = changed.details["version"] or NOT_THERE
     raise errors.Contention
@@ -223,21 +226,21 @@ def _set(body: ResourceBody, condition: OnVersion | None) -> bool:
 
 def _version(resource_id: str) -> int:
     try:
-        return ledger.find_resource(resource_id).version
-    except errors.ResourceUnknown:
+        return resources.find_resource(resource_id).version
+    except errors.ResourceNotFound:
         return NOT_THERE
 
 
 def _read(resource_id: str) -> tuple[str, str]:
     """The view of a resource, and its ETag."""
     try:
-        resource = ledger.find_resource(normalized_resource_id(resource_id))
+        resource = resources.find_resource(normalized_resource_id(resource_id))
     except ValueError:
-        raise errors.ResourceUnknown(resourceId=resource_id) from None
+        raise errors.ResourceNotFound(resourceId=resource_id) from None
     view = ResourceView.of(resource).model_dump_json(by_alias=True)
     return view, preconditions.entity_tag(resource.version, view)
 
 
-handler = api.entry_point(
+handler = http_handler.lambda_handler(
     set_stock, read_resource, list_resources, read_reservation, list_events, health, refuse
 )

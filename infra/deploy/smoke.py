@@ -14,8 +14,8 @@ from collections.abc import Sequence
 from openreserve.client import Client, NotAnswered
 from openreserve.client.signing import CannotSign, sigv4
 from openreserve.client.transport import Sign
-from openreserve.errors import NotDone, ResourceUnknown
-from openreserve.stock import Resource
+from openreserve.domain.errors import OpenReserveError, ResourceNotFound
+from openreserve.domain.resources import Resource
 
 RESOURCE = "smoke-test"
 UNITS = 2
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sign = _sign(options)
         with Client(options.url, patience_seconds=options.patience, sign=sign) as client:
             smoke_test(client)
-    except (Broken, CannotSign, NotAnswered, NotDone, ValueError) as reason:
+    except (Broken, CannotSign, NotAnswered, OpenReserveError, ValueError) as reason:
         print(f"✗ The smoke test failed: {type(reason).__name__}: {reason}", file=sys.stderr)
         return 1
     return 0
@@ -75,7 +75,7 @@ def _put_on_sale(client: Client) -> Resource:
     try:
         found = client.read_resource(RESOURCE)
         taken = found.total_stock - found.available_stock
-    except ResourceUnknown:
+    except ResourceNotFound:
         taken = 0
     set_to = client.set_stock(RESOURCE, taken + UNITS)
     _expect("what is put on sale", set_to.available_stock, UNITS)

@@ -17,15 +17,18 @@ from pathlib import Path
 from aiohttp import web
 
 import openreserve
-from infra.local import aws, callers, cors, dashboard, docs, gateway, queues, services, template
-from infra.local.authorizers import Admit
+from infra.local import aws, cors, docs, gateway, services, sqs
+from infra.local.auth import callers
+from infra.local.auth.authorizers import Admit
+from infra.local.auth.callers import Callers
 from infra.local.black_friday import BlackFriday
-from infra.local.callers import Callers
 from infra.local.connections import CONNECTIONS_MAX, Limits, Runner
-from infra.local.environments import Failed, Pool
-from infra.local.exposition import Exposition
-from infra.local.intrinsics import TemplateError
+from infra.local.dashboard import pages
+from infra.local.lambda_pool import Failed, Pool
+from infra.local.metrics import Exposition
 from infra.local.schedule import Schedules
+from infra.local.template import model
+from infra.local.template.intrinsics import TemplateError
 from infra.local.terminal import Terminal
 
 ROOT = Path(__file__).parents[2]
@@ -193,7 +196,7 @@ async def _serve(
     limits = _allow_many_sockets()
     exposition = Exposition(servers.postgres.app_url)
     terminal = Terminal(as_json=options.json, take_metrics=exposition.take_line)
-    running = template.load(
+    running = model.load(
         ROOT / "template.yaml", servers.parameters | dict(options.parameter), servers.aws.url
     )
     pools = [
@@ -215,13 +218,13 @@ async def _serve(
     cors.add(application, running.cors)
     runner = Runner(application, limits)
     schedules = Schedules(pools)
-    mappings = queues.Mappings(pools, servers.aws)
+    mappings = sqs.Mappings(pools, servers.aws)
     try:
         for pool in pools:
             await pool.start()
         await _migrate(pools)
         servers.aws.wait_until_up()
-        queues.create(servers.aws, running.queues)
+        sqs.create(servers.aws, running.queues)
         await runner.setup()
         for listening in sockets:
             await web.SockSite(runner, listening, backlog=4_096).start()
@@ -246,7 +249,7 @@ def _application(
 ) -> web.Application:
     def add_pages(app: web.Application) -> None:
         docs.add_pages(app)
-        dashboard.add_pages(app, black_friday)
+        pages.add_pages(app, black_friday)
         app.router.add_get("/metrics", exposition.answer)
 
     listeners = (exposition.take_answer, terminal.show_answer)

@@ -21,8 +21,8 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.local.intrinsics import ACCOUNT, REGION
 from infra.local.processes import stop_leftover
+from infra.local.template.intrinsics import ACCOUNT, REGION
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS_MAX = 30

@@ -13,11 +13,11 @@ from uuid import uuid4
 from aiohttp import web
 
 from infra.local import payload
-from infra.local.authorizers import Admit, Refused, everybody
+from infra.local.auth.authorizers import Admit, Refused, everybody
 from infra.local.connections import Limits
-from infra.local.environments import Failed, Overloaded, Pool
+from infra.local.lambda_pool import Failed, Overloaded, Pool
 from infra.local.refusals import aws_answer, problem
-from infra.local.template import DEFAULT_ROUTE
+from infra.local.template.model import DEFAULT_ROUTE
 
 BODY_BYTES_MAX = 10 << 20
 """API Gateway's own limit; the functions have a lower one."""
@@ -49,7 +49,7 @@ Tell = Callable[[Answered], None]
 
 def application(
     pools: Sequence[Pool],
-    tell: Sequence[Tell],
+    emit: Sequence[Tell],
     add_pages: Callable[[web.Application], None],
     admit: Admit = everybody,
     limits: Limits | None = None,
@@ -61,7 +61,7 @@ def application(
     app = web.Application(client_max_size=BODY_BYTES_MAX)
     add_pages(app)
     pages = tuple(app.router.resources())
-    integration = _Integrations(tell, admit, (limits or Limits()).body_seconds)
+    integration = _Integrations(emit, admit, (limits or Limits()).body_seconds)
     for pool in pools:
         for route in pool.function.routes:
             handler = integration.of(pool, route)
@@ -95,7 +95,7 @@ def _behind(pages: Iterable[web.AbstractResource], handler: Handler) -> Handler:
 class _Integrations:
     """How requests reach functions."""
 
-    tell: Sequence[Tell]
+    emit: Sequence[Tell]
     admit: Admit
     body_seconds: float
 
@@ -156,7 +156,7 @@ class _Integrations:
             duration_ms=(time.perf_counter() - started) * 1_000,
             code=_code(response),
         )
-        for listener in self.tell:
+        for listener in self.emit:
             listener(answered)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-from infra.local.template import DEFAULT_ROUTE
+from infra.local.template.model import DEFAULT_ROUTE
 
 _OF_THE_CONNECTION = {"connection", "content-length", "keep-alive", "transfer-encoding"}
 """Headers that the gateway sets itself, whatever a function answers."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 
-from infra.local.template import Function
+from infra.local.template.model import Function
 
 LINE_BYTES_MAX = 1 << 20
 """As much as one log line may have: a traceback in one JSON document."""

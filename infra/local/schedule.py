@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from infra.local.environments import Failed, Pool
+from infra.local.lambda_pool import Failed, Pool
 
 
 def event(function: str) -> dict[str, object]:

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from infra.local.gateway import Answered
-from openreserve.logs import masked
+from openreserve.runtime.telemetry import masked
 
 _QUIET_LEVELS = {"DEBUG", "INFO"}
 

@@ -15,15 +15,15 @@ from functions.endpoints import app as endpoints
 from functions.release import app as release
 from functions.reserve import app as reserve
 from functions.stock import app as stock
-from infra.local import access
+from infra.local.auth import access
 from infra.openapi import gateway, problems, requests, schemas, webhooks
 from infra.openapi.examples import Examples, response_examples
 from infra.openapi.links import links
-from openreserve import errors
-from openreserve.api import Operation
-from openreserve.errors import NotDone
-from openreserve.problems import UNFORESEEN
-from openreserve.views import EventView
+from openreserve.domain import errors
+from openreserve.domain.errors import OpenReserveError
+from openreserve.http.handler import Operation
+from openreserve.http.problems import UNHANDLED
+from openreserve.http.schemas.events import EventView
 
 FILE = Path(__file__).parents[1] / "openapi.json"
 
@@ -141,7 +141,7 @@ def document() -> dict[str, Any]:
     }
 
 
-def refusals_of(operation: Operation) -> Iterator[type[NotDone]]:
+def refusals_of(operation: Operation) -> Iterator[type[OpenReserveError]]:
     """All documented errors of an operation, its own and those of every one like it."""
     if operation.body is not None:
         yield from OF_ANY_BODY
@@ -191,7 +191,7 @@ def _responses(
     operation: Operation, name: str, route: str, callers: access.Access, examples: Examples
 ) -> dict[str, Any]:
     refusals = problems.by_status(refusals_of(operation))
-    unforeseen = {str(UNFORESEEN[0]): problems.unforeseen()}
+    unforeseen = {str(UNHANDLED[0]): problems.unforeseen()}
     own = _answers(operation, name) | refusals | unforeseen
     for response in own.values():
         response["headers"] |= gateway.header_references("x-request-id")

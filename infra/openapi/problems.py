@@ -8,14 +8,15 @@ from pydantic.alias_generators import to_camel, to_pascal
 from pydantic.config import JsonDict
 
 from infra.openapi.schemas import reference
-from openreserve import errors
-from openreserve.errors import NotDone
-from openreserve.holds import Status
-from openreserve.problems import RETRY_AFTER_SECONDS, STATUSES, UNFORESEEN
-from openreserve.views import Instant, InvalidFields, Problem
+from openreserve.domain import errors
+from openreserve.domain.errors import OpenReserveError
+from openreserve.domain.reservations import Status
+from openreserve.http.problems import RETRY_AFTER_SECONDS, STATUSES, UNHANDLED
+from openreserve.http.schemas.fields import Instant, InvalidFields
+from openreserve.http.schemas.health import Problem
 
 PROBLEM_JSON = "application/problem+json"
-UNFORESEEN_SENTENCE = "The request failed unexpectedly. The log has the reason, by `requestId`."
+UNHANDLED_SENTENCE = "The request failed unexpectedly. The log has the reason, by `requestId`."
 
 
 class Shortage(BaseModel):
@@ -36,16 +37,16 @@ _FIELDS: Mapping[str, Any] = {"errors": (InvalidFields, ...)}
 _INT64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
 # The one detail that can be null: a resource that does not exist has no version.
 _VERSION: JsonDict = {"type": ["integer", "null"], "format": "int64"}
-_DETAILS: Mapping[type[NotDone], Mapping[str, Any]] = {
+_DETAILS: Mapping[type[OpenReserveError], Mapping[str, Any]] = {
     errors.BodyInvalid: _FIELDS,
     errors.QueryInvalid: _FIELDS,
     errors.BodyTooLarge: {"body_bytes": (int, ...), "body_bytes_max": (int, ...)},
     errors.ContentTypeUnsupported: {"content_type": (str, ...)},
     errors.TooManyItems: {"items": (int, ...), "items_max": (int, ...)},
-    errors.KeyInvalid: {"length_max": (int, ...)},
+    errors.IdempotencyKeyInvalid: {"length_max": (int, ...)},
     errors.ConditionInvalid: {"header": (str | None, None)},
-    errors.ResourceUnknown: {"resource_id": (str, ...)},
-    errors.EndpointUnknown: {"endpoint_id": (str, ...)},
+    errors.ResourceNotFound: {"resource_id": (str, ...)},
+    errors.EndpointNotFound: {"endpoint_id": (str, ...)},
     errors.OutOfStock: {"items": (list[Shortage], ...)},
     errors.TtlOutOfRange: {"ttl_seconds": (_INT64, ...), "ttl_seconds_max": (int, ...)},
     errors.BelowAllocated: {"total_stock": (_INT64, ...), "allocated_stock": (_INT64, ...)},
@@ -78,15 +79,15 @@ def _constant(value: object) -> Any:
     return Literal[value]
 
 
-def model_of(refusal: type[NotDone] | None) -> type[BaseModel]:
+def model_of(refusal: type[OpenReserveError] | None) -> type[BaseModel]:
     """The problem document of an error; None: of one that was not expected."""
     return _MODELS[refusal]
 
 
-def _made(refusal: type[NotDone] | None) -> type[BaseModel]:
-    status, code = UNFORESEEN if refusal is None else STATUSES[refusal]
+def _made(refusal: type[OpenReserveError] | None) -> type[BaseModel]:
+    status, code = UNHANDLED if refusal is None else STATUSES[refusal]
     details = _DETAILS.get(refusal, {}) if refusal else {}
-    sentence = refusal.sentence() if refusal else UNFORESEEN_SENTENCE
+    sentence = refusal.sentence() if refusal else UNHANDLED_SENTENCE
     return model(status, code, sentence, details)
 
 
@@ -109,9 +110,9 @@ _MODELS = {refusal: _made(refusal) for refusal in (*STATUSES, None)}
 """Each once, since a component has one model."""
 
 
-def by_status(refusals: Iterable[type[NotDone]]) -> dict[str, dict[str, Any]]:
+def by_status(refusals: Iterable[type[OpenReserveError]]) -> dict[str, dict[str, Any]]:
     """The responses of an operation that may be refused so, by status."""
-    grouped: dict[int, list[type[NotDone]]] = {}
+    grouped: dict[int, list[type[OpenReserveError]]] = {}
     for refusal in refusals:
         grouped.setdefault(STATUSES[refusal][0], []).append(refusal)
     return {str(status): _response(group) for status, group in sorted(grouped.items())}
@@ -119,7 +120,7 @@ def by_status(refusals: Iterable[type[NotDone]]) -> dict[str, dict[str, Any]]:
 
 def unforeseen() -> dict[str, Any]:
     """The response to what was not expected."""
-    return described(f"`{UNFORESEEN[1]}`: {UNFORESEEN_SENTENCE}", [model_of(None)])
+    return described(f"`{UNHANDLED[1]}`: {UNHANDLED_SENTENCE}", [model_of(None)])
 
 
 def described(description: str, models: list[type[BaseModel]], *headers: str) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def described(description: str, models: list[type[BaseModel]], *headers: str) ->
     }
 
 
-def _response(refusals: list[type[NotDone]]) -> dict[str, Any]:
+def _response(refusals: list[type[OpenReserveError]]) -> dict[str, Any]:
     sentences = (f"`{STATUSES[refusal][1]}`: {refusal.sentence()}" for refusal in refusals)
     headers = ["Retry-After"] if any(each in RETRY_AFTER_SECONDS for each in refusals) else []
     headers += ["Accept-Encoding"] if errors.ContentEncodingUnsupported in refusals else []

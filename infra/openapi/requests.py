@@ -9,11 +9,11 @@ from pydantic.alias_generators import to_camel
 
 from infra.openapi import schemas
 from infra.openapi.examples import Examples
-from openreserve import errors
-from openreserve.api import Operation
-from openreserve.idempotency import KEY_LENGTH_MAX
-from openreserve.views import ResourceId
-from openreserve.webhook_views import EndpointId
+from openreserve.domain import errors
+from openreserve.http.handler import Operation
+from openreserve.http.idempotency import KEY_LENGTH_MAX
+from openreserve.http.schemas.fields import ResourceId
+from openreserve.http.schemas.webhooks import EndpointId
 
 _ENTITY_TAGS = r'^(\*|(W/)?"[!#-~]*"( *, *(W/)?"[!#-~]*")*)$'
 """RFC 9110, 8.8.3 and 13.1: `*`, or a list of entity tags."""
@@ -72,7 +72,8 @@ def _headers(operation: Operation) -> Iterator[dict[str, Any]]:
         yield {
             "name": name,
             "in": "header",
-            "required": errors.KeyMissing in operation.refusals and name == "Idempotency-Key",
+            "required": errors.IdempotencyKeyMissing in operation.refusals
+            and name == "Idempotency-Key",
             "description": description,
             "schema": dict(_HEADERS[name]),
         }

@@ -6,9 +6,10 @@ from pydantic import Field
 from pydantic.alias_generators import to_camel
 
 from infra.openapi.schemas import reference
-from openreserve.settings import Settings
-from openreserve.views import EventView, Instant, Json
-from openreserve.webhooks import EVENT_TYPES
+from openreserve.domain.webhooks import EVENT_TYPES
+from openreserve.http.schemas.events import EventView
+from openreserve.http.schemas.fields import Instant, Json
+from openreserve.runtime.settings import Settings
 
 _ID = "5f8a3f0e-0a0b-4c57-9a0f-3c1f3b9d2a11"
 _MOMENT = "2026-11-27T08:00:00.000Z"

@@ -20,10 +20,10 @@ import psycopg
 
 from functions.reserve import app as reserve_app
 from infra.local import services
-from openreserve import cache
-from openreserve.migrations import migrate
-from tests import calls
+from openreserve.cache import hints
+from openreserve.postgres.migrations import migrate
 from tests.bench import built, expiry, operating, webhooks
+from tests.support import calls
 
 BODY = '{"resourceId": "bench-hold", "quantity": 1, "ttlSeconds": 300}'
 ROUNDS = 7
@@ -105,11 +105,11 @@ def _refusals() -> None:
     calls.set_stock("bench-empty", 0)
 
     def refused_by_postgres() -> None:
-        cache.stock_returned("bench-empty")
+        hints.stock_returned("bench-empty")
         calls.reserve(("bench-empty", 1))
 
     def clear_marker() -> None:
-        cache.stock_returned("bench-empty")
+        hints.stock_returned("bench-empty")
 
     _report(
         "time of a refusal by Postgres, to that of one by the sold-out marker",

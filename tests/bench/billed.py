@@ -31,8 +31,9 @@ from uuid import uuid4
 import psutil
 import redis
 
-from infra.local import services, template
-from openreserve.migrations import migrate
+from infra.local import services
+from infra.local.template import model
+from openreserve.postgres.migrations import migrate
 from tests.e2e.runtime import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -99,7 +100,7 @@ def main() -> None:
         }
         functions = {
             function.name.removesuffix("Function").lower(): function
-            for function in template.load(ROOT / "template.yaml", parameters).functions
+            for function in model.load(ROOT / "template.yaml", parameters).functions
         }
         samples = _samples(functions, Path(folder), own_redis.url)
         metrics = _metrics("".join(log.read_text() for log in Path(folder).glob("*Function-*.log")))
@@ -119,7 +120,7 @@ def main() -> None:
 
 
 def _samples(
-    functions: Mapping[str, template.Function], folder: Path, redis_url: str
+    functions: Mapping[str, model.Function], folder: Path, redis_url: str
 ) -> dict[str, Sample]:
     def event(name: str) -> Any:
         return json.loads((ROOT / f"events/{name}.json").read_text())
@@ -213,7 +214,7 @@ def _commands(redis_url: str) -> int:
 
 
 @contextmanager
-def _running(function: template.Function, folder: Path) -> Iterator[Function]:
+def _running(function: model.Function, folder: Path) -> Iterator[Function]:
     port, runtime_port = free_port(), free_port()
     output = folder / f"{function.name}-{port}.log"
     with output.open("w") as log:

@@ -14,8 +14,8 @@ import psycopg
 import redis
 
 from functions.expire import app as expire_app
-from openreserve import cache
-from openreserve.holds import Deadline
+from openreserve.cache import hints
+from openreserve.domain.reservations import Deadline
 
 HOLDS = 10_000
 SPREAD_SECONDS = 5.0
@@ -106,7 +106,7 @@ def _prompt_lags_ms(owner_url: str) -> list[float]:
         ).fetchall()
         for start in range(0, HOLDS, 1_000):
             batch = rows[start : start + 1_000]
-            cache.remember_deadlines([Deadline(moment, token) for token, moment in batch])
+            hints.remember_deadlines([Deadline(moment, token) for token, moment in batch])
         with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
             expire_app.handler({}, None)
         return [

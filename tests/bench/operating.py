@@ -13,8 +13,8 @@ import psycopg
 
 from openreserve.client import Client
 from tests.e2e.runtime import Runtime, started
-from tests.scripted import Step, scripted
-from tests.terminal import COMMAND, environment
+from tests.support.scripted import Step, scripted
+from tests.support.terminal import COMMAND, environment
 from tests.unit.test_client import RESOURCE
 
 Report = Callable[[str, Callable[[], float], Callable[[], float]], None]

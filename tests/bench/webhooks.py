@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.bench.expiry import percentile
 from tests.e2e.runtime import Runtime, started
-from tests.receiver import Received, Receiver, receiving
+from tests.support.receiver import Received, Receiver, receiving
 
 HOLDS = 150
 EVERY_SECONDS = 0.1

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import template
-from infra.local.template import Function
+from infra.local.template import model
+from infra.local.template.model import Function
 from tests.e2e.runtime import ROOT
 
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
@@ -38,7 +38,7 @@ class Built:
     @cached_property
     def functions(self) -> tuple[Function, ...]:
         parameters = {"DatabaseUrl": "-", "MigrationUrl": "-"}
-        return template.load(self.source / "template.yaml", parameters).functions
+        return model.load(self.source / "template.yaml", parameters).functions
 
 
 def python_of_lambda() -> Path:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import queues, template
+from infra.local import sqs
 from infra.local.aws import Aws
-from infra.local.environments import Pool
-from tests.calls import call
+from infra.local.lambda_pool import Pool
+from infra.local.template import model
 from tests.conftest import delete_queues, forget
+from tests.support.calls import call
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,16 +34,16 @@ async def deliveries_run(
         "WebhookSecretsPrefix": f"{name}/",
         **parameters,
     }
-    running = template.load(ROOT / "template.yaml", given, aws.url)
+    running = model.load(ROOT / "template.yaml", given, aws.url)
     functions = {function.name: function for function in running.functions}
-    queues.create(aws, running.queues)
+    sqs.create(aws, running.queues)
     of_the_api = functions["EndpointsFunction"].environment
     for variable, value in {**of_the_api, **aws.variables}.items():
         if variable not in ("DATABASE_URL", "REDIS_URL"):
             patch.setenv(variable, value)
     forget()
     pool = Pool(functions["WebhookFunction"], environments, 1_000, lambda *_: None, aws.variables)
-    mappings = queues.Mappings([pool], aws)
+    mappings = sqs.Mappings([pool], aws)
     await pool.start()
     mappings.start()
     try:

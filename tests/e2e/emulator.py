@@ -19,7 +19,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from infra.local.template import Function
+from infra.local.template.model import Function
 from tests.e2e.building import Built, python_of_lambda
 from tests.e2e.runtime import ROOT, free_port
 

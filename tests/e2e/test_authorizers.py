@@ -15,15 +15,15 @@ from typing import Any
 import botocore.auth
 import pytest
 
-from infra.local import access
-from infra.local.template import DEFAULT_ROUTE
+from infra.local.auth import access
+from infra.local.template.model import DEFAULT_ROUTE
 from openreserve.client import Client
 from openreserve.client.signing import bearer, sigv4
 from openreserve.client.transport import Sign
-from tests.calls import Reply
 from tests.e2e.runtime import ROOT, Runtime, started
-from tests.issuer import AUDIENCES, ISSUER, LATER_SECONDS, Issuer
-from tests.terminal import in_a_pipe
+from tests.support.calls import Reply
+from tests.support.issuer import AUDIENCES, ISSUER, LATER_SECONDS, Issuer
+from tests.support.terminal import in_a_pipe
 
 ACCESS = access.load(ROOT / "template.yaml")
 ROUTES = sorted(ACCESS.scopes)

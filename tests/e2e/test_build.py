@@ -16,16 +16,17 @@ import psycopg
 import pytest
 
 from infra.deploy.settings import fingerprint
-from infra.local import queues, template
+from infra.local import sqs
 from infra.local.aws import Aws
-from infra.local.intrinsics import ACCOUNT
-from openreserve import sql
-from tests.calls import hold, sample, set_stock
+from infra.local.template import model
+from infra.local.template.intrinsics import ACCOUNT
+from openreserve.postgres import sql
 from tests.conftest import SHOWN, Engine, delete_queues
 from tests.e2e.building import MACHINES, Built, build, python_of_lambda
 from tests.e2e.emulator import Image, compiled_at_start, emulated, image
 from tests.e2e.runtime import ROOT
-from tests.receiver import Receiver, Told
+from tests.support.calls import hold, sample, set_stock
+from tests.support.receiver import CommandError, Receiver
 
 LAYERS_UNZIPPED_MB_MAX = 250
 """Lambda's limit for a function with its layers."""
@@ -99,7 +100,7 @@ def test_each_module_of_the_layers_is_compiled_for_the_python_of_lambda(built: B
 def test_tracebacks_name_the_files_as_lambda_has_them(built: Built) -> None:
     compiled = built.folder / "OpenReserveLayer/python/openreserve/__pycache__/api.cpython-313.pyc"
 
-    assert b"/opt/python/openreserve/api.py" in compiled.read_bytes()
+    assert b"/opt/python/openreserve/http/handler.py" in compiled.read_bytes()
     assert bytes(built.source) not in compiled.read_bytes()
 
 
@@ -179,8 +180,8 @@ def deployed(
     built = builds(HERE)
 
     def call(name: str, event: Mapping[str, Any]) -> Any:
-        loaded = template.load(built.source / "template.yaml", parameters, own_aws.url)
-        queues.create(own_aws, loaded.queues)
+        loaded = model.load(built.source / "template.yaml", parameters, own_aws.url)
+        sqs.create(own_aws, loaded.queues)
         (function,) = [each for each in loaded.functions if each.name == name]
         function = replace(function, code=built.folder / name)
         with emulated(around, function, tmp_path / f"{name}.log", own_aws.variables) as environment:
@@ -273,7 +274,7 @@ def test_endpoints_and_webhook_as_built_deliver_what_can_be(
         ),
         201,
     )["secret"]
-    receiver.answers["/"] = Told(500)
+    receiver.answers["/"] = CommandError(500)
 
     told = deployed("WebhookFunction", sample("webhook"))
 

@@ -14,15 +14,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from jwt import PyJWKSet
 
-from infra.local import authorizers, credentials, keys, tokens
-from infra.local.access import Access
-from infra.local.authorizers import Admit
-from infra.local.intrinsics import TemplateError
+from infra.local.auth import authorizers, credentials, jwks
+from infra.local.auth import jwt as auth_jwt
+from infra.local.auth.access import Access
+from infra.local.auth.authorizers import Admit
+from infra.local.template.intrinsics import TemplateError
 from openreserve.client.signing import sigv4
-from tests.calls import Reply
 from tests.e2e.test_gateway import send, served
-from tests.issuer import AUDIENCES, ISSUER, Issuer, key_pair
-from tests.scripted import Step, scripted
+from tests.support.calls import Reply
+from tests.support.issuer import AUDIENCES, ISSUER, Issuer, key_pair
+from tests.support.scripted import Step, scripted
 
 OURS = Issuer()
 OF_OURS = PyJWKSet.from_json(OURS.jwks).__getitem__
@@ -117,24 +118,24 @@ CLAIMS = st.dictionaries(
 @given(claims=CLAIMS)
 @settings(max_examples=150)
 def test_whatever_a_signed_token_claims_it_is_taken_or_refused(claims: dict[str, Any]) -> None:
-    verify = tokens.verifier(ISSUER, AUDIENCES.split(","), OF_OURS)
+    verify = auth_jwt.verifier(ISSUER, AUDIENCES.split(","), OF_OURS)
     told = {"exp": 4_102_444_800, "iss": ISSUER} | claims
     token = jwt.encode(
         json.loads(json.dumps(told)), key_pair("key-1"), "RS256", headers={"kid": "key-1"}
     )
-    with suppress(tokens.NotValid):
+    with suppress(auth_jwt.NotValid):
         taken = asyncio.run(verify(token))
         assert set(taken) == set(told)
-        assert all(isinstance(text, str) for text in tokens.as_text(taken).values())
-        assert all(isinstance(scope, str) for scope in tokens.scopes_of(taken))
+        assert all(isinstance(text, str) for text in auth_jwt.as_text(taken).values())
+        assert all(isinstance(scope, str) for scope in auth_jwt.scopes_of(taken))
         assert "shop" in json.dumps([taken.get("aud"), taken.get("client_id")])
 
 
 @given(header=st.text() | st.text().map("Bearer {}".format) | st.from_regex(r"[A-Za-z0-9.=]+"))
 @example(header="Bearer \udcff.x.y")
 def test_whatever_is_no_token_is_refused(header: str) -> None:
-    with pytest.raises(tokens.NotValid):
-        asyncio.run(tokens.verifier(ISSUER, ["shop"], OF_OURS)(header))
+    with pytest.raises(auth_jwt.NotValid):
+        asyncio.run(auth_jwt.verifier(ISSUER, ["shop"], OF_OURS)(header))
 
 
 async def test_without_an_authorizer_a_function_is_told_of_no_caller() -> None:
@@ -149,7 +150,7 @@ def test_the_keys_are_where_the_issuer_says_that_they_are() -> None:
             Step(200, {"issuer": server.url, "jwks_uri": f"{server.url}/keys"}),
             Step(200, json.loads(OURS.jwks)),
         ]
-        find = keys.found(f"{server.url}/")
+        find = jwks.found(f"{server.url}/")
 
         assert find("key-1").key_id == "key-1"
         assert [asked.path for asked in server.asked] == [
@@ -177,7 +178,7 @@ def test_keys_that_cannot_be_had_are_told_at_the_start(
         (tmp_path / where).write_text(content)
 
     with pytest.raises(TemplateError, match="there are no keys of https://id"):
-        keys.found(ISSUER, where if "://" in where else str(tmp_path / where))
+        jwks.found(ISSUER, where if "://" in where else str(tmp_path / where))
 
 
 @pytest.mark.parametrize(

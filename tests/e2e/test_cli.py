@@ -15,10 +15,10 @@ import psycopg
 import pytest
 
 from openreserve.client import Client
-from openreserve.errors import OutOfStock
-from openreserve.holds import Status
+from openreserve.domain.errors import OutOfStock
+from openreserve.domain.reservations import Status
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
-from tests.terminal import COMMAND, Said, environment, in_a_pipe, in_a_terminal, plain
+from tests.support.terminal import COMMAND, Said, environment, in_a_pipe, in_a_terminal, plain
 
 Run = Callable[..., Said]
 LINES = 4_000

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.calls import Reply
 from tests.e2e.runtime import Runtime, started
-from tests.issuer import AUDIENCES, ISSUER, Issuer
+from tests.support.calls import Reply
+from tests.support.issuer import AUDIENCES, ISSUER, Issuer
 
 SHOP, OTHER = "https://shop.example", "https://other.example"
 OURS = Issuer()

@@ -12,8 +12,8 @@ from typing import Any
 import psutil
 import pytest
 
-from infra.local.environments import Failed, Overloaded, Pool, TimedOut
-from infra.local.template import Function
+from infra.local.lambda_pool import Failed, Overloaded, Pool, TimedOut
+from infra.local.template.model import Function
 
 FUNCTIONS = Path(__file__).parent / "functions"
 

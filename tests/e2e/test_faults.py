@@ -17,7 +17,7 @@ import redis
 from infra.local import services
 from tests.conftest import Engine
 from tests.e2e.runtime import Runtime, free_port, started
-from tests.receiver import receiving
+from tests.support.receiver import receiving
 
 RECONCILE_SECONDS = 60
 

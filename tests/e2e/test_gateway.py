@@ -17,11 +17,11 @@ import yarl
 from aiohttp import web
 
 from infra.local import gateway
-from infra.local.authorizers import Admit, everybody
+from infra.local.auth.authorizers import Admit, everybody
 from infra.local.connections import Limits, Runner
-from infra.local.environments import Pool
-from infra.local.template import Function
-from tests.calls import Reply
+from infra.local.lambda_pool import Pool
+from infra.local.template.model import Function
+from tests.support.calls import Reply
 
 FUNCTIONS = Path(__file__).parent / "functions"
 ROUTES = ("POST /do/{what}", "GET /do/{what}")

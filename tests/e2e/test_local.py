@@ -18,12 +18,12 @@ import psycopg
 import pytest
 
 from infra.local.processes import environment_variables
-from infra.local.template import Function
-from openreserve.migrations import migrate
-from tests.calls import Reply
+from infra.local.template.model import Function
+from openreserve.postgres.migrations import migrate
 from tests.conftest import Engine
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
-from tests.wire import tapped
+from tests.support.calls import Reply
+from tests.support.wire import tapped
 
 INTERNAL = '{"message":"Internal Server Error"}'
 """What API Gateway answers for a function that did not."""

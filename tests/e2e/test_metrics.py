@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
-from tests.receiver import receiving
+from tests.support.receiver import receiving
 
 DASHBOARD = ROOT / "infra/observability/grafana/dashboards/openreserve.json"
 EXPRESSIONS = [

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from infra.local import queues
+from infra.local import sqs as local_sqs
 from infra.local.aws import Aws
-from infra.local.environments import Pool
-from infra.local.intrinsics import ACCOUNT, REGION
-from infra.local.template import Function, Queue, QueueTrigger
+from infra.local.lambda_pool import Pool
+from infra.local.template.intrinsics import ACCOUNT, REGION
+from infra.local.template.model import Function, Queue, QueueTrigger
 
 ROOT = Path(__file__).parent / "functions"
 SECONDS_MAX = 60
@@ -72,7 +72,7 @@ async def running(
     dead_arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dead"
     redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 3})
     attributes = {"VisibilityTimeout": str(visibility_seconds), "RedrivePolicy": redrive}
-    queues.create(aws, [Queue(name, attributes), Queue(f"{name}-dead", {})])
+    local_sqs.create(aws, [Queue(name, attributes), Queue(f"{name}-dead", {})])
     trigger = QueueTrigger(
         line.url,
         f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}",
@@ -83,7 +83,7 @@ async def running(
     )
     function = Function("Q", ROOT / "queueing", "app.handler", 10, 128, {}, (), (), (trigger,))
     pool = Pool(function, environments, 100, line.show, {})
-    mappings = queues.Mappings([pool], aws)
+    mappings = local_sqs.Mappings([pool], aws)
     await pool.start()
     mappings.start()
     try:
@@ -167,7 +167,7 @@ async def test_a_queue_without_partial_failures_takes_any_answer_for_success(
 ) -> None:
     trigger = QueueTrigger("", "", 10, 50, partial_failures=False)
     function = Function("Q", ROOT / "queueing", "app.handler", 10, 128, {}, (), (), (trigger,))
-    mapping = queues._Mapping(Pool(function, 1, 1, lambda *_: None, {}), trigger, own_aws)
+    mapping = local_sqs._Mapping(Pool(function, 1, 1, lambda *_: None, {}), trigger, own_aws)
     batch = [{"MessageId": name}]
 
     assert mapping._done(batch, b'{"batchItemFailures": [{"itemIdentifier": "x"}]}') == batch
@@ -182,7 +182,7 @@ async def test_moto_being_away_is_told_and_ends_nothing(name: str) -> None:
     trigger = QueueTrigger(f"{nowhere.url}/x/{name}", "", 10, 50, partial_failures=True)
     function = Function("Q", ROOT / "queueing", "app.handler", 10, 128, {}, (), (), (trigger,))
     pool = Pool(function, 1, 1, lambda _, line: shown.append(line), {})
-    mappings = queues.Mappings([pool], nowhere)
+    mappings = local_sqs.Mappings([pool], nowhere)
     mappings.start()
     async with asyncio.timeout(SECONDS_MAX):
         while len(shown) < 2:  # noqa: ASYNC110 - as above

@@ -16,11 +16,13 @@ from typing import Any
 import pytest
 
 from infra.local.aws import Aws
-from openreserve import database, outbox, redis_link
-from tests.calls import call, event_pages, hold, invoke, release, sample, set_stock
+from openreserve.cache import connection as cache_connection
+from openreserve.postgres import connection as postgres_connection
+from openreserve.webhooks import outbox
 from tests.conftest import Engine
 from tests.e2e.delivering import deliveries_run, save
-from tests.receiver import Received, Receiver, Told
+from tests.support.calls import call, event_pages, hold, invoke, release, sample, set_stock
+from tests.support.receiver import CommandError, Received, Receiver
 
 ROOT = Path(__file__).parents[2]
 PAIRS = 500
@@ -77,18 +79,18 @@ def until(holds: Callable[[], Any], seconds_max: float = SECONDS_MAX) -> None:
         time.sleep(0.1)
 
 
-def flaky() -> Callable[[Received], Told]:
+def flaky() -> Callable[[Received], CommandError]:
     """Fails 30 of 100 calls and is too slow for 2, but no event more often than it is tried."""
     failures: defaultdict[str, int] = defaultdict(int)
 
-    def answer(delivery: Received) -> Told:
+    def answer(delivery: Received) -> CommandError:
         lot = random.random()
         if lot > 0.32 or failures[delivery.id] >= ATTEMPTS - 2:
-            return Told(204)
+            return CommandError(204)
         failures[delivery.id] += 1
         if lot > 0.3:
             time.sleep(1.5)
-        return Told(503)
+        return CommandError(503)
 
     return answer
 
@@ -100,11 +102,11 @@ class Picky:
         self.poison: set[str] = set()
         self.well = threading.Event()
 
-    def __call__(self, delivery: Received) -> Told:
+    def __call__(self, delivery: Received) -> CommandError:
         if len(self.poison) < POISON:
             self.poison.add(delivery.id)
         ill = delivery.id in self.poison and not self.well.is_set()
-        return Told(500 if ill else 204)
+        return CommandError(500 if ill else 204)
 
 
 async def test_a_relay_killed_at_random_and_endpoints_that_misbehave_lose_no_event(
@@ -127,13 +129,13 @@ def in_a_thread(engine: Engine, receiver: Receiver, name: str) -> None:
     try:
         torment_and_tell(engine, receiver, name)
     finally:
-        database.disconnect()
-        redis_link.disconnect()
+        postgres_connection.disconnect()
+        cache_connection.disconnect()
 
 
 def torment_and_tell(engine: Engine, receiver: Receiver, name: str) -> None:
     picky = Picky()
-    receiver.answers |= {"/flaky": flaky(), "/gone": Told(410), "/picky": picky}
+    receiver.answers |= {"/flaky": flaky(), "/gone": CommandError(410), "/picky": picky}
     save("flaky", f"{receiver.url}/flaky")
     save("gone", f"{receiver.url}/gone")
     save("picky", f"{receiver.url}/picky", "STOCK_DEPLETED")
@@ -146,7 +148,7 @@ def torment_and_tell(engine: Engine, receiver: Receiver, name: str) -> None:
         until(lambda: len(killed) >= 3)
     # What a killed relay had claimed is anybody's when its claim is over: not to wait for that.
     engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE hand_on_after > now()")
-    while outbox.hand_on():
+    while outbox.publish():
         pass
 
     until(lambda: disabled("gone"))
@@ -167,7 +169,7 @@ def torment_and_tell(engine: Engine, receiver: Receiver, name: str) -> None:
     assert receiver.ids("/gone"), "it was asked before it said that it is gone"
     time.sleep(max(0, silent_from - time.time()))
     release(hold((name, 1)))
-    outbox.hand_on()
+    outbox.publish()
     until(lambda: set(receiver.ids("/flaky")) >= pulled(name).keys())
     assert [
         got for got in receiver.received if got.path == "/gone" and got.came_at > silent_from

@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from infra.local.aws import Aws
-from openreserve import queue
-from openreserve.queue import Message
-from tests.deliveries import event
+from openreserve.domain.webhooks import Message
+from openreserve.webhooks import queue
 from tests.e2e.delivering import deliveries_run, save
-from tests.receiver import Received, Receiver, Told
+from tests.support.deliveries import event
+from tests.support.receiver import CommandError, Received, Receiver
 
 EVENTS = 20
 EXECUTIONS = 4
@@ -35,9 +35,9 @@ async def test_a_slow_endpoint_costs_a_quick_one_nothing(
     """The quick one has all its events while the slow one has not answered a single one."""
     answers = threading.Event()
 
-    def slowly(_: Received) -> Told:
+    def slowly(_: Received) -> CommandError:
         answers.wait(SECONDS_MAX)
-        return Told(204)
+        return CommandError(204)
 
     receiver.answers["/slow"] = slowly
     async with deliveries_run(

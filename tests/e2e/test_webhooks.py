@@ -10,7 +10,7 @@ import pytest
 from standardwebhooks.webhooks import WebhookVerificationError
 
 from tests.e2e.runtime import Runtime, started
-from tests.receiver import Received, Receiver, Told
+from tests.support.receiver import CommandError, Received, Receiver
 
 SECONDS_MAX = 120
 
@@ -85,7 +85,7 @@ def test_what_was_given_up_can_be_looked_at_and_arrives_when_it_is_resent(
     runtime: Runtime, receiver: Receiver, name: str
 ) -> None:
     well = threading.Event()
-    receiver.answers["/ill"] = lambda _: Told(204 if well.is_set() else 500)
+    receiver.answers["/ill"] = lambda _: CommandError(204 if well.is_set() else 500)
     save(runtime, name, f"{receiver.url}/ill", "STOCK_DEPLETED")
     runtime.set_stock(name, 1)
     hold(runtime, name, 600)

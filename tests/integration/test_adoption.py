@@ -8,8 +8,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from openreserve.migrations import MigrationChanged, migrate
-from openreserve.sql import routines
+from openreserve.postgres.migrations import MigrationChanged, migrate
+from openreserve.postgres.sql import routines
 from tests.conftest import Engine
 
 NINE_FILES = """\

@@ -13,12 +13,12 @@ import psycopg
 import pytest
 
 from functions.audit import app
-from openreserve.books import CouldNotCheck
 from openreserve.cli import stages
-from tests.calls import EVENTS, available, hold, set_stock
+from openreserve.postgres.audit import AuditFailed
 from tests.conftest import Engine, forget
-from tests.terminal import Said, in_a_pipe
-from tests.wire import Wire, tapped
+from tests.support.calls import EVENTS, available, hold, set_stock
+from tests.support.terminal import Said, in_a_pipe
+from tests.support.wire import Wire, tapped
 
 STACK_RESOURCE = """
 <DescribeStackResourceResponse><DescribeStackResourceResult><StackResourceDetail>
@@ -204,7 +204,7 @@ def test_many_repairs_are_sent_some_at_a_time_and_what_was_done_before_a_failure
         other.execute(
             "SELECT FROM openreserve.resources WHERE resource_id = %s FOR UPDATE", [ids[3]]
         )
-        with pytest.raises(CouldNotCheck, match="statement timeout"):
+        with pytest.raises(AuditFailed, match="statement timeout"):
             done.extend(
                 resource_id for resource_id, _ in stages.repair("dev", ids, "a test broke it", 2)
             )

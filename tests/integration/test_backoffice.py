@@ -7,8 +7,9 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
-from openreserve.sql import statements
-from tests.calls import (
+from openreserve.postgres.sql import statements
+from tests.conftest import Engine, forget
+from tests.support.calls import (
     Reply,
     adjust_stock,
     available,
@@ -23,9 +24,8 @@ from tests.calls import (
     set_stock,
     set_stock_of_many,
 )
-from tests.conftest import Engine, forget
-from tests.crowd import Crowd, crowd
-from tests.wire import tapped
+from tests.support.crowd import Crowd, crowd
+from tests.support.wire import tapped
 
 pytestmark = pytest.mark.usefixtures("engine")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.calls import call, invoke, sample, set_stock
 from tests.conftest import Engine
+from tests.support.calls import call, invoke, sample, set_stock
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -249,7 +249,7 @@ def test_what_nobody_foresaw_is_a_500_with_its_request_id_and_a_log_line(
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError(f"inner workings of {TOKEN}")
 
-    monkeypatch.setattr("openreserve.ledger.reserve", fail)
+    monkeypatch.setattr("openreserve.postgres.reservations.reserve", fail)
 
     reply = call("reserve", one(), headers={"idempotency-key": name})
 

@@ -15,9 +15,9 @@ from psycopg import sql
 
 from functions.before_traffic import app
 from functions.migrate import app as migrate_app
-from openreserve.sql import migrations
-from tests.calls import EVENTS
+from openreserve.postgres.sql import migrations
 from tests.conftest import Engine, forget
+from tests.support.calls import EVENTS
 
 EVENT = json.loads((EVENTS / "before-traffic.json").read_text())
 
@@ -148,7 +148,7 @@ def test_a_failed_migration_stops_the_deployment_and_changes_nothing(
 ) -> None:
     aws.function = migrated
     broken = [*migrations(), ("9999_broken.sql", b"CREATE TABLE openreserve.x (); SELECT 1 / 0")]
-    monkeypatch.setattr("openreserve.sql.migrations", lambda: broken)
+    monkeypatch.setattr("openreserve.postgres.sql.migrations", lambda: broken)
 
     assert app.handler(EVENT, None) == {"status": "Failed"}
     assert aws.told == told("Failed")

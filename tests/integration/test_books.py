@@ -6,11 +6,11 @@ from collections.abc import Iterator
 import pytest
 
 from functions.reconcile import app as reconcile_app
-from openreserve import upkeep
-from tests.calls import Context, commit, hold, release, reserve, set_stock
+from openreserve.postgres import maintenance
 from tests.conftest import Engine, forget
-from tests.crowd import Crowd, crowd
 from tests.integration.test_settle import past
+from tests.support.calls import Context, commit, hold, release, reserve, set_stock
+from tests.support.crowd import Crowd, crowd
 
 
 @pytest.fixture(autouse=True)
@@ -22,7 +22,7 @@ def drifting() -> list[str]:
     """What a whole round finds."""
     found: list[str] = []
     while True:
-        checked, wrong = upkeep.check_books(50)
+        checked, wrong = maintenance.audit_counters(50)
         found += [resource["resourceId"] for resource in wrong]
         if checked < 50:
             return found
@@ -102,12 +102,12 @@ def test_a_round_goes_on_where_the_last_call_stopped(engine: Engine, name: str) 
         ((resource_id,),) = engine.sql("SELECT resource_id FROM openreserve.audit")
         return str(resource_id)
 
-    upkeep.check_books(3)
+    maintenance.audit_counters(3)
     assert place() == f"{name}-2"
-    upkeep.check_books(3)
+    maintenance.audit_counters(3)
     assert place() == f"{name}-5"
     engine.sql("UPDATE openreserve.audit SET resource_id = '\U0010ffff'")
-    assert upkeep.check_books(3) == (0, [])
+    assert maintenance.audit_counters(3) == (0, [])
     assert place() == "", "behind the last one the round begins anew"
 
 
@@ -129,7 +129,7 @@ def trade(resource_id: str) -> int:
 def check(_resource_id: str) -> int:
     """How many drifting resources somebody sees who checks all the time."""
     forget()
-    return sum(len(upkeep.check_books(10_000)[1]) for _ in range(100))
+    return sum(len(maintenance.audit_counters(10_000)[1]) for _ in range(100))
 
 
 def work(task: tuple[str, str]) -> int:

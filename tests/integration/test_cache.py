@@ -11,13 +11,14 @@ import psutil
 import pytest
 
 from infra.local import services
-from openreserve import cache, ledger
-from openreserve.errors import OutOfStock
-from openreserve.holds import Order
-from openreserve.redis_nodes import Nodes
-from openreserve.stock import Item
-from tests.calls import available, call, commit, hold, release, reserve, set_stock
+from openreserve.cache import hints
+from openreserve.cache.cluster import Nodes
+from openreserve.domain.errors import OutOfStock
+from openreserve.domain.reservations import HoldRequest
+from openreserve.domain.resources import Item
+from openreserve.postgres import reservations
 from tests.conftest import Engine, ask_redis, forget
+from tests.support.calls import available, call, commit, hold, release, reserve, set_stock
 
 
 @pytest.fixture
@@ -92,13 +93,13 @@ def test_a_marker_that_is_older_than_a_return_of_stock_is_not_written(name: str)
     """A refusal that was slow to reach Redis must not undo what a release has told it since."""
     set_stock(name, 1)
     token = hold((name, 1))
-    order = Order(name, bytes(32), (Item(name, 1),), 300)
-    recalled = cache.recall(order)
+    order = HoldRequest(name, bytes(32), (Item(name, 1),), 300)
+    recalled = hints.recall(order)
     with pytest.raises(OutOfStock) as refused:
-        ledger.reserve(order, uuid4())
+        reservations.reserve(order, uuid4())
     release(token)
 
-    cache.mark_sold_out(order, recalled, refused.value)
+    hints.mark_sold_out(order, recalled, refused.value)
 
     assert reserve((name, 1)).status == 200
 
@@ -119,7 +120,7 @@ def test_the_buyer_of_the_last_unit_gets_it_back_though_redis_was_never_told(
     """The environment died between Postgres and Redis; by the time of the retry all is sold out."""
     set_stock(name, 1)
     with monkeypatch.context() as dying:
-        dying.setattr("openreserve.cache.remember_hold", lambda *_: None)
+        dying.setattr("openreserve.cache.hints.remember_hold", lambda *_: None)
         first = reserve((name, 1), key=name)
     assert reserve((name, 1)).code == "out_of_stock"
     assert ask_redis("EXISTS", f"openreserve:{{={name}}}:sold-out") == 1
@@ -200,7 +201,7 @@ def test_redis_is_used_again_soon_after_it_is_back(redis: psutil.Process, name: 
     sequence(name)
     redis.send_signal(signal.SIGCONT)
     deadline = time.monotonic() + 10
-    while cache.ping() is not True:
+    while hints.ping() is not True:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 

@@ -10,18 +10,18 @@ import redis
 import yaml
 
 from infra.local import services
-from infra.local.intrinsics import Loader
-from openreserve import cache
-from openreserve.settings import settings
-from tests.calls import commit, hold, release, reserve, set_stock
+from infra.local.template.intrinsics import Loader
+from openreserve.cache import hints
+from openreserve.runtime.settings import settings
 from tests.conftest import Engine, forget
+from tests.support.calls import commit, hold, release, reserve, set_stock
 
 ROOT = Path(__file__).parents[2]
 STACK = yaml.load((ROOT / "infra/cache.yaml").read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
 ACCESS_STRING: str = STACK["Resources"]["User"]["Properties"]["AccessString"]
 RIGHTS = ACCESS_STRING.split()
 COMMANDS = {right.removeprefix("+") for right in RIGHTS if right.startswith("+")}
-OF_NOBODY = {"acl", "auth", "config", "hello", "info"}
+UNAUTHENTICATED = {"acl", "auth", "config", "hello", "info"}
 """What logging in needs no right for, and what this test itself asks."""
 OF_NEW_SERVERS = {"client|setinfo"}
 """What the client tells a server of itself: since Redis 7.2, and Valkey."""
@@ -64,15 +64,15 @@ def use_everything(name: str) -> None:
     assert reserve((name, 1)).code == "out_of_stock"
     release(token)
     commit(hold((name, 1)))
-    cache.wait_for_due(0.01, 10)
-    cache.wait_for_news(0.01)
-    assert cache.ping()
+    hints.wait_for_due(0.01, 10)
+    hints.wait_for_news(0.01)
+    assert hints.ping()
 
 
 def used(admin: redis.Redis) -> set[str]:
     counted: dict[str, Any] = admin.info("commandstats")
     names = {name.removeprefix("cmdstat_") for name in counted}
-    return {name for name in names if name.partition("|")[0] not in OF_NOBODY}
+    return {name for name in names if name.partition("|")[0] not in UNAUTHENTICATED}
 
 
 def test_the_user_may_do_what_the_code_does_and_nothing_else(

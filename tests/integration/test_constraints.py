@@ -5,8 +5,8 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from tests.calls import hold, set_stock
 from tests.conftest import Engine
+from tests.support.calls import hold, set_stock
 
 VIOLATIONS: list[tuple[str, LiteralString]] = [
     (

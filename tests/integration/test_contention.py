@@ -3,8 +3,8 @@
 import psycopg
 import pytest
 
-from tests.calls import Reply, available, commit, hold, release, reserve, set_stock
 from tests.conftest import Engine, beside
+from tests.support.calls import Reply, available, commit, hold, release, reserve, set_stock
 
 
 def assert_busy(reply: Reply, status: int, code: str) -> None:
@@ -82,7 +82,7 @@ def test_a_statement_that_takes_too_long_is_503(
 ) -> None:
     set_stock(name, 5)
     monkeypatch.setattr(
-        "openreserve.ledger.statements",
+        "openreserve.postgres.connection.statements",
         lambda _: type("S", (), {"reserve": "SELECT pg_sleep(30)"}),
     )
 

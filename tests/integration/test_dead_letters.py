@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from openreserve import queue
-from openreserve.queue import DeadLetter, Message
-from tests.calls import Reply, call, invoke, sample
+from openreserve.domain.webhooks import DeadLetter, Message
+from openreserve.webhooks import queue
 from tests.conftest import Queues, forget
-from tests.deliveries import ATTEMPTS_MAX, deliver_all, endpoint, event, hidden
-from tests.receiver import Receiver, Told
+from tests.support.calls import Reply, call, invoke, sample
+from tests.support.deliveries import ATTEMPTS_MAX, deliver_all, endpoint, event, hidden
+from tests.support.receiver import CommandError, Receiver
 
 pytestmark = pytest.mark.usefixtures("retried_at_once")
 
@@ -30,7 +30,7 @@ def give_up(queues: Queues, receiver: Receiver, *contents: str, endpoint_id: str
     """Let the events use up their attempts at an endpoint that fails, which then recovers."""
     path = f"/{endpoint_id}"
     endpoint(receiver.url + path, endpoint_id)
-    receiver.answers[path] = Told(500)
+    receiver.answers[path] = CommandError(500)
     queue.send([Message(content, endpoint_id) for content in contents])
     deliver_all(queues)
     assert len(receiver.at(path)) == ATTEMPTS_MAX * len(contents)
@@ -98,7 +98,7 @@ def test_what_is_sent_again_has_all_its_attempts_anew_under_its_id(
 ) -> None:
     contents = sorted(event() for _ in range(12))
     give_up(queues, receiver, *contents)
-    receiver.answers["/shop"] = Told(500)
+    receiver.answers["/shop"] = CommandError(500)
 
     reply = resend()
 

@@ -10,12 +10,20 @@ from typing import Any
 import pytest
 
 from infra.local.aws import Aws
-from openreserve import endpoints, outbound, outbox, queue
-from openreserve.queue import Message
-from tests.calls import event_pages, hold, release, set_stock
+from openreserve.domain.webhooks import Message
+from openreserve.webhooks import endpoints, outbox, queue, sender
 from tests.conftest import Engine, Queues, forget
-from tests.deliveries import ATTEMPTS_MAX, deliver, deliver_all, endpoint, event, rotate, told
-from tests.receiver import Receiver, Told
+from tests.support.calls import event_pages, hold, release, set_stock
+from tests.support.deliveries import (
+    ATTEMPTS_MAX,
+    deliver,
+    deliver_all,
+    endpoint,
+    event,
+    rotate,
+    told,
+)
+from tests.support.receiver import CommandError, Receiver
 
 
 def test_an_event_is_spread_to_each_endpoint_that_wants_it_in_a_group_of_its_own(
@@ -49,7 +57,7 @@ def test_what_is_delivered_are_the_bytes_that_can_be_pulled(
     secret = endpoint(f"{receiver.url}/")
     set_stock(name, 1)
     release(hold((name, 1)))
-    outbox.hand_on()
+    outbox.publish()
 
     deliver_all(queues)
 
@@ -118,8 +126,8 @@ def test_the_id_stays_over_retries_and_the_timestamp_is_that_of_the_attempt(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(500)
-    monkeypatch.setattr(outbound, "datetime", Clock())
+    receiver.answers["/"] = CommandError(500)
+    monkeypatch.setattr(sender, "datetime", Clock())
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")
     forget()
     queue.send([Message(event())])

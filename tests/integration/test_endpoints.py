@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from infra.local.aws import Aws
-from openreserve import endpoints
-from openreserve.endpoints import new_secret
-from tests.calls import Reply, call, invoke, sample
+from openreserve.webhooks import endpoints
+from openreserve.webhooks.endpoints import new_secret
 from tests.conftest import forget
-from tests.deliveries import endpoint, listed
-from tests.receiver import Receiver, Told
+from tests.support.calls import Reply, call, invoke, sample
+from tests.support.deliveries import endpoint, listed
+from tests.support.receiver import CommandError, Receiver
 
 pytestmark = pytest.mark.usefixtures("queues")
 
@@ -240,7 +240,7 @@ def test_a_ping_tells_what_was_answered_and_disables_nobody(
     status: int, receiver: Receiver
 ) -> None:
     endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(status, {"location": "/elsewhere"})
+    receiver.answers["/"] = CommandError(status, {"location": "/elsewhere"})
 
     reply = of("ping-endpoint")
 

@@ -7,8 +7,10 @@ import psycopg
 import pytest
 
 from functions.reconcile import app as reconcile_app
-from openreserve.migrations import migrate
-from tests.calls import (
+from openreserve.postgres.migrations import migrate
+from tests.conftest import Engine
+from tests.integration.test_settle import past
+from tests.support.calls import (
     Context,
     commit,
     event_pages,
@@ -18,8 +20,6 @@ from tests.calls import (
     reserve,
     set_stock,
 )
-from tests.conftest import Engine
-from tests.integration.test_settle import past
 
 
 def events(resource_id: str) -> list[Any]:

@@ -5,7 +5,9 @@ import time
 import psycopg
 import pytest
 
-from tests.calls import (
+from tests.conftest import Engine, beside, forget
+from tests.integration.test_settle import past
+from tests.support.calls import (
     available,
     commit,
     hold,
@@ -15,8 +17,6 @@ from tests.calls import (
     reserve,
     set_stock,
 )
-from tests.conftest import Engine, beside, forget
-from tests.integration.test_settle import past
 
 
 @pytest.fixture(params=["engine", "engine_without_redis"])

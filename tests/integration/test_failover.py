@@ -12,10 +12,10 @@ import psutil
 import pytest
 
 from infra.local import services
-from openreserve import database
-from openreserve.migrations import migrate
-from tests.calls import Reply, commit, hold, read_resource, release, reserve, set_stock
+from openreserve.postgres import connection
+from openreserve.postgres.migrations import migrate
 from tests.conftest import Engine, forget
+from tests.support.calls import Reply, commit, hold, read_resource, release, reserve, set_stock
 
 UNAVAILABLE = (503, "database_unavailable")
 
@@ -29,7 +29,7 @@ def _not_pooled(pytestconfig: pytest.Config) -> None:
 @contextmanager
 def role_has(engine: Engine, on: LiteralString, off: LiteralString) -> Iterator[None]:
     """For connections that are made in here; one that is kept remains as it was made."""
-    database.disconnect()
+    connection.disconnect()
     engine.sql(on)
     try:
         yield

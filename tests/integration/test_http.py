@@ -9,10 +9,12 @@ from urllib.parse import unquote
 
 import pytest
 
-from openreserve import errors, ledger
-from openreserve.routes import ROUTES
-from openreserve.stock import Resource
-from tests.calls import (
+from openreserve.domain import errors
+from openreserve.domain.resources import Resource
+from openreserve.http.routes import ROUTES
+from openreserve.postgres import resources
+from tests.conftest import Engine
+from tests.support.calls import (
     HANDLERS,
     Reply,
     available,
@@ -30,7 +32,6 @@ from tests.calls import (
     set_stock,
     set_stock_of_many,
 )
-from tests.conftest import Engine
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -325,7 +326,7 @@ def test_a_total_that_changes_between_the_look_and_the_write_is_looked_at_again(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_stock(name, 1)
-    find = ledger.find_resource
+    find = resources.find_resource
 
     def find_and_be_overtaken(resource_id: str) -> Resource:
         monkeypatch.undo()
@@ -333,9 +334,9 @@ def test_a_total_that_changes_between_the_look_and_the_write_is_looked_at_again(
         set_stock(name, 2)
         return found
 
-    monkeypatch.setattr("openreserve.ledger.find_resource", find_and_be_overtaken)
+    monkeypatch.setattr("openreserve.postgres.resources.find_resource", find_and_be_overtaken)
     overtaken = set_stock(name, 3, **{"if-match": '"1"'})
-    monkeypatch.setattr("openreserve.ledger.find_resource", find_and_be_overtaken)
+    monkeypatch.setattr("openreserve.postgres.resources.find_resource", find_and_be_overtaken)
     reply = set_stock(name, 4, **{"if-match": "*"})
 
     assert (overtaken.status, overtaken.json["version"]) == (412, 2)
@@ -373,7 +374,7 @@ def test_a_condition_is_no_reason_to_hide_that_postgres_is_away(
     def away() -> int:
         raise errors.DatabaseUnavailable
 
-    monkeypatch.setattr("openreserve.ledger.ping", away)
+    monkeypatch.setattr("openreserve.postgres.maintenance.ping", away)
 
     assert invoke("health", changed("health", if_match='"1"')).status == 503
 

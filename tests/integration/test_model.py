@@ -17,16 +17,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from tests.calls import (
-    commit,
-    read_reservation,
-    read_resource,
-    release,
-    reserve,
-    set_stock,
-)
 from tests.conftest import Engine
 from tests.integration.test_settle import past
+from tests.support.calls import commit, read_reservation, read_resource, release, reserve, set_stock
 
 NAMES = ("a", "b", "c")
 

@@ -10,9 +10,9 @@ from uuid import uuid4
 
 import pytest
 
-from tests import contract
-from tests.calls import HANDLERS, Reply, invoke, sample, set_stock
 from tests.conftest import Queues, forget
+from tests.support import contract
+from tests.support.calls import HANDLERS, Reply, invoke, sample, set_stock
 
 pytestmark = pytest.mark.usefixtures("engine")
 

@@ -14,13 +14,13 @@ from uuid import UUID, uuid5
 import pytest
 
 from infra.openapi import examples
-from openreserve import queue
-from openreserve.queue import Message
-from tests import contract
-from tests.calls import Reply, invoke, list_events, sample
+from openreserve.domain.webhooks import Message
+from openreserve.webhooks import queue
 from tests.conftest import Queues
-from tests.deliveries import deliver_all, endpoint
-from tests.receiver import Receiver, Told
+from tests.support import contract
+from tests.support.calls import Reply, invoke, list_events, sample
+from tests.support.deliveries import deliver_all, endpoint
+from tests.support.receiver import CommandError, Receiver
 
 TOKEN = "550e8400-e29b-41d4-a716-446655440000"
 ROOM, SEAT = "hotel-room-101", "concert-seat-floor-A1"
@@ -141,7 +141,7 @@ def webhooks(recorder: Recorder, receiver: Receiver) -> None:
     recorder.call("list-endpoints")
     recorder.call("rotate-secret")
     recorder.call("ping-endpoint", as_="delivered")
-    receiver.answers["/inventory-events"] = Told(503)
+    receiver.answers["/inventory-events"] = CommandError(503)
     recorder.call("ping-endpoint", as_="refused")
     recorder.call("remove-endpoint")
     recorder.call("remove-endpoint", as_="unknown")

@@ -10,12 +10,12 @@ from typing import Any
 import httpcore
 import pytest
 
-from openreserve import outbound
-from openreserve.endpoints import new_secret
-from openreserve.outbound import Forbidden, NotReached, Reply
-from openreserve.webhooks import Endpoint
+from openreserve.domain.webhooks import Endpoint
+from openreserve.webhooks import sender
+from openreserve.webhooks.endpoints import new_secret
+from openreserve.webhooks.sender import Forbidden, NotReached, Reply
 from tests.conftest import forget
-from tests.receiver import listening, receiving
+from tests.support.receiver import listening, receiving
 
 PUBLIC, PRIVATE = "93.184.215.14", "10.0.0.1"
 
@@ -78,7 +78,7 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[list[str]]]
 
 
 async def post(url: str) -> Reply:
-    return await outbound.post(Endpoint("shop", url, (), (new_secret(),)), "an-id", "{}")
+    return await sender.post(Endpoint("shop", url, (), (new_secret(),)), "an-id", "{}")
 
 
 THIS_MACHINE = {

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from openreserve import outbound
-from openreserve.endpoints import new_secret
-from openreserve.outbound import NotReached, Reply
-from openreserve.webhooks import Endpoint
+from openreserve.domain.webhooks import Endpoint
+from openreserve.webhooks import sender
+from openreserve.webhooks.endpoints import new_secret
+from openreserve.webhooks.sender import NotReached, Reply
 from tests.conftest import forget
-from tests.receiver import Server, Talk, Told, hold_the_line, listening, receiving
+from tests.support.receiver import CommandError, Server, Talk, hold_the_line, listening, receiving
 
 BUFFERS_BYTES_MAX = 16 << 20
 """What a server can send that nobody reads: it fits into the buffers of the two sockets."""
@@ -33,14 +33,14 @@ def _development(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 async def post(url: str) -> Reply:
-    return await outbound.post(Endpoint("shop", url, (), (new_secret(),)), "an-id", "{}")
+    return await sender.post(Endpoint("shop", url, (), (new_secret(),)), "an-id", "{}")
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_the_answer_and_not_followed(status: int) -> None:
     with listening() as other, receiving() as receiver:
         location = f"http://127.0.0.1:{other.port}/"
-        receiver.answers["/events"] = Told(status, {"location": location})
+        receiver.answers["/events"] = CommandError(status, {"location": location})
 
         assert (await post(f"{receiver.url}/events")).status == status
 

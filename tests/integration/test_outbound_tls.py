@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from openreserve import outbound
-from openreserve.endpoints import new_secret
-from openreserve.outbound import NotReached, Reply
-from openreserve.webhooks import Endpoint
-from tests.authority import Authority
+from openreserve.domain.webhooks import Endpoint
+from openreserve.webhooks import sender
+from openreserve.webhooks.endpoints import new_secret
+from openreserve.webhooks.sender import NotReached, Reply
 from tests.conftest import forget
-from tests.receiver import Server, listening
+from tests.support.authority import Authority
+from tests.support.receiver import Server, listening
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +31,7 @@ class Shop:
 
     async def post(self, host: str = "shop.example") -> Reply:
         url = f"https://{host}:{self.server.port}/events"
-        return await outbound.post(Endpoint("shop", url, (), (new_secret(),)), "an-id", "{}")
+        return await sender.post(Endpoint("shop", url, (), (new_secret(),)), "an-id", "{}")
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ async def test_a_certificate_of_an_unknown_authority_gets_nothing(shop: Shop) ->
 async def test_the_name_is_asked_for_and_verified_not_the_address(
     shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbound, "_trusted", authority.trusted)
+    monkeypatch.setattr(sender, "_trusted", authority.trusted)
 
     assert (await shop.post()).status == 204
 
@@ -76,7 +76,7 @@ async def test_the_name_is_asked_for_and_verified_not_the_address(
 async def test_a_certificate_for_another_name_gets_nothing(
     host: str, shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbound, "_trusted", authority.trusted)
+    monkeypatch.setattr(sender, "_trusted", authority.trusted)
 
     with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
         await shop.post(host)
@@ -86,7 +86,7 @@ async def test_a_certificate_for_another_name_gets_nothing(
 
 async def test_whom_the_public_authorities_vouch_for_is_believed_by_default() -> None:
     """That of the tests is none of them; without any, nobody would be."""
-    trusted = outbound._trusted()
+    trusted = sender._trusted()
 
     assert trusted.verify_mode == ssl.CERT_REQUIRED
     assert trusted.check_hostname

@@ -14,11 +14,15 @@ from botocore.exceptions import EndpointConnectionError
 from functions.expire import app as expire_app
 from functions.reconcile import app as reconcile_app
 from infra.local.aws import Aws
-from openreserve import cache, outbox, queue, upkeep
-from tests.calls import Context, commit, event_pages, hold, release, set_stock
+from openreserve.cache import hints
+from openreserve.domain.webhooks import Message
+from openreserve.postgres import events as postgres_events
+from openreserve.postgres import maintenance
+from openreserve.webhooks import outbox, queue
 from tests.conftest import Engine, Queues, ask_redis, beside, forget
-from tests.crowd import Crowd, crowd
-from tests.wire import tapped
+from tests.support.calls import Context, commit, event_pages, hold, release, set_stock
+from tests.support.crowd import Crowd, crowd
+from tests.support.wire import tapped
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +63,7 @@ def test_each_event_is_handed_on_once_as_it_is_pulled(
 ) -> None:
     sell_and_return(name, 12)
 
-    assert [outbox.hand_on(), outbox.hand_on()] == [24, 0]
+    assert [outbox.publish(), outbox.publish()] == [24, 0]
 
     messages = queues.messages()
     assert told(messages) == dict.fromkeys(pulled(name), 1)
@@ -76,11 +80,11 @@ def test_a_crash_between_sending_and_marking_sends_the_same_ids_again(
     sell_and_return(name, 3)
     monkeypatch.setattr(outbox, "CLAIM_SECONDS", 0)
     with monkeypatch.context() as dying:
-        dying.setattr(upkeep, "mark_handed_on", crash)
+        dying.setattr(maintenance, "mark_published", crash)
         with pytest.raises(SystemExit):
-            outbox.hand_on()
+            outbox.publish()
 
-    while outbox.hand_on():
+    while outbox.publish():
         pass
 
     assert told(queues.messages()) == dict.fromkeys(pulled(name), 2)
@@ -96,12 +100,12 @@ def test_a_claimed_event_is_nobody_elses_until_the_claim_runs_out(
 ) -> None:
     assert queues
     sell_and_return(name, 1)
-    first = upkeep.claim_events(30, 10)
+    first = postgres_events.claim_events(30, 10)
 
     assert len(first) == 2
-    assert upkeep.claim_events(30, 10) == []
+    assert postgres_events.claim_events(30, 10) == []
     engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE resource_id = %s", name)
-    assert {event.event_id for event, _ in upkeep.claim_events(30, 10)} == {
+    assert {event.event_id for event, _ in postgres_events.claim_events(30, 10)} == {
         event.event_id for event, _ in first
     }
 
@@ -122,12 +126,12 @@ def test_what_the_queue_does_not_take_stays_and_the_rest_is_marked(
 
     with monkeypatch.context() as moody:
         moody.setattr(queue, "_sqs", Moody)
-        assert outbox.hand_on() == 12
+        assert outbox.publish() == 12
 
     assert waiting(engine) == 2, "one of each batch of ten"
     assert len(told(queues.messages())) == 10
     engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE hand_on_after > now()")
-    assert outbox.hand_on() == 2
+    assert outbox.publish() == 2
     assert len(told(queues.messages())) == 2
 
 
@@ -142,7 +146,7 @@ def test_a_queue_that_is_away_costs_nothing_but_time(
 
     with monkeypatch.context() as away:
         away.setattr(queue, "_sqs", Away)
-        assert outbox.hand_on() == 16
+        assert outbox.publish() == 16
 
     assert waiting(engine) == 16
     assert queues.messages() == []
@@ -155,7 +159,7 @@ def test_without_a_queue_events_are_only_pulled_now_and_later(
     forget()
     sell_and_return(name, 2)
 
-    assert outbox.hand_on() == 4
+    assert outbox.publish() == 4
     assert waiting(engine) == 0
     assert len(pulled(name)) == 4
 
@@ -169,7 +173,7 @@ def test_an_event_that_waits_is_never_purged_however_old(
         " WHERE resource_id = %s",
         name,
     )
-    upkeep.purge(1_000)
+    maintenance.purge(1_000)
     waited = pulled(name)
 
     reconcile_app.handler({}, Context())
@@ -189,16 +193,16 @@ def test_a_batch_is_two_round_trips_and_a_look_that_finds_nothing_one(
         monkeypatch.setenv("DATABASE_URL", wire.url)
         forget()
 
-        assert outbox.hand_on() == 60
+        assert outbox.publish() == 60
         assert wire.round_trips == 2
-        assert outbox.hand_on() == 0
+        assert outbox.publish() == 0
         assert wire.round_trips == 3
     forget()
 
 
 def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> None:
     """A call takes so many bytes, all entries together."""
-    large = [queue.Message(json.dumps({"id": str(n), "text": "x" * 120_000})) for n in range(9)]
+    large = [Message(json.dumps({"id": str(n), "text": "x" * 120_000})) for n in range(9)]
 
     assert queue.send(large) == [True] * 9
     assert told(queues.messages()) == {str(n): 1 for n in range(9)}
@@ -209,18 +213,18 @@ def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> Non
 def test_whoever_may_have_written_an_event_wakes_the_prompt_path(name: str, verb: str) -> None:
     set_stock(name, 2)
     token = hold((name, 1))
-    ask_redis("DEL", cache._key(cache._NEWS))
+    ask_redis("DEL", hints._key(hints._NEWS))
     verbs: dict[str, Callable[[], object]] = {
         "set_stock": lambda: set_stock(name, 1),
         "hold": lambda: hold((name, 1)),
         "commit": lambda: commit(token),
         "release": lambda: release(token),
-        "expire": lambda: cache.forget_holds(UUID(token)),
+        "expire": lambda: hints.forget_holds(UUID(token)),
     }
 
     verbs[verb]()
 
-    assert ask_redis("LLEN", cache._key(cache._NEWS)) == 1
+    assert ask_redis("LLEN", hints._key(hints._NEWS)) == 1
 
 
 def test_the_prompt_path_hands_events_on_while_it_stays(
@@ -253,7 +257,7 @@ def relay(variables: dict[str, str]) -> int:
     os.environ.update(variables)
     forget()
     handed_on = 0
-    while batch := outbox.hand_on():
+    while batch := outbox.publish():
         handed_on += batch
     return handed_on
 

@@ -12,11 +12,11 @@ import pytest
 from functions.migrate import app as migrate_app
 from infra.local.aws import Aws
 from infra.local.services import DATABASE, OWNER
-from openreserve import owner, sql
-from openreserve.owner import SecretUnreadable
-from tests.authority import Authority
+from openreserve.postgres import owner, sql
+from openreserve.postgres.owner import SecretUnreadable
 from tests.conftest import Engine, forget
-from tests.rds import Rds, rds
+from tests.support.authority import Authority
+from tests.support.rds import Rds, rds
 
 HOST = "openreserve.cluster-c1.eu-central-1.rds.amazonaws.com"
 

@@ -14,12 +14,12 @@ from typing import LiteralString, TypeVar
 import psycopg
 import pytest
 
-from openreserve import database
-from tests import pooler
-from tests.calls import Reply, call, commit, read_resource, release, reserve, set_stock
+from openreserve.postgres import connection
 from tests.conftest import POOL_SIZE, Engine, forget
-from tests.crowd import Crowd, crowd
-from tests.pooler import Pooler
+from tests.support import pooler
+from tests.support.calls import Reply, call, commit, read_resource, release, reserve, set_stock
+from tests.support.crowd import Crowd, crowd
+from tests.support.pooler import Pooler
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -157,7 +157,7 @@ def settle(task: tuple[str, str]) -> Heard:
 
 
 def leave(_name: str) -> None:
-    database.disconnect()
+    connection.disconnect()
 
 
 def patiently(ask: Callable[[], Reply]) -> Heard:

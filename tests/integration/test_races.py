@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.calls import (
+from tests.conftest import Engine
+from tests.support.calls import (
     Reply,
     available,
     call,
@@ -19,8 +20,7 @@ from tests.calls import (
     reserve,
     set_stock,
 )
-from tests.conftest import Engine
-from tests.crowd import Crowd, crowd
+from tests.support.crowd import Crowd, crowd
 
 SIZE = 16
 

@@ -13,12 +13,14 @@ import pytest
 import redis
 from redis.crc import key_slot
 
-from openreserve import cache, redis_link, settings, tokens
-from openreserve.redis_nodes import Command, Nodes, slot
-from tests.authority import Authority
-from tests.calls import call, commit, hold, release, reserve, set_stock
+from openreserve.cache import connection as cache_connection
+from openreserve.cache import hints
+from openreserve.cache.cluster import Command, Nodes, slot
+from openreserve.runtime import iam_auth, settings
 from tests.conftest import Engine, beside, forget
-from tests.redis_servers import cluster, port_of, redis_with_tls
+from tests.support.authority import Authority
+from tests.support.calls import call, commit, hold, release, reserve, set_stock
+from tests.support.redis_servers import cluster, port_of, redis_with_tls
 
 HOST = "openreserve-dev-c1.serverless.euc1.cache.amazonaws.com"
 USER = "openreserve-app"
@@ -67,14 +69,14 @@ def everything(name: str) -> None:
     release(hold((name, 2)))
     token = hold((name, 2), ttl_seconds=1)
     assert reserve((name, 1)).code == reserve((name, 1)).code == "out_of_stock"
-    assert cache.wait_for_news(1) is True
+    assert hints.wait_for_news(1) is True
     due: list[Any] = []
     while not due:
-        found = cache.wait_for_due(5, 10)
+        found = hints.wait_for_due(5, 10)
         assert found is not None
         due = found
     assert [str(one) for one in due] == [token]
-    cache.forget_holds(*due)
+    hints.forget_holds(*due)
     assert call("health").json["redis"] == "ok"
 
 
@@ -83,11 +85,11 @@ def test_every_command_goes_to_one_slot_of_a_cluster(
 ) -> None:
     everything(name)
 
-    assert redis_link._of_this_thread.pause.length_ms == 0, "no refusal, by any node"
+    assert cache_connection._of_this_thread.pause.length_ms == 0, "no refusal, by any node"
     for command in sent:
         keys = nodes[0].execute_command("COMMAND GETKEYS", *command) if len(command) > 1 else []
         assert {key_slot(key.encode()) for key in keys} <= {slot(command)}, command
-    source = Path(cache.__file__).read_text() + Path(redis_link.__file__).read_text()
+    source = Path(hints.__file__).read_text() + Path(cache_connection.__file__).read_text()
     known = set(re.findall(r'\(\s*"([A-Z]{3,})"', source))
     assert {str(command[0]) for command in sent} == known
 
@@ -148,7 +150,7 @@ def test_nodes_that_send_us_to_each_other_are_left_alone(
     try:
         set_stock(name, 2)
         assert reserve((name, 1)).status == 200
-        assert redis_link._of_this_thread.pause.length_ms > 0
+        assert cache_connection._of_this_thread.pause.length_ms > 0
     finally:
         nodes[had].execute_command("CLUSTER", "SETSLOT", where, "NODE", ids[had])
     assert sent
@@ -205,7 +207,7 @@ def serverless(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     shown = authority.vouch(HOST, tmp_path).context
     with redis_with_tls(tmp_path, shown) as (admin, port):
         made = Cache(admin, port, f"ssl_ca_certs={authority.bundle(tmp_path)}", monkeypatch)
-        made.let_in(tokens.cache_token("openreserve-dev", USER, "ServerlessCache"))
+        made.let_in(iam_auth.cache_token("openreserve-dev", USER, "ServerlessCache"))
         made.lead_to(HOST, made.bundle)
         yield made
         forget()
@@ -213,7 +215,7 @@ def serverless(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 def set_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
     stopped = SimpleNamespace(time=lambda: now, strftime=time.strftime, gmtime=time.gmtime)
-    monkeypatch.setattr(tokens, "time", stopped)
+    monkeypatch.setattr(iam_auth, "time", stopped)
 
 
 def test_a_token_opens_a_verified_connection_to_the_cache_once(
@@ -233,11 +235,11 @@ def test_a_connection_that_elasticache_cuts_is_replaced_with_a_new_token(
     """After 12 hours, when the token that opened it is long over."""
     set_stock(name, 5)
     set_clock(monkeypatch, time.time() + 12 * 3_600)
-    serverless.let_in(tokens.cache_token("openreserve-dev", USER, "ServerlessCache"))
+    serverless.let_in(iam_auth.cache_token("openreserve-dev", USER, "ServerlessCache"))
     serverless.admin.execute_command("CLIENT", "KILL", "USER", USER)
 
     assert call("health").json["redis"] == "ok"
-    assert redis_link._of_this_thread.pause.length_ms == 0
+    assert cache_connection._of_this_thread.pause.length_ms == 0
     assert serverless.told() == 2
 
 
@@ -310,10 +312,10 @@ def test_to_let_in_may_take_longer_than_to_answer(
         server = beside(lambda: _serve_nobody(door, lets_in=lets_in))
         start = time.monotonic()
 
-        assert redis_link.ask(("GET", "anything")) is None
+        assert cache_connection.ask(("GET", "anything")) is None
 
         assert time.monotonic() - start < 30, "it waited for the other one"
-        redis_link.disconnect()
+        cache_connection.disconnect()
         server.join()
     forget()
 

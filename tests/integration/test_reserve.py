@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from tests.calls import (
+from tests.conftest import Engine, ask_redis, forget
+from tests.support.calls import (
     Reply,
     available,
     call,
@@ -21,7 +22,6 @@ from tests.calls import (
     sample,
     set_stock,
 )
-from tests.conftest import Engine, ask_redis, forget
 
 pytestmark = pytest.mark.usefixtures("engine")
 

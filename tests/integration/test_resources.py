@@ -3,8 +3,9 @@
 import psycopg
 import pytest
 
-from openreserve.sql import statements
-from tests.calls import (
+from openreserve.postgres.sql import statements
+from tests.conftest import Engine
+from tests.support.calls import (
     call,
     commit,
     hold,
@@ -14,7 +15,6 @@ from tests.calls import (
     sample,
     set_stock,
 )
-from tests.conftest import Engine
 
 pytestmark = pytest.mark.usefixtures("engine")
 

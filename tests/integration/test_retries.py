@@ -7,11 +7,10 @@ from email.utils import format_datetime
 
 import pytest
 
-from openreserve import deliveries, queue
-from openreserve.queue import Message
-from openreserve.webhooks import DELAY_SECONDS_MAX
+from openreserve.domain.webhooks import DELAY_SECONDS_MAX, Message
+from openreserve.webhooks import dispatch, queue
 from tests.conftest import Queues, forget
-from tests.deliveries import (
+from tests.support.deliveries import (
     ATTEMPTS_MAX,
     deliver,
     deliver_all,
@@ -22,7 +21,7 @@ from tests.deliveries import (
     listed,
     told,
 )
-from tests.receiver import Receiver, Told
+from tests.support.receiver import CommandError, Receiver
 
 
 @pytest.fixture(autouse=True)
@@ -59,7 +58,7 @@ def test_a_failure_is_tried_again_as_scheduled_and_given_up_after_the_last_attem
     status: int, queues: Queues, receiver: Receiver, waits: list[int]
 ) -> None:
     endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(status, {"location": f"{receiver.url}/elsewhere"})
+    receiver.answers["/"] = CommandError(status, {"location": f"{receiver.url}/elsewhere"})
     content = event()
     queue.send([Message(content)])
 
@@ -79,21 +78,24 @@ SCHEDULED = range(90, 111)
 @pytest.mark.parametrize(
     ("answer", "waited"),
     [
-        (Told(429, {"retry-after": "2000"}), range(2_000, 2_001)),
-        (Told(503, {"retry-after": "2000"}), range(2_000, 2_001)),
-        (Told(503, {"retry-after": IN_TEN_HOURS}), range(9 * 3_600, 10 * 3_600 + 1)),
-        (Told(503, {"retry-after": "9" * 5_000}), range(DELAY_SECONDS_MAX, DELAY_SECONDS_MAX + 1)),
-        (Told(429, {"retry-after": "1"}), SCHEDULED),
-        (Told(429, {"retry-after": "soon"}), SCHEDULED),
-        (Told(429, {"retry-after": "-5"}), SCHEDULED),
-        (Told(429, {"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"}), SCHEDULED),
-        (Told(500, {"retry-after": "2000"}), SCHEDULED),
-        (Told(404, {"retry-after": "2000"}), SCHEDULED),
-        (Told(302, {"retry-after": "2000"}), SCHEDULED),
+        (CommandError(429, {"retry-after": "2000"}), range(2_000, 2_001)),
+        (CommandError(503, {"retry-after": "2000"}), range(2_000, 2_001)),
+        (CommandError(503, {"retry-after": IN_TEN_HOURS}), range(9 * 3_600, 10 * 3_600 + 1)),
+        (
+            CommandError(503, {"retry-after": "9" * 5_000}),
+            range(DELAY_SECONDS_MAX, DELAY_SECONDS_MAX + 1),
+        ),
+        (CommandError(429, {"retry-after": "1"}), SCHEDULED),
+        (CommandError(429, {"retry-after": "soon"}), SCHEDULED),
+        (CommandError(429, {"retry-after": "-5"}), SCHEDULED),
+        (CommandError(429, {"retry-after": "Fri, 31 Dec 1999 23:59:59 GMT"}), SCHEDULED),
+        (CommandError(500, {"retry-after": "2000"}), SCHEDULED),
+        (CommandError(404, {"retry-after": "2000"}), SCHEDULED),
+        (CommandError(302, {"retry-after": "2000"}), SCHEDULED),
     ],
 )
 def test_who_is_overloaded_is_left_alone_for_as_long_as_asked(
-    answer: Told, waited: range, queues: Queues, receiver: Receiver, waits: list[int]
+    answer: CommandError, waited: range, queues: Queues, receiver: Receiver, waits: list[int]
 ) -> None:
     endpoint(f"{receiver.url}/")
     receiver.answers["/"] = answer
@@ -107,7 +109,7 @@ def test_who_is_overloaded_is_left_alone_for_as_long_as_asked(
 
 def test_a_retry_is_hidden_in_the_queue_until_its_time(queues: Queues, receiver: Receiver) -> None:
     endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(500)
+    receiver.answers["/"] = CommandError(500)
     queue.send([Message(event(), "shop")])
 
     deliver_all(queues)
@@ -121,7 +123,7 @@ def test_an_endpoint_that_is_gone_is_disabled_and_silent_until_it_is_saved_again
 ) -> None:
     secret = endpoint(f"{receiver.url}/gone")
     endpoint(f"{receiver.url}/there", "there")
-    receiver.answers["/gone"] = Told(410)
+    receiver.answers["/gone"] = CommandError(410)
     queue.send([Message(event())])
     deliver_all(queues)
     queue.send([Message(event(), "shop"), Message(event())])
@@ -148,7 +150,7 @@ def test_who_fails_or_hangs_does_not_keep_the_others_of_a_batch_from_getting_the
 ) -> None:
     for status in (0, 204, 500):
         endpoint(f"{receiver.url}/{status}", f"answers-{status}")
-        receiver.answers[f"/{status}"] = Told(status)
+        receiver.answers[f"/{status}"] = CommandError(status)
     queue.send([Message(event(), f"answers-{status}") for status in (0, 204, 500) * 3])
 
     assert len(deliver(queues)) == 9 + 6, "one batch, and then its retries"
@@ -168,7 +170,7 @@ def test_an_event_is_given_up_after_one_attempt_more_than_there_are_waits(
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", waits_given.replace("1", "0"))
     forget()
     endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(500)
+    receiver.answers["/"] = CommandError(500)
     queue.send([Message(event(), "shop")])
 
     deliver_all(queues)
@@ -185,7 +187,7 @@ def test_a_wait_longer_than_sqs_delays_a_message_costs_no_attempt(
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "43200,43200,1000")
     forget()
     endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(500)
+    receiver.answers["/"] = CommandError(500)
     queue.send([Message(event(), "shop")])
 
     deliver_all(queues)
@@ -201,7 +203,7 @@ def test_a_retry_is_not_in_flight_in_the_queue_of_first_attempts(
     """SQS hands out nothing of a queue with 120,000 messages in flight: a dead endpoint makes so
     many of them in time."""
     endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(status)
+    receiver.answers["/"] = CommandError(status)
     queue.send([Message(event(), "shop") for _ in range(10)])
 
     deliver_all(queues)
@@ -215,7 +217,7 @@ def test_a_retry_that_its_queue_does_not_take_comes_back_to_the_one_it_is_in(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(500)
+    receiver.answers["/"] = CommandError(500)
     queue.send([Message(event(), "shop")])
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")
     forget()
@@ -231,7 +233,7 @@ def test_a_dead_letter_that_is_not_taken_is_not_lost(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint(f"{receiver.url}/")
-    receiver.answers["/"] = Told(500)
+    receiver.answers["/"] = CommandError(500)
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0")
     forget()
     queue.send([Message(event(), "shop")])
@@ -248,7 +250,7 @@ def test_a_slow_endpoint_is_tried_once_and_then_waits_where_it_holds_up_no_other
     """Of twenty executions one after the other in an environment, one waits for it."""
     for path in ("slow", "quick"):
         endpoint(f"{receiver.url}/{path}", path)
-    receiver.answers["/slow"] = Told(0)
+    receiver.answers["/slow"] = CommandError(0)
     for _ in range(20):
         queue.send([Message(event(), "slow"), Message(event(), "quick")])
 
@@ -270,8 +272,8 @@ def test_what_went_to_the_queue_of_the_slow_has_all_its_attempts_there(
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")
     forget()
     endpoint(f"{receiver.url}/")
-    deliveries._slow().note("shop", time.monotonic(), 0)
-    receiver.answers["/"] = Told(500)
+    dispatch._slow().note("shop", time.monotonic(), 0)
+    receiver.answers["/"] = CommandError(500)
     queue.send([Message(event(), "shop")])
 
     deliver_all(queues)
@@ -284,7 +286,7 @@ def test_a_delivery_is_made_where_it_is_if_the_queue_of_the_slow_does_not_take_i
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint(f"{receiver.url}/")
-    deliveries._slow().note("shop", time.monotonic(), 0)
+    dispatch._slow().note("shop", time.monotonic(), 0)
     monkeypatch.setattr(queue, "send_to_retry", lambda _: False)
     queue.send([Message(event(), "shop")])
 

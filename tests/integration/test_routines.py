@@ -10,11 +10,11 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from openreserve.migrations import migrate
-from openreserve.sql import ROUTINES, migrations, routines
+from openreserve.postgres.migrations import migrate
+from openreserve.postgres.sql import ROUTINES, migrations, routines
 from tests.conftest import Engine
 
-SQL = Path("layers/openreserve/openreserve/sql")
+SQL = Path("layers/openreserve/openreserve/postgres/sql")
 SIGNATURES = Path(__file__).with_name("signatures.txt")
 LIST_SIGNATURES: LiteralString = (
     "SELECT format('%s(%s)%s', proname, pg_get_function_arguments(oid),"
@@ -50,11 +50,11 @@ class Change:
 
     def text(self, name: str, text: bytes) -> None:
         files = [(file, text if file == name else present) for file, present in routines()]
-        self._monkeypatch.setattr("openreserve.sql.routines", lambda: files)
+        self._monkeypatch.setattr("openreserve.postgres.sql.routines", lambda: files)
 
     def without(self, name: str) -> None:
         files = [(file, text) for file, text in routines() if file != name]
-        self._monkeypatch.setattr("openreserve.sql.routines", lambda: files)
+        self._monkeypatch.setattr("openreserve.postgres.sql.routines", lambda: files)
 
 
 def test_every_file_of_routines_is_listed_once() -> None:
@@ -92,7 +92,7 @@ def test_a_routine_that_fails_leaves_nothing_applied(
 ) -> None:
     table = b"CREATE TABLE openreserve.another (number integer)"
     more = [*migrations(), (f"{len(migrations()) + 1:04}_another.sql", table)]
-    monkeypatch.setattr("openreserve.sql.migrations", lambda: more)
+    monkeypatch.setattr("openreserve.postgres.sql.migrations", lambda: more)
     change.text("audit.sql", b"CREATE OR REPLACE FUNCTION openreserve.broken(")
 
     with pytest.raises(psycopg.errors.SyntaxError):

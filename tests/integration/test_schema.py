@@ -11,10 +11,10 @@ import pytest
 from psycopg import sql
 
 from functions.migrate import app as migrate_app
-from openreserve.migrations import MigrationChanged, migrate
-from openreserve.sql import migrations, routines, statements
-from tests.calls import EVENTS
+from openreserve.postgres.migrations import MigrationChanged, migrate
+from openreserve.postgres.sql import migrations, routines, statements
 from tests.conftest import Engine, forget
+from tests.support.calls import EVENTS
 
 FILES = [name for name, _ in (*migrations(), *routines())]
 
@@ -54,7 +54,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = [*migrations(), ("9999_broken.sql", b"CREATE TABLE openreserve.x (); SELECT 1 / 0")]
-    monkeypatch.setattr("openreserve.sql.migrations", lambda: broken)
+    monkeypatch.setattr("openreserve.postgres.sql.migrations", lambda: broken)
     with pytest.raises(psycopg.errors.DivisionByZero):
         migrate(empty_url)
 
@@ -87,7 +87,9 @@ def test_a_migration_that_was_edited_after_it_was_applied_is_refused(
 ) -> None:
     migrate(empty_url)
     (first, text), *others = migrations()
-    monkeypatch.setattr("openreserve.sql.migrations", lambda: [(first, text + b"\n"), *others])
+    monkeypatch.setattr(
+        "openreserve.postgres.sql.migrations", lambda: [(first, text + b"\n"), *others]
+    )
 
     with pytest.raises(MigrationChanged, match=f"{first} was applied with another text"):
         migrate(empty_url)

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from openreserve import cache
-from tests.calls import Reply, available, commit, hold, read_reservation, release, set_stock
+from openreserve.cache import hints
 from tests.conftest import Engine
+from tests.support.calls import Reply, available, commit, hold, read_reservation, release, set_stock
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -24,7 +24,7 @@ def past(engine: Engine, token: str) -> None:
         "  FROM earlier e WHERE i.token = e.token RETURNING i.resource_id",
         token,
     )
-    cache.stock_returned(*(resource_id for (resource_id,) in short))
+    hints.stock_returned(*(resource_id for (resource_id,) in short))
 
 
 def in_state(engine: Engine, name: str, state: str) -> str:

@@ -11,13 +11,14 @@ import pytest
 from botocore.credentials import Credentials
 
 from infra.local.services import APP, DATABASE
-from openreserve import database, tokens
-from tests.authority import Authority, Shown
-from tests.calls import call, reserve, set_stock
+from openreserve.postgres import connection as postgres_connection
+from openreserve.runtime import iam_auth
 from tests.conftest import Engine, forget
 from tests.integration.test_wire import cut_connections
-from tests.rds import Rds, is_token, rds
-from tests.rds_proxy import STARTUP_PARAMETERS
+from tests.support.authority import Authority, Shown
+from tests.support.calls import call, reserve, set_stock
+from tests.support.rds import Rds, is_token, rds
+from tests.support.rds_proxy import STARTUP_PARAMETERS
 
 HOST = "openreserve.proxy-c1.eu-central-1.rds.amazonaws.com"
 
@@ -35,7 +36,7 @@ class Clock:
         moved = SimpleNamespace(
             time=lambda: time.time() + seconds, strftime=time.strftime, gmtime=time.gmtime
         )
-        self.monkeypatch.setattr(tokens, "time", moved)
+        self.monkeypatch.setattr(iam_auth, "time", moved)
 
     def of_aws(self) -> float:
         """Its seconds since 1970."""
@@ -157,7 +158,7 @@ def test_a_connection_that_is_lost_after_the_token_is_over_is_replaced_with_a_ne
 ) -> None:
     set_stock(name, 5)
     cut_connections(engine)
-    clock.move(tokens.EXPIRES_SECONDS + 1)
+    clock.move(iam_auth.EXPIRES_SECONDS + 1)
 
     assert reserve((name, 1)).status == 200
 
@@ -167,7 +168,7 @@ def test_a_connection_that_is_lost_after_the_token_is_over_is_replaced_with_a_ne
 
 def test_a_token_that_is_over_does_not_let_in(proxy: Rds, clock: Clock, name: str) -> None:
     """That the stand-in is as strict as it should be: the test above would pass with any token."""
-    clock.move(-tokens.EXPIRES_SECONDS - 2, aws_too=False)
+    clock.move(-iam_auth.EXPIRES_SECONDS - 2, aws_too=False)
 
     assert reserve((name, 1)).status == 503
     assert len(proxy.passwords) == 1
@@ -212,7 +213,7 @@ def test_a_server_that_is_gone_without_a_word_is_noticed_within_seconds(
 ) -> None:
     """Before the 10 seconds that a function may take are over."""
     set_stock(name, 5)
-    connection = database._of_this_thread.connection
+    connection = postgres_connection._of_this_thread.connection
     assert connection is not None
 
     with socket.socket(fileno=connection.fileno()) as dialled:

@@ -7,9 +7,11 @@ import sys
 import pytest
 import snapshot_restore_py
 
-from openreserve import database, redis_link, snapshots
-from tests.calls import call, reserve, set_stock
+from openreserve.cache import connection as cache_connection
+from openreserve.postgres import connection as postgres_connection
+from openreserve.runtime import snapstart
 from tests.conftest import Engine
+from tests.support.calls import call, reserve, set_stock
 
 hooks = pytest.importorskip(
     "awslambdaric.lambda_runtime_hooks_runner", reason="awslambdaric has wheels for Linux alone"
@@ -31,7 +33,7 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hooks of one handler, not of all that this process has loaded."""
     monkeypatch.setattr(snapshot_restore_py, "_before_snapshot_registry", [])
     monkeypatch.setattr(snapshot_restore_py, "_after_restore_registry", [])
-    snapshots.register()
+    snapstart.register()
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
@@ -48,13 +50,16 @@ def test_what_is_open_before_a_snapshot_is_closed_and_opened_again_after_it(
 ) -> None:
     set_stock(name, 5)
     assert reserve((name, 1)).status == 200
-    before = database._of_this_thread.connection
+    before = postgres_connection._of_this_thread.connection
     assert before is not None
 
     hooks.run_before_snapshot()
 
     assert before.closed
-    assert (database._of_this_thread.connection, redis_link._of_this_thread.nodes) == (None, None)
+    assert (
+        postgres_connection._of_this_thread.connection,
+        cache_connection._of_this_thread.nodes,
+    ) == (None, None)
     hooks.run_after_restore()
     assert reserve((name, 1)).status == 200
     assert call("health").json["redis"] == "ok"
@@ -63,8 +68,8 @@ def test_what_is_open_before_a_snapshot_is_closed_and_opened_again_after_it(
 
 @pytest.mark.usefixtures("engine", "_registered")
 def test_a_pause_of_redis_is_not_carried_over_to_another_machines_clock() -> None:
-    redis_link._of_this_thread.pause.until = float("inf")
-    snapshots.opened(redis_link.disconnect)
+    cache_connection._of_this_thread.pause.until = float("inf")
+    snapstart.opened(cache_connection.disconnect)
 
     hooks.run_before_snapshot()
 
@@ -100,4 +105,4 @@ def test_without_lambdas_own_python_there_is_nothing_to_register(
 ) -> None:
     monkeypatch.setitem(sys.modules, "snapshot_restore_py", None)
 
-    snapshots.register()
+    snapstart.register()

@@ -10,7 +10,9 @@ import pytest
 
 from functions.expire import app as expire_app
 from functions.reconcile import app as reconcile_app
-from tests.calls import (
+from tests.conftest import Engine, ask_redis, beside, forget
+from tests.integration.test_settle import past
+from tests.support.calls import (
     Context,
     available,
     commit,
@@ -21,10 +23,8 @@ from tests.calls import (
     sample,
     set_stock,
 )
-from tests.conftest import Engine, ask_redis, beside, forget
-from tests.crowd import Crowd, crowd
-from tests.integration.test_settle import past
-from tests.wire import tapped
+from tests.support.crowd import Crowd, crowd
+from tests.support.wire import tapped
 
 
 def stored_status(engine: Engine, token: str) -> str:

@@ -8,12 +8,20 @@ import pytest
 
 from functions.webhook import app as webhook_app
 from infra.local.aws import Aws
-from openreserve import endpoints, queue
-from openreserve.queue import Message
-from tests.calls import sample
+from openreserve.domain.webhooks import Message
+from openreserve.webhooks import endpoints, queue
 from tests.conftest import Queues, forget
-from tests.deliveries import back_at_once, deliver, deliver_all, endpoint, event, hidden, told
-from tests.receiver import Receiver
+from tests.support.calls import sample
+from tests.support.deliveries import (
+    back_at_once,
+    deliver,
+    deliver_all,
+    endpoint,
+    event,
+    hidden,
+    told,
+)
+from tests.support.receiver import Receiver
 
 pytestmark = pytest.mark.usefixtures("retried_at_once")
 

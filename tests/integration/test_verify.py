@@ -6,10 +6,18 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from openreserve import books
-from openreserve.books import Check, CouldNotCheck, Drift
-from tests.calls import available, commit, hold, list_events, read_resource, release, set_stock
+from openreserve.postgres import audit
+from openreserve.postgres.audit import AuditFailed, Check, Drift
 from tests.conftest import Engine
+from tests.support.calls import (
+    available,
+    commit,
+    hold,
+    list_events,
+    read_resource,
+    release,
+    set_stock,
+)
 
 pytestmark = pytest.mark.usefixtures("engine")
 
@@ -19,11 +27,11 @@ def reader(engine: Engine) -> str:
 
 
 def checked(engine: Engine) -> Check:
-    return books.check(reader(engine), 60)
+    return audit.check(reader(engine), 60)
 
 
-def repaired(engine: Engine, *resource_ids: str) -> list[books.Repair]:
-    done = books.repair(engine.direct_url, list(resource_ids), "a test broke it", 60)
+def repaired(engine: Engine, *resource_ids: str) -> list[audit.Repair]:
+    done = audit.repair(engine.direct_url, list(resource_ids), "a test broke it", 60)
     return [outcome for _, outcome in done]
 
 
@@ -63,7 +71,7 @@ def test_a_counter_that_is_wrong_is_found_and_mended_with_its_reason(
     done = repaired(engine, name)
 
     assert found == (Drift(name, 10, 5 - difference, 3, 2, 0, difference),)
-    assert done == [books.Repair("repaired", difference, 0)]
+    assert done == [audit.Repair("repaired", difference, 0)]
     assert checked(engine).drift == ()
     assert available(name) == 5
     assert engine.sql(
@@ -81,8 +89,8 @@ def test_a_repair_of_what_is_clean_changes_nothing_and_leaves_no_trace(
     before = read_resource(name).text
 
     assert repaired(engine, name, f"{name}-nothing") == [
-        books.Repair("clean", 0, 0),
-        books.Repair("unknown_resource", 0, 0),
+        audit.Repair("clean", 0, 0),
+        audit.Repair("unknown_resource", 0, 0),
     ]
     assert read_resource(name).text == before
     assert engine.sql("SELECT FROM openreserve.repairs WHERE resource_id = %s", name) == []
@@ -103,7 +111,7 @@ def test_marks_that_are_not_those_of_the_reservation_are_found_and_mended(
     done = repaired(engine, name)
 
     assert [(row.resource_id, row.difference, row.wrong_marks) for row in found] == [(name, 0, 2)]
-    assert done == [books.Repair("repaired", 0, 2)]
+    assert done == [audit.Repair("repaired", 0, 2)]
     assert checked(engine).drift == ()
     assert read_resource(name).json["heldStock"] == 3
 
@@ -118,10 +126,10 @@ def test_what_is_oversold_is_told_and_left_to_somebody_who_can_decide(
         name,
     )
 
-    assert repaired(engine, name) == [books.Repair("oversold", 1, 0)]
+    assert repaired(engine, name) == [audit.Repair("oversold", 1, 0)]
     assert [row.difference for row in checked(engine).drift] == [-2]
     set_stock(name, 6)  # what is available moves along
-    assert repaired(engine, name) == [books.Repair("repaired", -2, 0)]
+    assert repaired(engine, name) == [audit.Repair("repaired", -2, 0)]
     assert read_resource(name).json["availableStock"] == 1
     assert engine.drift() == []
 
@@ -191,7 +199,7 @@ def test_traffic_makes_no_drift_and_a_repair_amid_traffic_is_exact(
             )
             drift = [row for row in checked(engine).drift if row.resource_id == name]
             assert [row.difference for row in drift] == [7], number
-            assert repaired(engine, name) == [books.Repair("repaired", 7, 0)]
+            assert repaired(engine, name) == [audit.Repair("repaired", 7, 0)]
     finally:
         stop.set()
         for thread in threads:
@@ -205,20 +213,20 @@ def test_traffic_makes_no_drift_and_a_repair_amid_traffic_is_exact(
     "url", ["postgresql://openreserve_reader@127.0.0.1:1/openreserve", "not a url"]
 )
 def test_a_postgres_that_is_not_there_is_no_clean_bill(url: str) -> None:
-    with pytest.raises(CouldNotCheck):
-        books.check(url, 1)
+    with pytest.raises(AuditFailed):
+        audit.check(url, 1)
 
 
 def test_a_check_that_takes_too_long_is_no_clean_bill(engine: Engine, name: str) -> None:
     set_stock(name, 1)
     with psycopg.connect(engine.owner_url) as other:
         other.execute("LOCK TABLE openreserve.reservations IN ACCESS EXCLUSIVE MODE")
-        with pytest.raises(CouldNotCheck, match="statement timeout"):
-            books.check(reader(engine), 0.2)
+        with pytest.raises(AuditFailed, match="statement timeout"):
+            audit.check(reader(engine), 0.2)
 
 
 def test_the_reader_can_check_and_can_not_mend(engine: Engine, name: str) -> None:
     set_stock(name, 1)
 
-    with pytest.raises(CouldNotCheck, match=r"permission denied|read-only"):
-        list(books.repair(reader(engine), [name], "no", 60))
+    with pytest.raises(AuditFailed, match=r"permission denied|read-only"):
+        list(audit.repair(reader(engine), [name], "no", 60))

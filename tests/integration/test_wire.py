@@ -10,9 +10,11 @@ import psycopg
 import pytest
 
 from functions.stock import app as stock_app
-from openreserve import cache, database
-from openreserve.settings import settings
-from tests.calls import (
+from openreserve.cache import hints
+from openreserve.postgres import connection as postgres_connection
+from openreserve.runtime.settings import settings
+from tests.conftest import Engine, forget
+from tests.support.calls import (
     Reply,
     call,
     commit,
@@ -24,8 +26,7 @@ from tests.calls import (
     reserve,
     set_stock,
 )
-from tests.conftest import Engine, forget
-from tests.wire import Wire, tapped
+from tests.support.wire import Wire, tapped
 
 
 @pytest.fixture
@@ -67,7 +68,7 @@ def test_reserve_is_one_round_trip_whatever_comes_of_it(wire: Wire, name: str) -
         lambda: reserve((name, 2), key=name),
     ]
     for outcome in outcomes:
-        cache.stock_returned(name)  # no marker: Postgres has to say it
+        hints.stock_returned(name)  # no marker: Postgres has to say it
         wire.messages.clear()
         outcome()
         assert wire.round_trips == 1, wire.statements
@@ -128,7 +129,7 @@ def test_nothing_that_pins_a_proxied_connection_is_ever_sent(wire: Wire, name: s
         read_reservation(hold((name, 1)))
         read_resource(name)
         list_resources(prefix=name)
-    database.disconnect()
+    postgres_connection.disconnect()
     call("health")
 
     assert wire.statements

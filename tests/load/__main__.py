@@ -178,15 +178,15 @@ def _restocking(stage: Stage, parameters: Parameters) -> Iterator[None]:
 
 @contextmanager
 def _watching(runtime: Runtime) -> Iterator[None]:
-    def tell() -> None:
+    def emit() -> None:
         sizes = memory.megabytes(runtime)
         parts = ", ".join(f"{kind} {size:.0f}" for kind, size in sizes.items())
         print(f"memory: {sum(sizes.values()):.0f} MB = {parts}", flush=True)
 
-    tell()
-    with _every(MEMORY_EVERY_SECONDS, tell):
+    emit()
+    with _every(MEMORY_EVERY_SECONDS, emit):
         yield
-    tell()
+    emit()
 
 
 @contextmanager

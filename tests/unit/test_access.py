@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from infra import openapi
-from infra.local import access
-from infra.local.intrinsics import TemplateError
-from infra.local.template import DEFAULT_ROUTE
-from openreserve.routes import ROUTES, with_head
-from tests.transformed import TEMPLATE, Change, transformed
+from infra.local.auth import access
+from infra.local.template.intrinsics import TemplateError
+from infra.local.template.model import DEFAULT_ROUTE
+from openreserve.http.routes import ROUTES, with_head
+from tests.support.transformed import TEMPLATE, Change, transformed
 
 ROOT = TEMPLATE.parent
 ACCESS = access.load(TEMPLATE)

@@ -8,36 +8,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreserve import api, bodies
-from openreserve.errors import KeyInvalid, KeyMissing
-from openreserve.holds import Order
-from openreserve.views import ReserveBody
-from tests.calls import sample
+from openreserve.domain.errors import IdempotencyKeyInvalid, IdempotencyKeyMissing
+from openreserve.domain.reservations import HoldRequest
+from openreserve.http import bodies, handler
+from openreserve.http.schemas.reservations import ReserveBody
+from tests.support.calls import sample
 
 BODY = {"resourceId": "hotel-room-101", "quantity": 1, "ttlSeconds": 300}
 
 
-def request(body: str = json.dumps(BODY), **headers: str) -> api.Request:
+def request(body: str = json.dumps(BODY), **headers: str) -> handler.Request:
     event = sample("reserve")
     event["body"] = body
     del event["headers"]["idempotency-key"]
     event["headers"] |= {name.replace("_", "-"): value for name, value in headers.items()}
-    return api._request(event)
+    return handler._request(event)
 
 
-def order(body: str = json.dumps(BODY), key: str = "k") -> Order:
+def order(body: str = json.dumps(BODY), key: str = "k") -> HoldRequest:
     asked = request(body, idempotency_key=key)
-    return api.order(asked, bodies.read(asked.headers, asked.content, ReserveBody))
+    return handler.order(asked, bodies.read(asked.headers, asked.content, ReserveBody))
 
 
 def test_a_key_that_is_not_of_its_form_is_refused() -> None:
-    with pytest.raises(KeyInvalid):
+    with pytest.raises(IdempotencyKeyInvalid):
         order(key="8e03978e,8e03978e")
 
 
 def test_a_request_without_a_key_is_refused() -> None:
-    with pytest.raises(KeyMissing):
-        api.order(request(), ReserveBody.model_validate(BODY, by_alias=True))
+    with pytest.raises(IdempotencyKeyMissing):
+        handler.order(request(), ReserveBody.model_validate(BODY, by_alias=True))
 
 
 def test_the_hash_of_a_request_stays_what_it_was_when_keys_were_stored_with_it() -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from redis.crc import key_slot
 
-from openreserve import cache
+from openreserve.cache import hints
 from tests.conftest import forget
 
 
@@ -24,7 +24,7 @@ def _settings_of_their_own() -> Iterator[None]:
 @example("{}")
 @example("}a}")
 def test_both_keys_of_a_resource_are_in_one_slot(resource_id: str) -> None:
-    marker, returned = cache._stock_keys(resource_id)
+    marker, returned = hints._stock_keys(resource_id)
 
     assert key_slot(marker.encode("utf-8", "surrogatepass")) == key_slot(
         returned.encode("utf-8", "surrogatepass")
@@ -33,22 +33,22 @@ def test_both_keys_of_a_resource_are_in_one_slot(resource_id: str) -> None:
 
 @given(st.text(max_size=20), st.text(max_size=20))
 def test_no_two_resources_share_a_key(one: str, other: str) -> None:
-    keys = {*cache._stock_keys(one), *cache._stock_keys(other)}
+    keys = {*hints._stock_keys(one), *hints._stock_keys(other)}
 
     assert len(keys) == (2 if one == other else 4)
 
 
 def test_the_deadlines_and_their_signal_are_in_one_slot() -> None:
-    first, second = cache._key(cache._DEADLINES), cache._key(cache._EARLIER)
+    first, second = hints._key(hints._DEADLINES), hints._key(hints._EARLIER)
 
     assert key_slot(first.encode()) == key_slot(second.encode())
 
 
 def test_a_restore_makes_every_key_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = {cache._answer_key("k"), *cache._stock_keys("r"), cache._key(cache._DEADLINES)}
+    before = {hints._answer_key("k"), *hints._stock_keys("r"), hints._key(hints._DEADLINES)}
     monkeypatch.setenv("REDIS_KEY_PREFIX", "openreserve:2")
     forget()
-    after = {cache._answer_key("k"), *cache._stock_keys("r"), cache._key(cache._DEADLINES)}
+    after = {hints._answer_key("k"), *hints._stock_keys("r"), hints._key(hints._DEADLINES)}
 
     assert before & after == set()
     assert all(key.startswith("openreserve:2:") for key in after)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.certificates import amazon_roots, authorities, name, until
-from openreserve.certificates import AMAZON_ROOTS, RDS_GLOBAL
+from openreserve.runtime.certificates import AMAZON_ROOTS, RDS_GLOBAL
 
 REGIONS = ["eu-central-1", "eu-west-1", "us-east-1", "us-west-2", "ap-southeast-2", "sa-east-1"]
 

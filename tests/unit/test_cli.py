@@ -13,11 +13,11 @@ import click
 import pytest
 
 import openreserve
-from openreserve.cli.lazy import Lazy
+from openreserve.cli.lazy import LazyGroup
 from openreserve.cli.program import commands
 from tests.e2e.runtime import free_port
-from tests.scripted import Step, problem, scripted
-from tests.terminal import COMMAND, Said, in_a_pipe, in_a_terminal, plain
+from tests.support.scripted import Step, problem, scripted
+from tests.support.terminal import COMMAND, Said, in_a_pipe, in_a_terminal, plain
 from tests.unit.test_client import EVENT, HELD, RESOURCE, TOKEN
 
 PANEL = """\
@@ -490,7 +490,7 @@ def test_the_readme_has_every_command() -> None:
 
 def test_a_group_says_of_a_command_what_can_be_read_without_importing_it() -> None:
     for group in (commands, import_module("openreserve.cli.stock").stock):
-        assert isinstance(group, Lazy)
+        assert isinstance(group, LazyGroup)
         listed = group.get_help(click.Context(group))
         for name in group.list_commands(click.Context(group)):
             assert f"\n  {name} " in listed

@@ -12,15 +12,15 @@ from uuid import UUID
 import pytest
 from standardwebhooks import Webhook
 
-from openreserve import errors
 from openreserve.client import Client, NotAnswered, NotGenuine, transport, verify_webhook
 from openreserve.client.answers import ERRORS
 from openreserve.client.signing import CannotSign, bearer, sigv4
-from openreserve.holds import Status
-from openreserve.problems import STATUSES
-from openreserve.stock import Item
+from openreserve.domain import errors
+from openreserve.domain.reservations import Status
+from openreserve.domain.resources import Item
+from openreserve.http.problems import STATUSES
 from tests.e2e.runtime import ROOT, free_port
-from tests.scripted import Step, problem, scripted
+from tests.support.scripted import Step, problem, scripted
 
 TOKEN = "550e8400-e29b-41d4-a716-446655440000"
 HELD = {
@@ -73,9 +73,9 @@ def test_a_hold_is_asked_for_with_the_same_key_until_it_is_answered(hurdle: Step
 def test_an_empty_key_is_sent_and_not_replaced_by_a_new_one() -> None:
     """As a script has it whose variable is not set: each repeat would hold or move anew."""
     with scripted(problem(400, "idempotency_key_missing")) as server, Client(server.url) as client:
-        with pytest.raises(errors.KeyMissing):
+        with pytest.raises(errors.IdempotencyKeyMissing):
             client.hold("a", key="")
-        with pytest.raises(errors.KeyMissing):
+        with pytest.raises(errors.IdempotencyKeyMissing):
             client.adjust_stock("a", 1, "counted", key="")
 
         assert server.keys == ["", ""]
@@ -86,12 +86,12 @@ def test_an_empty_key_is_sent_and_not_replaced_by_a_new_one() -> None:
     [
         (problem(409, "out_of_stock", items=[]), errors.OutOfStock),
         (problem(410, "hold_expired"), errors.HoldExpired),
-        (problem(422, "idempotency_key_reused"), errors.KeyReused),
+        (problem(422, "idempotency_key_reused"), errors.IdempotencyKeyReused),
         (problem(400, "body_invalid"), errors.BodyInvalid),
     ],
 )
 def test_a_refusal_is_raised_at_once_as_the_error_of_its_code(
-    answer: Step, error: type[errors.NotDone]
+    answer: Step, error: type[errors.OpenReserveError]
 ) -> None:
     with scripted(answer) as server, Client(server.url) as client:
         with pytest.raises(error) as raised:

@@ -22,15 +22,16 @@ from samcli.lib.providers.sam_function_provider import SamFunctionProvider
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 
 from functions.expire import app as expire_app
-from infra.local import services, template
-from openreserve.settings import settings
-from tests import stack
-from tests.aws_calls import calls_of
-from tests.calls import hold, set_stock
+from infra.local import services
+from infra.local.template import model
+from openreserve.runtime.settings import settings
 from tests.conftest import Engine, Queues, forget
-from tests.deliveries import deliver_all, endpoint, listed
 from tests.e2e.runtime import free_port
-from tests.receiver import Receiver
+from tests.support import stack
+from tests.support.aws_calls import calls_of
+from tests.support.calls import hold, set_stock
+from tests.support.deliveries import deliver_all, endpoint, listed
+from tests.support.receiver import Receiver
 
 ROOT = Path(__file__).parents[2]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "infra/compose.yaml").read_text())
@@ -39,7 +40,7 @@ ENV: dict[str, dict[str, str]] = json.loads((ROOT / "infra/compose/env.json").re
 PARAMETERS = {"DatabaseUrl": "a url", "MigrationUrl": "a url", "RedisUrl": "a url"}
 FUNCTIONS = {
     function.name: function.environment
-    for function in template.load(ROOT / "template.yaml", PARAMETERS).functions
+    for function in model.load(ROOT / "template.yaml", PARAMETERS).functions
 }
 CALLS_AWS = {"ExpireFunction", "ReconcileFunction", "WebhookFunction", "EndpointsFunction"}
 

@@ -10,8 +10,8 @@ import pytest
 import yaml
 from testcontainers.core import container as library
 
-from tests import containers
 from tests.conftest import Engine
+from tests.support import containers
 
 GOES = "#!/bin/sh\necho 28.3.2\n"
 NO_ENGINE = "#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n"

@@ -8,14 +8,14 @@ import pytest
 
 from functions.stock import app
 from infra import openapi
-from infra.local import template
-from infra.local.access import load
+from infra.local.auth.access import load
 from infra.local.cors import Cors
-from infra.local.intrinsics import TemplateError
-from openreserve.routes import OPTIONS, ROUTES
+from infra.local.template import model
+from infra.local.template.intrinsics import TemplateError
+from openreserve.http.routes import OPTIONS, ROUTES
 from tests.e2e.runtime import ROOT
-from tests.stack import TEMPLATE
-from tests.transformed import transformed
+from tests.support.stack import TEMPLATE
+from tests.support.transformed import transformed
 
 ORIGINS = "https://shop.example,https://www.shop.example"
 CALLED = {"CorsAllowOrigins": ORIGINS}
@@ -101,8 +101,8 @@ def test_the_local_runtime_reads_the_same() -> None:
     file = ROOT / "template.yaml"
     cors = body(**CALLED)["x-amazon-apigateway-cors"]
 
-    assert template.load(file, SERVERS).cors is None
-    assert template.load(file, SERVERS | CALLED).cors == Cors(
+    assert model.load(file, SERVERS).cors is None
+    assert model.load(file, SERVERS | CALLED).cors == Cors(
         origins=tuple(cors["allowOrigins"]),
         methods=tuple(cors["allowMethods"]),
         headers=tuple(cors["allowHeaders"]),

@@ -19,7 +19,7 @@ from infra.costs.__main__ import (
     tables,
 )
 from infra.deploy.__main__ import DATA
-from tests.transformed import decided, transformed
+from tests.support.transformed import decided, transformed
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/costs.md").read_text()

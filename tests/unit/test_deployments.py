@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from openreserve.logs import tell
-from tests.stack import FUNCTIONS, cloudformation, made_of_type, of_type, variables
-from tests.transformed import rendered, transformed
+from openreserve.runtime.telemetry import emit
+from tests.support.stack import FUNCTIONS, cloudformation, made_of_type, of_type, variables
+from tests.support.transformed import rendered, transformed
 
 SERVING = {name for name, function in FUNCTIONS.items() if "AutoPublishAlias" in function}
 """All but those that deployments, or operators, invoke."""
@@ -113,7 +113,7 @@ def test_the_log_has_what_the_metric_of_new_versions_counts(
     named = re.findall(r"\$\.(\w+)", metric["FilterPattern"])
     named += [each["Value"].removeprefix("$.") for each in transformation["Dimensions"]]
 
-    tell({"Requests": 1}, dimensions={"outcome": "internal_error"}, facts={"status": 500})
+    emit({"Requests": 1}, dimensions={"outcome": "internal_error"}, facts={"status": 500})
 
     line = json.loads(capsys.readouterr().out)
     assert set(named) - {"service"} <= line.keys()

@@ -4,9 +4,9 @@ import re
 from dataclasses import fields
 from pathlib import Path
 
-from openreserve.problems import STATUSES, UNFORESEEN
-from openreserve.routes import ROUTES
-from openreserve.settings import Settings
+from openreserve.http.problems import STATUSES, UNHANDLED
+from openreserve.http.routes import ROUTES
+from openreserve.runtime.settings import Settings
 from tests.integration.test_settle import CELLS
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +25,7 @@ def test_the_readme_has_every_route() -> None:
 
 
 def test_the_readme_has_every_code_with_its_status() -> None:
-    for status, code in [*STATUSES.values(), UNFORESEEN]:
+    for status, code in [*STATUSES.values(), UNHANDLED]:
         before = README.partition(f"`{code}`")[0]
         assert f"`{code}`" in README, code
         statuses = re.findall(r"\b([45]\d\d)\b(?!-)", before[-260:])

@@ -3,15 +3,15 @@
 import re
 from collections.abc import Iterator
 
-from openreserve import errors
-from openreserve.errors import BadRequest, Fault, NotDone, NotFound, Refusal
-from openreserve.holds import AFTER_COMMIT, AFTER_RELEASE, Status
-from openreserve.problems import RETRY_AFTER_SECONDS, STATUSES
+from openreserve.domain import errors
+from openreserve.domain.errors import BadRequest, Fault, NotFound, OpenReserveError, Refusal
+from openreserve.domain.reservations import AFTER_COMMIT, AFTER_RELEASE, Status
+from openreserve.http.problems import RETRY_AFTER_SECONDS, STATUSES
 
-GROUPS = {NotDone, Refusal, BadRequest, NotFound, Fault}
+GROUPS = {OpenReserveError, Refusal, BadRequest, NotFound, Fault}
 
 
-def descendants(of: type[NotDone]) -> Iterator[type[NotDone]]:
+def descendants(of: type[OpenReserveError]) -> Iterator[type[OpenReserveError]]:
     for child in of.__subclasses__():
         yield child
         yield from descendants(child)
@@ -21,11 +21,11 @@ def test_the_tree_at_the_top_of_the_module_names_every_error() -> None:
     _, _, tree = (errors.__doc__ or "").partition("\n\n")
     drawn = set(re.findall(r"^[│├└─ ]*([A-Z]\w+)", tree, re.MULTILINE))
 
-    assert drawn == {error.__name__ for error in descendants(NotDone)}
+    assert drawn == {error.__name__ for error in descendants(OpenReserveError)}
 
 
 def test_every_error_that_can_be_raised_has_a_status_and_a_code_of_its_own() -> None:
-    assert set(STATUSES) == set(descendants(NotDone)) - GROUPS
+    assert set(STATUSES) == set(descendants(OpenReserveError)) - GROUPS
     codes = [code for _, code in STATUSES.values()]
     assert len(set(codes)) == len(codes)
 
@@ -40,7 +40,7 @@ def test_every_error_says_in_one_sentence_what_was_not_done() -> None:
 def test_only_what_may_go_better_next_time_says_when_to_retry() -> None:
     faults = {error for error in STATUSES if issubclass(error, Fault)}
 
-    assert set(RETRY_AFTER_SECONDS) == faults | {errors.KeyInProgress}
+    assert set(RETRY_AFTER_SECONDS) == faults | {errors.IdempotencyInProgress}
     assert {STATUSES[error][0] for error in faults} == {503}
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreserve.idempotency import as_field, parsed_key
+from openreserve.http.idempotency import as_field, parsed_key
 
 keys = st.text(
     st.characters(min_codepoint=0x20, max_codepoint=0xFF, categories=("L", "N", "P", "S", "Zs")),

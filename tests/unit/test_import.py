@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from openreserve.cli.csv_lines import HEADING, LINE_BYTES_MAX, BadLine, Line, parsed, raw_lines
-from openreserve.cli.lanes import BATCH_BYTES_MAX, Lanes
+from openreserve.cli.lanes import BATCH_BYTES_MAX, ImportWorkers
 from openreserve.client import Client, NotAnswered, Row
-from openreserve.stock import is_resource_id
+from openreserve.domain.resources import is_resource_id
 
 
 def read(text: str | bytes) -> list[Line | BadLine | None]:
@@ -250,8 +250,10 @@ class FakeClient:
         self.closed += 1
 
 
-def lanes_to(client: FakeClient, count: int = 3, batch_rows: int = 4) -> Lanes:
-    return Lanes(cast("Client", client), lambda *_: None, count=count, batch_rows=batch_rows)
+def lanes_to(client: FakeClient, count: int = 3, batch_rows: int = 4) -> ImportWorkers:
+    return ImportWorkers(
+        cast("Client", client), lambda *_: None, count=count, batch_rows=batch_rows
+    )
 
 
 @settings(max_examples=50)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from openreserve.logs import tell
+from openreserve.runtime.telemetry import emit
 
 TWO_THREADS = """
 import sys, threading
@@ -51,11 +51,11 @@ def test_every_line_has_the_trace_of_its_invocation(
     """Under one name in both kinds of lines; the runtime sets the variable for each invocation."""
     one, other = "1-5759e988-bd862e3fe1be46a994272793", "1-67891233-abcdef012345678912345678"
     monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={one};Parent=53995c3f42cd8ad8;Sampled=1")
-    tell({"Requests": 1}, facts={"status": 200})
+    emit({"Requests": 1}, facts={"status": 200})
     monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={other};Sampled=0")
-    tell({"Requests": 1})
+    emit({"Requests": 1})
     monkeypatch.delenv("_X_AMZN_TRACE_ID")
-    tell({"Requests": 1})
+    emit({"Requests": 1})
 
     assert [line.get("xray_trace_id") for line in lines(capsys)] == [one, other, None]
 
@@ -80,7 +80,7 @@ def test_an_answer_of_5xx_says_which_version_gave_it(
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "openreserve-prod-ReserveFunction-x")
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_VERSION", "12")
     for status in (200, 409, 500, 503):
-        tell({"Requests": 1}, facts={"status": status})
+        emit({"Requests": 1}, facts={"status": status})
 
     named = [(line.get("functionName"), line.get("functionVersion")) for line in lines(capsys)]
     assert named == [

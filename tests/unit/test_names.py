@@ -8,8 +8,8 @@ import pytest
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samtranslator.yaml_helper import yaml_parse
 
-from infra.local.intrinsics import REGION
-from tests.transformed import Change, rendered, transformed
+from infra.local.template.intrinsics import REGION
+from tests.support.transformed import Change, rendered, transformed
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("dev", "dev2")

@@ -8,9 +8,9 @@ from typing import Any
 
 import yaml
 
-from infra.local.exposition import exposed_name
-from infra.local.intrinsics import Intrinsic, Loader
-from openreserve.logs import METRICS, NAMESPACE
+from infra.local.metrics import exposed_name
+from infra.local.template.intrinsics import Intrinsic, Loader
+from openreserve.runtime.telemetry import METRICS, NAMESPACE
 
 ROOT = Path(__file__).parents[2]
 RESOURCES: dict[str, Any] = yaml.load(

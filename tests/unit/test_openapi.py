@@ -10,10 +10,10 @@ from openapi_spec_validator import validate
 
 from infra import openapi
 from infra.openapi.schemas import references
-from openreserve.problems import RETRY_AFTER_SECONDS, STATUSES, UNFORESEEN
-from openreserve.settings import Settings
-from openreserve.webhooks import EVENT_TYPES
-from tests import contract
+from openreserve.domain.webhooks import EVENT_TYPES
+from openreserve.http.problems import RETRY_AFTER_SECONDS, STATUSES, UNHANDLED
+from openreserve.runtime.settings import Settings
+from tests.support import contract
 
 DOCUMENT = contract.document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
@@ -75,7 +75,7 @@ def listed(value: Any) -> list[Any]:
 
 def test_every_operation_documents_each_code_that_it_can_answer_and_no_other() -> None:
     for operation in openapi.OPERATIONS:
-        expected: dict[str, set[str]] = {str(UNFORESEEN[0]): {UNFORESEEN[1]}}
+        expected: dict[str, set[str]] = {str(UNHANDLED[0]): {UNHANDLED[1]}}
         for refusal in openapi.refusals_of(operation):
             status, code = STATUSES[refusal]
             expected.setdefault(str(status), set()).add(code)
@@ -91,7 +91,7 @@ def test_every_code_is_one_of_an_operation_or_in_the_description() -> None:
         for codes in codes_of(operation).values()
         for code in codes
     }
-    for _, code in [*STATUSES.values(), UNFORESEEN]:
+    for _, code in [*STATUSES.values(), UNHANDLED]:
         assert (code in documented) != (code in OF_NO_PATH), code
     for code in OF_NO_PATH:
         assert f"`{code}`" in DOCUMENT["info"]["description"]

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from tests.stack import TEMPLATE
-from tests.transformed import rendered, transformed
+from tests.support.stack import TEMPLATE
+from tests.support.transformed import rendered, transformed
 
 DOMAIN = {
     "DomainName": "api.shop.example",

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreserve.preconditions import NOT_THERE, OnVersion, Tags, entity_tag, parsed
+from openreserve.http.preconditions import NOT_THERE, OnVersion, Tags, entity_tag, parsed
 
 opaque = st.text(
     st.characters(min_codepoint=0x21, max_codepoint=0xFF, exclude_characters='"\x7f').filter(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.rds_proxy import STATEMENT_BYTES_MAX, fault_of_startup, fault_of_statement
+from tests.support.rds_proxy import STATEMENT_BYTES_MAX, fault_of_startup, fault_of_statement
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.aws_calls import PACKAGE, ROOT, Call, calls_of, clients_in, reached
-from tests.stack import (
+from tests.support.aws_calls import PACKAGE, ROOT, Call, calls_of, clients_in, reached
+from tests.support.stack import (
     FUNCTIONS,
     RESOURCES,
     TEMPLATE,
@@ -20,7 +20,7 @@ from tests.stack import (
     statements,
     variables,
 )
-from tests.transformed import rendered, transformed
+from tests.support.transformed import rendered, transformed
 
 Right = tuple[str, str]
 """An action, and the resource of the template that it is done to; empty, if it is none of those."""

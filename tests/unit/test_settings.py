@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from openreserve.settings import WAIT_SECONDS_MAX, WAITS_MAX, settings
+from openreserve.runtime.settings import WAIT_SECONDS_MAX, WAITS_MAX, settings
 
 
 @pytest.fixture(autouse=True)

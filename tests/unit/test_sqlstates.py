@@ -6,11 +6,11 @@ from contextlib import contextmanager
 import psycopg
 import pytest
 
-from openreserve import database, sqlstates
-from openreserve.errors import Contention, DatabaseUnavailable
-from openreserve.sqlstates import Done
+from openreserve.domain.errors import Contention, DatabaseUnavailable
+from openreserve.postgres import connection, sqlstates
+from openreserve.postgres.sqlstates import Done
 from tests.conftest import forget
-from tests.scripted_postgres import (
+from tests.support.scripted_postgres import (
     Fails,
     Row,
     ScriptedPostgres,
@@ -22,7 +22,7 @@ from tests.scripted_postgres import (
 REPLACED = {code: meant for code, meant in sqlstates.MEANINGS.items() if meant.reconnects}
 KEPT = sqlstates.MEANINGS.keys() - REPLACED.keys()
 ONE_OF_EACH_CLASS = {"08": "08P01", "25": "25P02", "26": "26000", "28": "28P01", "53": "53200"}
-UNFORESEEN = ["42P01", "23514", "22003", "XX000", "P0001"]
+UNHANDLED = ["42P01", "23514", "22003", "XX000", "P0001"]
 
 
 def sqlstate(code: str) -> str:
@@ -48,7 +48,7 @@ def kept_connection(monkey: pytest.MonkeyPatch, *steps: Step) -> Iterator[Script
 
 def sent(*, repeatable: bool = True) -> int:
     """Which connection carried the statement out."""
-    (row,) = database.fetch_all("CALL verb(%(a)s)", {"a": 1}, repeatable=repeatable)
+    (row,) = connection.fetch_all("CALL verb(%(a)s)", {"a": 1}, repeatable=repeatable)
     return int(row["of_connection"])
 
 
@@ -121,7 +121,7 @@ def test_a_session_that_the_server_ends_has_an_unknown_outcome_whatever_its_code
         assert postgres.statements == ([1, 1, 2] if repeatable else [1, 1])
 
 
-@pytest.mark.parametrize("code", UNFORESEEN)
+@pytest.mark.parametrize("code", UNHANDLED)
 def test_a_bug_is_not_taken_for_an_outage(code: str, monkey: pytest.MonkeyPatch) -> None:
     with kept_connection(monkey, Fails(code), Row()) as postgres:
         with pytest.raises(psycopg.Error) as raised:

@@ -10,10 +10,10 @@ import pytest
 from samcli.lib.providers.sam_function_provider import SamFunctionProvider
 from samcli.lib.providers.sam_stack_provider import SamLocalStackProvider
 
-from infra.local.intrinsics import REGION
-from openreserve.settings import Settings
-from tests.aws_calls import ROOT, reached
-from tests.stack import (
+from infra.local.template.intrinsics import REGION
+from openreserve.runtime.settings import Settings
+from tests.support.aws_calls import ROOT, reached
+from tests.support.stack import (
     FUNCTIONS,
     GLOBALS,
     RESOURCES,

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 
-from infra.local.intrinsics import Intrinsic, Loader
+from infra.local.template.intrinsics import Intrinsic, Loader
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("network", "database", "cache")

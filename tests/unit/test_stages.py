@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from infra.deploy.__main__ import DATA
-from infra.local.intrinsics import Loader
+from infra.local.template.intrinsics import Loader
 
 ROOT = Path(__file__).parents[2]
 CONFIG: dict[str, Any] = tomllib.loads((ROOT / "samconfig.toml").read_text())

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreserve.stock import (
+from openreserve.domain.resources import (
     Item,
     is_resource_id,
     normalized_prefix,

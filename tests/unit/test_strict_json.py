@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreserve.strict_json import parsed
+from openreserve.http.strict_json import parsed
 
 values = st.recursive(
     st.none()

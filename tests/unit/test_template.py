@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 
 from infra import openapi
-from infra.local import template
-from infra.local.intrinsics import TemplateError, read
-from openreserve.routes import EVERYTHING_ELSE, ROUTES, methods_at, with_head
-from openreserve.settings import WAIT_SECONDS_MAX, WAITS_MAX, Settings
-from tests.calls import EVENTS, HANDLERS, sample
+from infra.local.template import model
+from infra.local.template.intrinsics import TemplateError, read
+from openreserve.http.routes import EVERYTHING_ELSE, ROUTES, methods_at, with_head
+from openreserve.runtime.settings import WAIT_SECONDS_MAX, WAITS_MAX, Settings
+from tests.support.calls import EVENTS, HANDLERS, sample
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = {"DatabaseUrl": "postgresql://db", "MigrationUrl": "postgresql://owner@db"}
 
-TEMPLATE = template.load(ROOT / "template.yaml", PARAMETERS, "http://aws")
+TEMPLATE = model.load(ROOT / "template.yaml", PARAMETERS, "http://aws")
 FUNCTIONS = {function.name: function for function in TEMPLATE.functions}
 
 
@@ -179,7 +179,7 @@ def test_what_the_runtime_does_not_know_it_refuses_to_run(
     (tmp_path / "template.yaml").write_text(text.replace(*change))
 
     with pytest.raises(TemplateError, match=complaint):
-        template.load(tmp_path / "template.yaml", PARAMETERS)
+        model.load(tmp_path / "template.yaml", PARAMETERS)
 
 
 def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
@@ -192,7 +192,7 @@ def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
 
 def test_without_one_there_is_nothing_to_run_on_here() -> None:
     with pytest.raises(TemplateError, match="DatabaseProxyHost is in Parameter Store"):
-        template.load(ROOT / "template.yaml", {})
+        model.load(ROOT / "template.yaml", {})
 
 
 def test_a_text_is_filled_in_with_parameters_and_with_what_aws_itself_knows(tmp_path: Path) -> None:
@@ -203,7 +203,7 @@ def test_a_text_is_filled_in_with_parameters_and_with_what_aws_itself_knows(tmp_
     )
     (tmp_path / "template.yaml").write_text(changed)
 
-    loaded = template.load(tmp_path / "template.yaml", PARAMETERS)
+    loaded = model.load(tmp_path / "template.yaml", PARAMETERS)
 
     assert loaded.functions[0].environment["ITEMS_MAX"] == (
         "50 of openreserve to arn:aws:sqs:eu-central-1:123456789012:WebhookQueue"
@@ -216,9 +216,9 @@ def test_what_is_in_parameter_store_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "template.yaml").write_text(changed)
 
     with pytest.raises(TemplateError, match="CacheName is in Parameter Store"):
-        template.load(tmp_path / "template.yaml", PARAMETERS)
+        model.load(tmp_path / "template.yaml", PARAMETERS)
 
 
 def test_a_parameter_that_the_template_does_not_have_is_refused() -> None:
     with pytest.raises(TemplateError, match="Databse"):
-        template.load(ROOT / "template.yaml", PARAMETERS | {"Databse": "x"})
+        model.load(ROOT / "template.yaml", PARAMETERS | {"Databse": "x"})

@@ -20,8 +20,8 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreserve import tokens
-from openreserve.tokens import CannotSign, Signer
+from openreserve.runtime import iam_auth
+from openreserve.runtime.iam_auth import CannotSign, Signer
 
 NOW = 1_795_000_000.0
 HOST = "openreserve.proxy-c1.eu-central-1.rds.amazonaws.com"
@@ -43,7 +43,7 @@ def of_the_sdk(signer: Signer) -> Credentials:
 
 def move_clock(monkeypatch: pytest.MonkeyPatch, now: float) -> None:
     moved = SimpleNamespace(time=lambda: now, strftime=time.strftime, gmtime=time.gmtime)
-    monkeypatch.setattr(tokens, "time", moved)
+    monkeypatch.setattr(iam_auth, "time", moved)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +66,7 @@ def test_a_token_for_postgres_is_the_one_that_the_sdk_makes(
     signer: Signer, host: str, port: int, user: str
 ) -> None:
     action = {"Action": "connect", "DBUser": user}
-    ours = tokens.presigned(signer, NOW, "rds-db", f"{host}:{port}", action)
+    ours = iam_auth.presigned(signer, NOW, "rds-db", f"{host}:{port}", action)
 
     request = AWSRequest("GET", f"https://{host}:{port}/", data=action)
     with signed_at(NOW):
@@ -81,7 +81,7 @@ def test_a_token_for_elasticache_is_the_one_that_the_sdk_makes(
     action = {"Action": "connect", "User": user}
     if resource_type:
         action["ResourceType"] = resource_type
-    ours = tokens.presigned(signer, NOW, "elasticache", cache_name, action)
+    ours = iam_auth.presigned(signer, NOW, "elasticache", cache_name, action)
 
     request = AWSRequest("GET", f"http://{cache_name}/", params=dict(action))
     with signed_at(NOW):
@@ -96,35 +96,35 @@ def test_the_whole_way_is_that_of_generate_db_auth_token(monkeypatch: pytest.Mon
     with signed_at(NOW):
         theirs = rds.generate_db_auth_token(HOST, 5432, "openreserve_app", "eu-central-1")
 
-    assert tokens.database_token(HOST, 5432, "openreserve_app") == theirs
+    assert iam_auth.database_token(HOST, 5432, "openreserve_app") == theirs
 
 
 def test_a_token_for_a_serverless_cache_says_so_and_its_name_is_in_lower_case() -> None:
-    token = tokens.cache_token("OpenReserve-Dev", "openreserve-app", "ServerlessCache")
+    token = iam_auth.cache_token("OpenReserve-Dev", "openreserve-app", "ServerlessCache")
 
     asked = parse_qs(urlsplit(f"//{token}").query)
     assert token.startswith("openreserve-dev/?Action=connect&User=openreserve-app&")
     assert asked["ResourceType"] == ["ServerlessCache"]
     assert asked["X-Amz-Expires"] == ["900"]
-    assert "ResourceType" not in tokens.cache_token("openreserve-dev", "openreserve-app")
+    assert "ResourceType" not in iam_auth.cache_token("openreserve-dev", "openreserve-app")
 
 
 def test_a_token_is_signed_with_the_credentials_of_the_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    before = tokens.database_token(HOST, 5432, "openreserve_app")
+    before = iam_auth.database_token(HOST, 5432, "openreserve_app")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDROTATED")
 
     assert "AKIDEXAMPLE" in before
-    assert "AKIDROTATED" in tokens.database_token(HOST, 5432, "openreserve_app")
+    assert "AKIDROTATED" in iam_auth.database_token(HOST, 5432, "openreserve_app")
 
 
 def test_a_token_is_signed_for_the_time_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
-    before = tokens.database_token(HOST, 5432, "openreserve_app")
+    before = iam_auth.database_token(HOST, 5432, "openreserve_app")
     move_clock(monkeypatch, NOW + 901)
 
     assert "X-Amz-Date=20261118T110640Z" in before
-    assert "X-Amz-Date=20261118T112141Z" in tokens.database_token(HOST, 5432, "openreserve_app")
+    assert "X-Amz-Date=20261118T112141Z" in iam_auth.database_token(HOST, 5432, "openreserve_app")
 
 
 @pytest.mark.parametrize("missing", ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"])
@@ -134,7 +134,7 @@ def test_without_credentials_or_region_nothing_is_signed(
     monkeypatch.delenv(missing)
 
     with pytest.raises(CannotSign, match=missing):
-        tokens.database_token(HOST, 5432, "openreserve_app")
+        iam_auth.database_token(HOST, 5432, "openreserve_app")
 
 
 class CredentialsServer(BaseHTTPRequestHandler):
@@ -170,7 +170,7 @@ def test_after_a_snapshot_the_credentials_are_those_that_the_environment_serves(
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", credentials_server)
     monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", "of-this-one")
 
-    assert tokens.signer() == Signer("ASIARESTORED", "secret", "session/token", "eu-central-1")
+    assert iam_auth.signer() == Signer("ASIARESTORED", "secret", "session/token", "eu-central-1")
 
 
 @pytest.mark.parametrize("authorization", ["of-another", None])
@@ -182,9 +182,9 @@ def test_credentials_that_are_not_served_sign_nothing(
         monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN", authorization)
 
     with pytest.raises(CannotSign):
-        tokens.signer()
+        iam_auth.signer()
 
 
 def test_a_signer_keeps_its_secrets_to_itself() -> None:
-    assert "wJalr" not in repr(tokens.signer())
-    assert "IQoJ" not in repr(tokens.signer())
+    assert "wJalr" not in repr(iam_auth.signer())
+    assert "IQoJ" not in repr(iam_auth.signer())

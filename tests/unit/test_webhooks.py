@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from openreserve.webhooks import (
+from openreserve.domain.webhooks import (
     DELAY_SECONDS_MAX,
     EVENT_TYPES,
     SLOW_FOR_SECONDS,

@@ -6,13 +6,13 @@ from contextlib import contextmanager
 
 import click
 
-from openreserve.cli.told import Told
+from openreserve.cli.told import CommandError
 from openreserve.client import Client, NotAnswered
 from openreserve.client.answers import reason_of
 from openreserve.client.signing import CannotSign, bearer, sigv4
 from openreserve.client.transport import Sign
-from openreserve.errors import Fault, NotDone
-from openreserve.problems import STATUSES
+from openreserve.domain.errors import Fault, OpenReserveError
+from openreserve.http.problems import STATUSES
 
 PATIENCE_SECONDS = 3.0
 
@@ -48,14 +48,16 @@ def client(patience_seconds: float = PATIENCE_SECONDS) -> Iterator[Client]:
         ) as opened:
             yield opened
     except UnicodeEncodeError as wrong:
-        raise Told("usage_invalid: an argument is no text in UTF-8", 2) from wrong
+        raise CommandError("usage_invalid: an argument is no text in UTF-8", 2) from wrong
     except (CannotSign, ValueError) as wrong:
-        raise Told(f"usage_invalid: {wrong}", 2) from wrong
-    except (NotDone, NotAnswered) as error:
-        raise Told(line_of(error), 2 if isinstance(error, (Fault, NotAnswered)) else 1) from error
+        raise CommandError(f"usage_invalid: {wrong}", 2) from wrong
+    except (OpenReserveError, NotAnswered) as error:
+        raise CommandError(
+            line_of(error), 2 if isinstance(error, (Fault, NotAnswered)) else 1
+        ) from error
 
 
-def line_of(error: NotDone | NotAnswered) -> str:
+def line_of(error: OpenReserveError | NotAnswered) -> str:
     """The code of an error, and what it says."""
     if isinstance(error, NotAnswered):
         return f"{error.code}: {error}{_advice(error.status)}"

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 
 import click
 
-from openreserve import books
-from openreserve.books import Check, CouldNotCheck, Drift
 from openreserve.cli import output
 from openreserve.cli.checkout import ROOT
 from openreserve.cli.ids import ResourceId
 from openreserve.cli.seconds import Seconds
-from openreserve.cli.told import Told
+from openreserve.cli.told import CommandError
+from openreserve.postgres import audit
+from openreserve.postgres.audit import AuditFailed, Check, Drift
 
 READER = "openreserve_reader"
 
@@ -109,8 +109,8 @@ def repair(
         for resource_id, done in where.repair(ids, reason or "", options["timeout_seconds"]):
             left += done.outcome not in ("repaired", "clean")
             _write_repair(resource_id, done, as_json=options["as_json"])
-    except CouldNotCheck as error:
-        raise Told(f"could_not_repair: {error}", 2) from error
+    except AuditFailed as error:
+        raise CommandError(f"could_not_repair: {error}", 2) from error
     if not drift and not options["as_json"]:
         click.echo("There is nothing to mend.")
     return 1 if left else 0
@@ -135,25 +135,25 @@ class _Where:
 
             return stages.check(self.stage, timeout_seconds)
         if self.database_url is not None:
-            return books.check(self.database_url, timeout_seconds)
-        return books.check(_local_url(self.context), timeout_seconds, user=READER)
+            return audit.check(self.database_url, timeout_seconds)
+        return audit.check(_local_url(self.context), timeout_seconds, user=READER)
 
     def repair(
         self, ids: list[str], reason: str, timeout_seconds: float
-    ) -> Iterator[tuple[str, books.Repair]]:
+    ) -> Iterator[tuple[str, audit.Repair]]:
         if self.stage is not None:
             from openreserve.cli import stages  # noqa: PLC0415
 
             return stages.repair(self.stage, ids, reason, timeout_seconds)
         url = self.database_url or _local_url(self.context)
-        return books.repair(url, ids, reason, timeout_seconds)
+        return audit.repair(url, ids, reason, timeout_seconds)
 
 
 def _checked(where: _Where, timeout_seconds: float) -> Check:
     try:
         return where.check(timeout_seconds)
-    except CouldNotCheck as error:
-        raise Told(f"could_not_check: {error}", 2) from error
+    except AuditFailed as error:
+        raise CommandError(f"could_not_check: {error}", 2) from error
 
 
 def _local_url(context: click.Context) -> str:
@@ -164,7 +164,7 @@ def _local_url(context: click.Context) -> str:
             file = folder / ".openreserve" / str(server.port or 80) / "database-url"
             if file.exists():
                 return file.read_text()
-    raise Told("could_not_check: say where Postgres is: --database-url, or --stage", 2)
+    raise CommandError("could_not_check: say where Postgres is: --database-url, or --stage", 2)
 
 
 def _write(found: Check) -> None:
@@ -210,7 +210,7 @@ def _told(drift: list[Drift], *, as_json: bool) -> int:
     return 1 if drift else 0
 
 
-def _write_repair(resource_id: str, done: books.Repair, *, as_json: bool) -> None:
+def _write_repair(resource_id: str, done: audit.Repair, *, as_json: bool) -> None:
     if as_json:
         fields: dict[str, Any] = {
             "resourceId": resource_id,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from openreserve.cli.told import Told
+from openreserve.cli.told import CommandError
 
 ROOT = Path(__file__).parents[4]
 
@@ -33,16 +33,18 @@ def blackfriday(parameters: tuple[str, ...]) -> None:
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
         if not name or not equals:
-            raise Told(f"usage_invalid: {parameter} is not of the form NAME=VALUE", 2)
+            raise CommandError(f"usage_invalid: {parameter} is not of the form NAME=VALUE", 2)
         os.environ[name] = value
     if importlib.util.find_spec("locust") is None:
-        raise Told("packages_missing: blackfriday needs Locust: make blackfriday sets it up", 2)
+        raise CommandError(
+            "packages_missing: blackfriday needs Locust: make blackfriday sets it up", 2
+        )
     _become("tests.load", [])
 
 
 def _become(module: str, arguments: list[str]) -> None:
     if not (ROOT / module.replace(".", "/") / "__main__.py").exists():
-        raise Told(
+        raise CommandError(
             "checkout_missing: this needs a checkout of the project: clone it, and make run there",
             2,
         )

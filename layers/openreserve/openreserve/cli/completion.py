@@ -3,7 +3,7 @@
 import click
 from click.shell_completion import get_completion_class
 
-from openreserve.cli.told import Told
+from openreserve.cli.told import CommandError
 
 
 @click.command()
@@ -22,4 +22,4 @@ def completion(context: click.Context, shell: str) -> None:
     try:
         click.echo(found.source())
     except RuntimeError as wrong:  # a bash that is too old
-        raise Told(f"shell_unsupported: {wrong}", 2) from wrong
+        raise CommandError(f"shell_unsupported: {wrong}", 2) from wrong

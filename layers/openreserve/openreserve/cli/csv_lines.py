@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from openreserve.stock import TOTAL_STOCK_MAX, normalized_resource_id
+from openreserve.domain.resources import TOTAL_STOCK_MAX, normalized_resource_id
 
 LINE_BYTES_MAX = 4_096
 """Far more than an id of 200 characters and a total: what is longer is not read to its end at once,

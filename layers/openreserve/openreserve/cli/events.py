@@ -9,7 +9,7 @@ from openreserve.cli import api, output, pipes
 from openreserve.cli.pipes import ReaderGone
 from openreserve.cli.seconds import Seconds
 from openreserve.client import Client, Event, EventPage, NotAnswered
-from openreserve.errors import Fault
+from openreserve.domain.errors import Fault
 
 MOST_AT_ONCE = 200
 

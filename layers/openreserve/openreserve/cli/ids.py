@@ -2,7 +2,7 @@
 
 import click
 
-from openreserve.stock import normalized_prefix, normalized_resource_id
+from openreserve.domain.resources import normalized_prefix, normalized_resource_id
 
 
 class ResourceId(click.ParamType):

@@ -23,12 +23,12 @@ _LOOK_SECONDS = 0.1
 Tell = Callable[[Sequence[Line], Sequence[Row]], None]
 
 
-class Lanes:
+class ImportWorkers:
     """Lanes to the API. `tell` hears of each batch that was answered, from any of them."""
 
-    def __init__(self, client: Client, tell: Tell, *, count: int, batch_rows: int) -> None:
+    def __init__(self, client: Client, emit: Tell, *, count: int, batch_rows: int) -> None:
         self._stopped = threading.Event()
-        self._lanes = [_Lane(client, tell, self._stopped, batch_rows) for _ in range(count)]
+        self._lanes = [_Lane(client, emit, self._stopped, batch_rows) for _ in range(count)]
 
     def send(self, lines: Iterable[Line]) -> None:
         """Send all lines, and return when they are answered, or when a lane has failed."""
@@ -65,10 +65,10 @@ class _Lane:
     """One thread that sends one batch after the other."""
 
     def __init__(
-        self, client: Client, tell: Tell, stopped: threading.Event, batch_rows: int
+        self, client: Client, emit: Tell, stopped: threading.Event, batch_rows: int
     ) -> None:
         self.failure: Exception | None = None
-        self._client, self._tell, self._stopped = client, tell, stopped
+        self._client, self._tell, self._stopped = client, emit, stopped
         self._batch_rows = batch_rows
         self._batch: list[Line] = []
         self._batch_bytes = 0

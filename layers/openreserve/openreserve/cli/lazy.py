@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 
-class Lazy(click.Group):
+class LazyGroup(click.Group):
     """A group whose commands come as `name: ("module:attribute", what it does in one line)`."""
 
     def __init__(self, *, targets: Mapping[str, tuple[str, str]], **options: Any) -> None:

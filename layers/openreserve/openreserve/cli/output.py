@@ -12,7 +12,7 @@ from uuid import UUID
 
 import click
 
-from openreserve.stock import Resource
+from openreserve.domain.resources import Resource
 
 RULE = "─" * 37
 MEASURED_ROWS = 100

@@ -12,10 +12,10 @@ import click
 
 from openreserve import __version__
 from openreserve.cli import COULD_NOT_RUN
-from openreserve.cli.lazy import Lazy
+from openreserve.cli.lazy import LazyGroup
 from openreserve.cli.pipes import ReaderGone, reader_watched
 from openreserve.cli.seconds import Seconds
-from openreserve.cli.told import Told
+from openreserve.cli.told import CommandError
 
 REFUSED = 1
 INTERRUPTED = 130
@@ -58,7 +58,7 @@ def run() -> int:
         (_in_one_line(error) if isinstance(error, click.UsageError) else error).show()
         return error.exit_code
     except (OSError, UnicodeError) as error:  # a full disk, an encoding without the character
-        Told(f"io_failed: {error}", COULD_NOT_RUN).show()
+        CommandError(f"io_failed: {error}", COULD_NOT_RUN).show()
         _forget_output()
         return COULD_NOT_RUN
     return result if isinstance(result, int) else 0
@@ -70,7 +70,7 @@ def _in_one_line(error: click.UsageError) -> click.ClickException:
     path = error.ctx.command_path if error.ctx else "openreserve"
     message = " ".join(error.format_message().split())
     line = f"usage_invalid: {message.removesuffix('.')}. See: {path} --help"
-    return Told(line, error.exit_code)
+    return CommandError(line, error.exit_code)
 
 
 def _die_of_a_closed_pipe() -> NoReturn:
@@ -85,7 +85,7 @@ def _forget_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Commands(Lazy):
+class _Commands(LazyGroup):
     """Says that the reader has gone, of which click makes an exit code of its own."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:

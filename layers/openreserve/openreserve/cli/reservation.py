@@ -8,7 +8,7 @@ import click
 from openreserve.cli import api, output
 from openreserve.cli.ids import ResourceId
 from openreserve.cli.stock import limit_option
-from openreserve.holds import Reservation, Status
+from openreserve.domain.reservations import Reservation, Status
 
 token_argument = click.argument("token", type=click.UUID)
 

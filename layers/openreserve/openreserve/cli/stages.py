@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from openreserve.books import Check, CouldNotCheck, Drift, Repair
+from openreserve.postgres.audit import AuditFailed, Check, Drift, Repair
 
 ANSWER_SECONDS_MAX = 920
 """Longer than any function may take: Lambda ends them after 900."""
@@ -49,7 +49,7 @@ def _invoke(stage: str, event: Mapping[str, Any], *, partial: bool = False) -> A
     try:
         from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - large
     except ImportError:
-        raise CouldNotCheck("botocore is missing: pip install 'openreserve[sigv4]'") from None
+        raise AuditFailed("botocore is missing: pip install 'openreserve[sigv4]'") from None
     try:
         resource = _client("cloudformation").describe_stack_resource(
             StackName=f"openreserve-{stage}", LogicalResourceId="AuditFunction"
@@ -60,9 +60,9 @@ def _invoke(stage: str, event: Mapping[str, Any], *, partial: bool = False) -> A
         )
         payload = json.loads(answer["Payload"].read())
     except (BotoCoreError, ClientError) as error:
-        raise CouldNotCheck(str(error)) from error
+        raise AuditFailed(str(error)) from error
     if "FunctionError" in answer:
-        raise CouldNotCheck(payload.get("errorMessage", "AuditFunction failed"))
+        raise AuditFailed(payload.get("errorMessage", "AuditFunction failed"))
     if not partial or "repairs" not in payload:
         _raise_error(payload)
     return payload
@@ -70,7 +70,7 @@ def _invoke(stage: str, event: Mapping[str, Any], *, partial: bool = False) -> A
 
 def _raise_error(answer: Mapping[str, Any]) -> None:
     if "error" in answer:
-        raise CouldNotCheck(answer["error"])
+        raise AuditFailed(answer["error"])
 
 
 def _client(service: str) -> Any:

@@ -6,7 +6,7 @@ import click
 
 from openreserve.cli import api, output
 from openreserve.cli.ids import ResourceId, ResourcePrefix
-from openreserve.cli.lazy import Lazy
+from openreserve.cli.lazy import LazyGroup
 
 _TARGETS = {
     "check": ("openreserve.cli.stock:check", "Show how much there is of a resource."),
@@ -30,7 +30,7 @@ limit_option = click.option(
 )
 
 
-@click.group(cls=Lazy, targets=_TARGETS)
+@click.group(cls=LazyGroup, targets=_TARGETS)
 def stock() -> None:
     """Check, set, adjust, list and import stock."""
 

@@ -13,11 +13,11 @@ import click
 
 from openreserve.cli import api, output
 from openreserve.cli.csv_lines import BadLine, Line, LongLine, parsed, raw_lines
-from openreserve.cli.lanes import Lanes
+from openreserve.cli.lanes import ImportWorkers
 from openreserve.cli.progress import Progress
-from openreserve.cli.told import Told
+from openreserve.cli.told import CommandError
 from openreserve.client import NotAnswered, Row
-from openreserve.errors import NotDone
+from openreserve.domain.errors import OpenReserveError
 
 PATIENCE_SECONDS = 60.0
 STOP_SECONDS_MAX = 15.0
@@ -125,22 +125,22 @@ class _Import:
 
 def _send(run: _Import, file: IO[bytes], options: dict[str, Any]) -> None:
     with api.client(PATIENCE_SECONDS) as client:
-        lanes = Lanes(
+        lanes = ImportWorkers(
             client, run.answered, count=options["lanes"], batch_rows=options["batch_rows"]
         )
         try:
             lanes.send(run.lines(file))
         except KeyboardInterrupt:
             lanes.stop(STOP_SECONDS_MAX)
-            raise Told(_where(run, lanes, "interrupted"), 2) from None
+            raise CommandError(_where(run, lanes, "interrupted"), 2) from None
         if lanes.failure is not None:
             lanes.stop(STOP_SECONDS_MAX)
-            if not isinstance(lanes.failure, (NotDone, NotAnswered)):
+            if not isinstance(lanes.failure, (OpenReserveError, NotAnswered)):
                 raise lanes.failure
-            raise Told(_where(run, lanes, api.line_of(lanes.failure)), 2)
+            raise CommandError(_where(run, lanes, api.line_of(lanes.failure)), 2)
 
 
-def _where(run: _Import, lanes: Lanes, reason: str) -> str:
+def _where(run: _Import, lanes: ImportWorkers, reason: str) -> str:
     line = max(lanes.first_open(run.read), run.first)
     return (
         f"{reason}; stopped at line {line}, all before it are done. Go on with:"

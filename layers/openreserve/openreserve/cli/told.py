@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 
-class Told(click.ClickException):
+class CommandError(click.ClickException):
     """What went wrong, in one line on standard error, and the exit code."""
 
     def __init__(self, line: str, exit_code: int) -> None:

@@ -7,12 +7,14 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from openreserve.errors import NotDone
-from openreserve.holds import Reservation, Status
-from openreserve.problems import STATUSES
-from openreserve.stock import Adjustment, Item, Resource
+from openreserve.domain.errors import OpenReserveError
+from openreserve.domain.reservations import Reservation, Status
+from openreserve.domain.resources import Adjustment, Item, Resource
+from openreserve.http.problems import STATUSES
 
-ERRORS: Mapping[str, type[NotDone]] = {code: error for error, (_, code) in STATUSES.items()}
+ERRORS: Mapping[str, type[OpenReserveError]] = {
+    code: error for error, (_, code) in STATUSES.items()
+}
 """What to raise, by the code of the problem document."""
 
 _REFUSED = 400
@@ -144,7 +146,7 @@ class Answer:
         """The JSON object of a success.
 
         Raises:
-            NotDone: the error of the engine that it tells of, with the whole problem as `details`.
+            OpenReserveError: the error of the problem document, which is its `details`.
         """
         document: dict[str, Any] = self.document
         if self.code in ERRORS:

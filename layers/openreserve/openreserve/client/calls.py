@@ -11,9 +11,9 @@ from uuid import UUID, uuid4
 from openreserve.client import answers
 from openreserve.client.answers import EventPage, Health, NotAnswered, Row
 from openreserve.client.transport import Call, Sign, Transport
-from openreserve.errors import NotDone
-from openreserve.holds import Reservation, Status
-from openreserve.stock import Adjustment, Resource
+from openreserve.domain.errors import OpenReserveError
+from openreserve.domain.reservations import Reservation, Status
+from openreserve.domain.resources import Adjustment, Resource
 
 PAGE_SIZE = 200
 SERVER_URL = "http://localhost:8080"
@@ -22,10 +22,10 @@ SERVER_URL = "http://localhost:8080"
 class Client:
     """The API at a URL. Threads may share one; each has a connection of its own.
 
-    Every call may raise an error of `openreserve.errors`, whose `details` are the problem that the
-    API told of, and `NotAnswered`. Before that it was repeated, with jitter and the same
-    Idempotency-Key, as long as `patience_seconds` went: if the server was away, slow or busy (429,
-    502, 503, 504, and 500 without a problem), or still answering a request with the same key.
+    Every call may raise the error of a problem document, whose `details` are that document, or
+    `NotAnswered`. Before that the call is repeated, with jitter and the same Idempotency-Key, for
+    `patience_seconds`: while the server is away, slow or busy (429, 502, 503, 504, and 500 without
+    a problem document), or still answers a request with the same key.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Hold:
         """Release it if an exception leaves the context, unless it was committed."""
         if error is None or self.reservation.status is not Status.HELD:
             return
-        with suppress(NotDone):  # it was settled by somebody else
+        with suppress(OpenReserveError):  # it was settled by somebody else
             try:
                 self.release()
             except NotAnswered as reason:

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from openreserve import __version__
 from openreserve.client.answers import Answer
-from openreserve.idempotency import as_field
+from openreserve.http.idempotency import as_field
 
 PAUSE_SECONDS_MIN = 0.05
 """The first pause is up to this; each further one up to twice the one before."""

@@ -1,0 +1,1 @@
+"""The rules. Pure: no clock, no chance, no I/O."""

@@ -1,0 +1,1 @@
+"""HTTP in and out, as API Gateway delivers and expects it."""

@@ -1,0 +1,1 @@
+"""What callers send and receive: field names, types and limits."""

@@ -1,0 +1,33 @@
+"""Response bodies of the health check and of every error."""
+
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+)
+
+from openreserve.http.schemas.fields import Json, one_of
+
+
+class HealthView(Json):
+    """`status` is ok, degraded (slower, but nothing is lost) or unavailable."""
+
+    status: Annotated[str, one_of("HealthStatus", "ok", "degraded", "unavailable")]
+    postgres: Annotated[str, one_of("PostgresStatus", "ok", "unavailable")]
+    redis: Annotated[str, one_of("RedisStatus", "ok", "unavailable", "not configured")]
+
+
+class Problem(BaseModel):
+    """A problem document (RFC 9457). Members beyond these depend on the `code`."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    code: str = Field(description="For programs: it is stable.")
+    request_id: str = Field(alias="requestId", description="Names the request in the log.")

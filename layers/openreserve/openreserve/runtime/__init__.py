@@ -1,0 +1,1 @@
+"""What a Lambda function runs on: settings, telemetry, IAM authentication, SnapStart."""

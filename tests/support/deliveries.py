@@ -1,0 +1,106 @@
+"""Events on their way to endpoints, with the webhook function called as SQS does it."""
+
+import json
+from typing import Any
+from uuid import uuid4
+
+from functions.webhook import app as webhook_app
+from infra.local.template.intrinsics import ACCOUNT, REGION
+from openreserve.webhooks import endpoints
+from tests.conftest import Queues
+from tests.support.calls import call, invoke, sample
+
+ATTEMPTS_MAX = 3
+"""One more than the waits that the tests set."""
+
+
+def event(event_type: str = "STOCK_DEPLETED") -> str:
+    """As it is in the queue."""
+    content = json.loads(sample("webhook")["Records"][0]["body"])
+    return json.dumps(content | {"id": str(uuid4()), "type": event_type})
+
+
+def deliver(queues: Queues) -> list[str]:
+    """Call the function with what waits, as both mappings do. What came back stays hidden."""
+    return _deliver(queues, queues.url) + _deliver(queues, queues.retry_url)
+
+
+def _deliver(queues: Queues, url: str) -> list[str]:
+    received = queues.received(url)
+    if received:
+        handle(queues, *received, url=url)
+    return [message["MessageId"] for message in received]
+
+
+def handle(queues: Queues, *received: dict[str, Any], url: str) -> None:
+    """Call the function with these messages, and delete those that it is done with."""
+    records = [_record(message, url) for message in received]
+    answer = webhook_app.handler({"Records": records}, None)
+    failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
+    for message in received:
+        if message["MessageId"] not in failed:
+            queues.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+
+
+def _record(message: dict[str, Any], url: str) -> dict[str, Any]:
+    """A message as a function gets it, with what else the sample has."""
+    attributes = message.get("MessageAttributes", {})
+    record: dict[str, Any] = sample("webhook")["Records"][0]
+    return record | {
+        "messageId": message["MessageId"],
+        "receiptHandle": message["ReceiptHandle"],
+        "body": message["Body"],
+        "attributes": message["Attributes"],
+        "messageAttributes": {
+            name: {"stringValue": value["StringValue"], "dataType": value["DataType"]}
+            for name, value in attributes.items()
+        },
+        "md5OfBody": message["MD5OfBody"],
+        "eventSourceARN": f"arn:aws:sqs:{REGION}:{ACCOUNT}:{url.rpartition('/')[2]}",
+    }
+
+
+def deliver_all(queues: Queues) -> None:
+    """Until nothing waits that can be seen."""
+    endpoints._known.cache_clear()  # as if they were remembered no more
+    while deliver(queues):
+        pass
+
+
+def endpoint(url: str, endpoint_id: str = "shop", *events: str) -> str:
+    """Make or change an endpoint; its secret, if it is new."""
+    reply = call("save-endpoint", {"endpointId": endpoint_id, "url": url, "events": [*events]})
+    assert reply.status in (200, 201), reply
+    return str(reply.json.get("secret", ""))
+
+
+def rotate(endpoint_id: str = "shop") -> str:
+    request = sample("rotate-secret")
+    request["pathParameters"]["endpointId"] = endpoint_id
+    return str(invoke("rotate-secret", request).json["secret"])
+
+
+def listed(endpoint_id: str = "shop") -> Any:
+    found = call("list-endpoints").json["webhooks"]
+    return next(each for each in found if each["endpointId"] == endpoint_id)
+
+
+def told(messages: list[Any]) -> list[tuple[str, str]]:
+    return sorted((m["Attributes"]["MessageGroupId"], m["Body"]) for m in messages)
+
+
+def hidden(queues: Queues, *, dead: bool = False) -> int:
+    """How many messages wait for their time to come back."""
+    urls = [queues.dead_url] if dead else [queues.url, queues.retry_url]
+    return sum(_hidden(queues, url) for url in urls)
+
+
+def _hidden(queues: Queues, url: str) -> int:
+    answer = queues.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    names = ("ApproximateNumberOfMessagesNotVisible", "ApproximateNumberOfMessagesDelayed")
+    return sum(int(answer[name]) for name in names)
+
+
+def back_at_once(queues: Queues) -> None:
+    """As if the time were over after which SQS shows what nobody deleted."""
+    queues.sqs.set_queue_attributes(QueueUrl=queues.url, Attributes={"VisibilityTimeout": "0"})

@@ -1,0 +1,126 @@
+"""A stand-in for RDS and its proxy in front of a Postgres: TLS only, and passwords are checked.
+
+Speaks just enough of the protocol (https://www.postgresql.org/docs/current/protocol.html) for that.
+Tokens are checked as AWS checks them: by signing anew, with the SDK.
+"""
+
+import socket
+import ssl
+import struct
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from urllib.parse import parse_qs, urlsplit
+
+from botocore.auth import SigV4QueryAuth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+
+from tests.support.tls_relay import pass_on
+
+PLAIN = b"TLS is required"
+REFUSED = b"password authentication failed"
+TLS_REQUEST, GSS_REQUEST = 80877103, 80877104
+
+
+@dataclass
+class Rds:
+    """Who asked to be let in, and with what."""
+
+    port: int
+    passwords: list[str] = field(default_factory=list)
+    startups: list[dict[str, str]] = field(default_factory=list)
+
+
+@contextmanager
+def rds(
+    database_url: str, tls: ssl.SSLContext, lets_in: Callable[[str, str], bool]
+) -> Iterator[Rds]:
+    """Listens on 127.0.0.1, whoever it says it is. `lets_in` judges user and password."""
+    socket_path = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        seen = Rds(listening.getsockname()[1])
+
+        def serve(client: socket.socket) -> None:
+            with suppress(OSError, EOFError), client:
+                _serve(client, socket_path, tls, lets_in, seen)
+
+        def accept() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listening.accept()
+                    threading.Thread(target=serve, args=(client,), daemon=True).start()
+
+        threading.Thread(target=accept, daemon=True).start()
+        yield seen
+        listening.shutdown(socket.SHUT_RDWR)
+
+
+def is_token(token: str, host: str, user: str, signer: Credentials, now: float) -> bool:
+    """Whether the token was signed by the signer, for this user at this host, and is not over."""
+    unsigned, _, signature = token.partition("&X-Amz-Signature=")
+    told = {name: value for name, (value,) in parse_qs(urlsplit(f"//{unsigned}").query).items()}
+    if not unsigned.startswith(f"{host}/?") or told["DBUser"] != user:
+        return False
+    region = told["X-Amz-Credential"].split("/")[2]
+    check = SigV4QueryAuth(signer, "rds-db", region, int(told["X-Amz-Expires"]))
+    request = AWSRequest("GET", f"https://{unsigned}")
+    request.context["timestamp"] = told["X-Amz-Date"]
+    expected = check.signature(
+        check.string_to_sign(request, check.canonical_request(request)), request
+    )
+    signed = datetime.strptime(told["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return signature == expected and 0 <= now - signed.timestamp() <= int(told["X-Amz-Expires"])
+
+
+def _serve(
+    plain: socket.socket,
+    socket_path: str,
+    tls: ssl.SSLContext,
+    lets_in: Callable[[str, str], bool],
+    seen: Rds,
+) -> None:
+    length, code = struct.unpack("!ii", _read(plain, 8))
+    while code == GSS_REQUEST:
+        plain.sendall(b"N")
+        length, code = struct.unpack("!ii", _read(plain, 8))
+    if code != TLS_REQUEST:
+        plain.sendall(_refusal(PLAIN))
+        return
+    plain.sendall(b"S")
+    with tls.wrap_socket(plain, server_side=True) as client:
+        head = _read(client, 4)
+        (length,) = struct.unpack("!i", head)
+        startup = _read(client, length - 4)
+        words = [word.decode() for word in startup[4:].split(b"\0")]
+        told = dict(zip(words[::2], words[1::2], strict=False))
+        seen.startups.append(told)
+        client.sendall(b"R" + struct.pack("!ii", 8, 3))  # the password, please, as it is
+        kind, length = struct.unpack("!ci", _read(client, 5))
+        assert kind == b"p"
+        password = _read(client, length - 4).rstrip(b"\0").decode()
+        seen.passwords.append(password)
+        if not lets_in(told["user"], password):
+            client.sendall(_refusal(REFUSED))
+            return
+        with socket.socket(socket.AF_UNIX) as server:
+            server.connect(socket_path)
+            server.sendall(head + startup)
+            pass_on(client, server)
+
+
+def _refusal(reason: bytes) -> bytes:
+    fields = b"SFATAL\0VFATAL\0C28P01\0M" + reason + b"\0\0"
+    return b"E" + struct.pack("!i", len(fields) + 4) + fields
+
+
+def _read(connection: socket.socket, length: int) -> bytes:
+    data = b""
+    while len(data) < length:
+        part = connection.recv(length - len(data))
+        if not part:
+            raise EOFError
+        data += part
+    return data
