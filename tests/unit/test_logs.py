@@ -10,13 +10,13 @@ from openreserve.runtime.telemetry import emit
 
 TWO_THREADS = """
 import sys, threading
-from openreserve.logs import logger, tell
+from openreserve.runtime.telemetry import emit, logger
 
 sys.setswitchinterval(1e-6)
 
 def write(path):
     for n in range(1_000):
-        tell({"HoldsExpired": n}, dimensions={"path": path})
+        emit({"HoldsExpired": n}, dimensions={"path": path})
         logger().info("a line", extra={"path": path})
 
 threads = [threading.Thread(target=write, args=(path,)) for path in ("prompt", "net")]
@@ -64,7 +64,7 @@ def test_the_logger_names_the_trace_as_the_metrics_do() -> None:
     program = """
 import os
 os.environ["_X_AMZN_TRACE_ID"] = "Root=1-a-b;Parent=c;Sampled=1"
-from openreserve.logs import logger
+from openreserve.runtime.telemetry import logger
 logger().info("a line")
 """
     written = subprocess.run(
