@@ -17,11 +17,12 @@ from pathlib import Path
 from aiohttp import web
 
 import openreserve
-from infra.local import aws, callers, cors, dashboard, docs, gateway, queues, services, template
+from infra.local import aws, callers, dashboard, docs, gateway, queues, services, template
 from infra.local.authorizers import Admit
 from infra.local.black_friday import BlackFriday
 from infra.local.callers import Callers
 from infra.local.connections import CONNECTIONS_MAX, Limits, Runner
+from infra.local.cors import add_cors
 from infra.local.environments import Failed, Pool
 from infra.local.exposition import Exposition
 from infra.local.intrinsics import TemplateError
@@ -212,10 +213,10 @@ async def _serve(
     exposition.watch(pools)
     black_friday = BlackFriday(_url(options), options.load_test)
     application = _application(pools, terminal, exposition, black_friday, admitted.admit)
-    cors.add(application, running.cors)
     runner = Runner(application, limits)
     schedules = Schedules(pools)
     mappings = queues.Mappings(pools, servers.aws)
+    add_cors(application, running.cors)
     try:
         for pool in pools:
             await pool.start()
