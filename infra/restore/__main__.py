@@ -80,9 +80,9 @@ def deployed_at_once(restored: Mapping[str, str]) -> dict[str, str]:
     That is no change of the template, so that only another hash publishes new versions. No canary:
     the functions are paused, and their callers' 503 would ring its alarms.
     """
-    told = json.dumps(sorted(restored.items())).encode()
+    content = json.dumps(sorted(restored.items())).encode()
     return {
-        "DeploymentHash": hashlib.sha256(told).hexdigest(),
+        "DeploymentHash": hashlib.sha256(content).hexdigest(),
         "DeploymentAlarms": "ignored",
         "DeploymentType": "AllAtOnce",
     }
@@ -250,8 +250,8 @@ def _ended(stage: Stage, stack: str) -> str:
         stage.wait(WAIT_SECONDS)
 
 
-def _say(step: str, told: object) -> None:
-    print(f"{step}: {told}", flush=True)
+def _say(step: str, outcome: object) -> None:
+    print(f"{step}: {outcome}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -304,7 +304,7 @@ def test_a_stack_that_cannot_restore_yet_is_not_touched(account: Account, stage:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "told"),
+    ("answer", "error", "message"),
     [
         ({"resources": 3, "drifting": 2}, "", "2 resources drift: openreserve repair --stage prod"),
         ({"error": "statement timeout"}, "", "statement timeout"),
@@ -312,11 +312,11 @@ def test_a_stack_that_cannot_restore_yet_is_not_touched(account: Account, stage:
     ],
 )
 def test_what_does_not_agree_or_was_not_checked_is_not_resumed(
-    account: Account, stage: Stage, answer: Any, error: str, told: str
+    account: Account, stage: Stage, answer: Any, error: str, message: str
 ) -> None:
     account.invoked(answer, error)
 
-    with pytest.raises(NotRestored, match=told):
+    with pytest.raises(NotRestored, match=message):
         verify(stage)
     assert account.asked("PutFunctionConcurrency") == []
 
