@@ -16,8 +16,6 @@ from samcli.commands.deploy.deploy_context import DeployContext
 from samcli.yamlhelper import yaml_parse
 
 from infra.restore.__main__ import (
-    NotRestored,
-    Stage,
     deployed_at_once,
     main,
     pause,
@@ -27,6 +25,7 @@ from infra.restore.__main__ import (
     update,
     verify,
 )
+from infra.restore.stage import NotRestored, Stage
 
 ROOT = Path(__file__).parents[2]
 TO = datetime(2026, 5, 3, 10, 20, 30, tzinfo=UTC)
