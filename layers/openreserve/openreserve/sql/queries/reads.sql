@@ -16,7 +16,7 @@ SELECT *
 -- ping: Checks that Postgres answers and that the schema exists.
 SELECT max(number) AS schema_number FROM openreserve.migrations;
 
--- list_events: Only of transactions that are older than every open one. So no event can appear later
+-- list_events: Only of transactions that are older than every open one. So no event can appear
 -- before a cursor that has passed; a new event waits for older transactions to end.
 SELECT event_id, type, resource_id, value, sequence, tokens, created_at,
        written_by::text AS written_by, position
