@@ -5,7 +5,9 @@ resource that the schedules wait for. Has MigrateFunction do it, and reports the
 """
 
 import json
+import time
 import urllib.request
+from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
@@ -21,6 +23,8 @@ MIGRATE_SECONDS_MAX = 850
 
 
 RESPONSE_SECONDS_MAX = 10
+RIGHTS_PAUSES_SECONDS = (2, 4, 8, 16)
+"""IAM may take some seconds until it knows the rights of a role that was made just now."""
 
 
 def handler(event: dict[str, str], _context: Any) -> dict[str, str]:
@@ -44,7 +48,7 @@ def _first_migration(event: dict[str, str]) -> dict[str, str]:
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
     """
-    done = event["RequestType"] == "Delete" or _migrate()
+    done = event["RequestType"] == "Delete" or _migrate(RIGHTS_PAUSES_SECONDS)
     answer = {
         "Status": "SUCCESS" if done else "FAILED",
         "Reason": "The log group of the stack says why the schema was not migrated",
@@ -61,12 +65,18 @@ def _first_migration(event: dict[str, str]) -> dict[str, str]:
         return {"status": answer["Status"]}
 
 
-def _migrate() -> bool:
-    """Whether the schema is up to date now. If nobody knows, it is not."""
+def _migrate(pauses_seconds: Sequence[float] = ()) -> bool:
+    """Whether the schema is up to date now; not, if that is unknown.
+
+    A refusal by IAM is tried again after each of the pauses.
+    """
     try:
         answer = _lambda().invoke(FunctionName=settings().migrate_function_name, Payload=b"{}")
         told = json.loads(answer["Payload"].read())
     except (BotoCoreError, ClientError, ValueError) as failure:
+        if pauses_seconds and "AccessDenied" in repr(failure):
+            time.sleep(pauses_seconds[0])
+            return _migrate(pauses_seconds[1:])
         logger().error("MigrateFunction was not heard", extra={"reason": repr(failure)})
         return False
     if "FunctionError" in answer:

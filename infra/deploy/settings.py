@@ -39,7 +39,7 @@ def options(given: Mapping[str, str]) -> tuple[str, ...]:
 def fingerprint(built: Path, given: Mapping[str, str], stored: Mapping[str, str]) -> str:
     """The SHA-256 of what `sam build` made, of the overrides and of what Parameter Store has.
 
-    Compiled files are left out: they follow from the sources, and tests leave some beside handlers.
+    Compiled files are left out: they follow from the sources, and tests leave some of their own.
 
     Raises:
         Unknown: nothing was built.

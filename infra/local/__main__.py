@@ -17,12 +17,13 @@ from pathlib import Path
 from aiohttp import web
 
 import openreserve
-from infra.local import aws, cors, docs, gateway, services, sqs
+from infra.local import aws, docs, gateway, services, sqs
 from infra.local.auth import callers
 from infra.local.auth.authorizers import Admit
 from infra.local.auth.callers import Callers
 from infra.local.black_friday import BlackFriday
 from infra.local.connections import CONNECTIONS_MAX, Limits, Runner
+from infra.local.cors import add_cors
 from infra.local.dashboard import pages
 from infra.local.lambda_pool import Failed, Pool
 from infra.local.metrics import Exposition
@@ -215,10 +216,10 @@ async def _serve(
     exposition.watch(pools)
     black_friday = BlackFriday(_url(options), options.load_test)
     application = _application(pools, terminal, exposition, black_friday, admitted.admit)
-    cors.add(application, running.cors)
     runner = Runner(application, limits)
     schedules = Schedules(pools)
     mappings = sqs.Mappings(pools, servers.aws)
+    add_cors(application, running.cors)
     try:
         for pool in pools:
             await pool.start()

@@ -67,7 +67,7 @@ def configured(found: Mapping[str, Any] | None) -> Cors | None:
     )
 
 
-def add(app: web.Application, cors: Cors | None) -> None:
+def add_cors(app: web.Application, cors: Cors | None) -> None:
     """Have the application answer browsers, if the template says so."""
     if cors is not None:
         app.middlewares.append(_middleware(cors))

@@ -251,9 +251,9 @@ class Pool:
             content_type="application/json",
             headers={
                 "Lambda-Runtime-Aws-Request-Id": invocation.id,
+                "Lambda-Runtime-Trace-Id": _trace(invocation.id),
                 "Lambda-Runtime-Deadline-Ms": str(int((time.time() + timeout_seconds) * 1_000)),
                 "Lambda-Runtime-Invoked-Function-Arn": _ARN + self.function.name,
-                "Lambda-Runtime-Trace-Id": _trace(invocation.id),
             },
         )
 
@@ -292,14 +292,14 @@ class Pool:
         kill(environment.process)
 
 
-def _trace(invocation_id: str) -> str:
-    """As X-Ray's header has it; nothing collects traces here."""
-    unique = invocation_id.replace("-", "")[:24]
-    return f"Root=1-{int(time.time()):08x}-{unique};Sampled=0"
-
-
 def _told(body: bytes) -> str:
     """The error as the runtime client reports it, in lines."""
     told = json.loads(body)
     trace = "".join(told.get("stackTrace") or [])
     return f"{told.get('errorType')}: {told.get('errorMessage')}\n{trace}".rstrip()
+
+
+def _trace(invocation_id: str) -> str:
+    """As X-Ray's header has it; nothing collects traces here."""
+    unique = invocation_id.replace("-", "")[:24]
+    return f"Root=1-{int(time.time()):08x}-{unique};Sampled=0"

@@ -9,10 +9,8 @@ import hashlib
 import json
 import re
 import sys
-import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,38 +19,12 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
+from infra.restore.stage import NotRestored, Stage, ended, functions, invoke, parameters, window
+
 ROOT = Path(__file__).parents[2]
-UNPAUSED = {"MigrateFunction", "AuditFunction", "BeforeTrafficFunction"}
-"""They serve no caller, and a restore needs the first two."""
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
-WAIT_SECONDS = 30
 ANSWER_SECONDS_MAX = 920
 """Longer than any function may take."""
-
-
-class NotRestored(Exception):
-    """The restore ended: the text says at which step, and why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """A stage, and what AWS knows of it."""
-
-    name: str
-    client: Callable[[str], Any]
-    state: Path
-    """Where the concurrency of paused functions is kept."""
-    wait: Callable[[float], None] = time.sleep
-
-    @property
-    def app(self) -> str:
-        """The stack of the functions."""
-        return f"openreserve-{self.name}"
-
-    @property
-    def database(self) -> str:
-        """The stack of Postgres."""
-        return f"openreserve-{self.name}-database"
 
 
 def restore(stage: Stage, to: datetime) -> None:
@@ -61,11 +33,11 @@ def restore(stage: Stage, to: datetime) -> None:
     Raises:
         NotRestored: at the first step that failed.
     """
-    parameters = restored_parameters(stage, to)
+    restored = restored_parameters(stage, to)
     pause(stage)
-    update(stage, stage.database, parameters)
-    before = _parameters(stage, stage.app)
-    update(stage, stage.app, deployed_at_once(parameters))
+    update(stage, stage.database, restored)
+    before = parameters(stage, stage.app)
+    update(stage, stage.app, deployed_at_once(restored))
     _say("migrations", invoke(stage, "MigrateFunction", {}))
     verify(stage)
     resume(stage)
@@ -80,9 +52,9 @@ def deployed_at_once(restored: Mapping[str, str]) -> dict[str, str]:
     That is no change of the template, so that only another hash publishes new versions. No canary:
     the functions are paused, and their callers' 503 would ring its alarms.
     """
-    told = json.dumps(sorted(restored.items())).encode()
+    content = json.dumps(sorted(restored.items())).encode()
     return {
-        "DeploymentHash": hashlib.sha256(told).hexdigest(),
+        "DeploymentHash": hashlib.sha256(content).hexdigest(),
         "DeploymentAlarms": "ignored",
         "DeploymentType": "AllAtOnce",
     }
@@ -93,11 +65,11 @@ def restored_parameters(stage: Stage, to: datetime) -> dict[str, str]:
 
     A repeat of the same restore gets the parameters that the stack has already.
     """
-    present = _parameters(stage, stage.database)
+    present = parameters(stage, stage.database)
     wanted = to.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     if present.get("RestoreTo") == wanted:
         return {name: present[name] for name in ("Generation", "RestoreFrom", "RestoreTo")}
-    resource_id, earliest, latest = _window(stage)
+    resource_id, earliest, latest = window(stage)
     if not earliest <= to <= latest:
         raise NotRestored(f"{wanted} is not between {earliest:%FT%TZ} and {latest:%FT%TZ}")
     generation = str(int(present.get("Generation", "1")) + 1)
@@ -108,7 +80,7 @@ def pause(stage: Stage) -> None:
     """Let no function of the stage run that reads or writes stock. Notes what to give back."""
     found = json.loads(stage.state.read_text()) if stage.state.exists() else {}
     lambda_ = stage.client("lambda")
-    for name in _functions(stage):
+    for name in functions(stage):
         if name not in found:
             limit = lambda_.get_function_concurrency(FunctionName=name)
             found[name] = limit.get("ReservedConcurrentExecutions")
@@ -140,7 +112,7 @@ def update(stage: Stage, stack: str, changed: Mapping[str, str]) -> None:
         {"ParameterKey": name, "ParameterValue": changed[name]}
         if name in changed
         else {"ParameterKey": name, "UsePreviousValue": True}
-        for name in _parameters(stage, stack)
+        for name in parameters(stage, stack)
     ]
     missing = changed.keys() - {parameter["ParameterKey"] for parameter in given}
     if missing:
@@ -155,7 +127,7 @@ def update(stage: Stage, stack: str, changed: Mapping[str, str]) -> None:
     except ClientError as refused:
         if "No updates are to be performed" not in str(refused):
             raise
-    _say(stack, _ended(stage, stack))
+    _say(stack, ended(stage, stack))
 
 
 def verify(stage: Stage) -> None:
@@ -175,83 +147,8 @@ def verify(stage: Stage) -> None:
     _say("verify", f"{found['resources']} resources agree")
 
 
-def invoke(stage: Stage, function: str, event: Mapping[str, Any]) -> Any:
-    """What a function answers, by its name in template.yaml."""
-    detail = stage.client("cloudformation").describe_stack_resource(
-        StackName=stage.app, LogicalResourceId=function
-    )
-    answer = stage.client("lambda").invoke(
-        FunctionName=detail["StackResourceDetail"]["PhysicalResourceId"],
-        Payload=json.dumps(event).encode(),
-    )
-    payload = json.loads(answer["Payload"].read())
-    if "FunctionError" in answer:
-        raise NotRestored(f"{function}: {payload.get('errorMessage', payload)}")
-    return payload
-
-
-def _window(stage: Stage) -> tuple[str, datetime, datetime]:
-    """The resource id of the present database, and between which instants it can be restored."""
-    kind, name = _database(stage)
-    rds = stage.client("rds")
-    if kind == "Cluster":
-        (cluster,) = rds.describe_db_clusters(DBClusterIdentifier=name)["DBClusters"]
-        times = cluster["EarliestRestorableTime"], cluster["LatestRestorableTime"]
-        return cluster["DbClusterResourceId"], *times
-    (instance,) = rds.describe_db_instances(DBInstanceIdentifier=name)["DBInstances"]
-    (backups,) = rds.describe_db_instance_automated_backups(
-        DbiResourceId=instance["DbiResourceId"]
-    )["DBInstanceAutomatedBackups"]
-    earliest = backups["RestoreWindow"]["EarliestTime"]
-    return instance["DbiResourceId"], earliest, instance["LatestRestorableTime"]
-
-
-def _database(stage: Stage) -> tuple[str, str]:
-    """Of the database stack: Cluster or Instance, and its identifier."""
-    for resource in _resources(stage, stage.database):
-        if resource["LogicalResourceId"] in ("Cluster", "Instance"):
-            return resource["LogicalResourceId"], resource["PhysicalResourceId"]
-    raise NotRestored(f"{stage.database} has neither Cluster nor Instance")
-
-
-def _functions(stage: Stage) -> list[str]:
-    return [
-        resource["PhysicalResourceId"]
-        for resource in _resources(stage, stage.app)
-        if resource["ResourceType"] == "AWS::Lambda::Function"
-        and resource["LogicalResourceId"] not in UNPAUSED
-    ]
-
-
-def _resources(stage: Stage, stack: str) -> Iterator[Mapping[str, str]]:
-    pages = stage.client("cloudformation").get_paginator("list_stack_resources")
-    for page in pages.paginate(StackName=stack):
-        yield from page["StackResourceSummaries"]
-
-
-def _parameters(stage: Stage, stack: str) -> dict[str, str]:
-    (found,) = stage.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-    return {
-        parameter["ParameterKey"]: parameter.get("ParameterValue", "")
-        for parameter in found.get("Parameters", ())
-    }
-
-
-def _ended(stage: Stage, stack: str) -> str:
-    """The state of the stack once it has one that lasts."""
-    while True:
-        (found,) = stage.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-        status: str = found["StackStatus"]
-        # While the old resources are deleted, all new ones serve.
-        if status in ("UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "CREATE_COMPLETE"):
-            return status
-        if not status.endswith("_IN_PROGRESS"):
-            raise NotRestored(f"{stack}: {status} {found.get('StackStatusReason', '')}".rstrip())
-        stage.wait(WAIT_SECONDS)
-
-
-def _say(step: str, told: object) -> None:
-    print(f"{step}: {told}", flush=True)
+def _say(step: str, outcome: object) -> None:
+    print(f"{step}: {outcome}", flush=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -84,8 +84,8 @@ def account(direct: Wire) -> Iterator[Account]:
             headers: dict[str, str] = {}
             status, answer = 200, STACK_RESOURCE
             if self.path.endswith("/openreserve-dev-AuditFunction-1/invocations"):
-                headers, told = account.invoke(json.loads(body))
-                answer = json.dumps(told)
+                headers, payload = account.invoke(json.loads(body))
+                answer = json.dumps(payload)
             elif parse_qs(body)["StackName"] != ["openreserve-dev"]:
                 status, answer = 400, NO_STACK
             else:

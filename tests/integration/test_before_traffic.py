@@ -248,6 +248,38 @@ def test_a_stack_whose_schema_was_not_migrated_is_not_made(aws: FakeAws) -> None
     assert len(aws.invoked) == 1
 
 
+def test_rights_that_iam_does_not_know_yet_are_waited_for_by_the_first_migration_alone(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "RIGHTS_PAUSES_SECONDS", (0.0, 0.0, 0.0))
+
+    def known_with_the_third_try() -> dict[str, Any]:
+        if len(aws.invoked) % 3:
+            raise PermissionError
+        return {"applied": []}
+
+    aws.function = known_with_the_third_try
+
+    assert first_migration()["Status"] == "SUCCESS"
+    assert len(aws.invoked) == 3
+    assert app.handler(EVENT, None) == {"status": "Failed"}
+    assert len(aws.invoked) == 4
+
+
+def test_rights_that_never_come_end_the_first_migration(
+    aws: FakeAws, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "RIGHTS_PAUSES_SECONDS", (0.0, 0.0, 0.0))
+
+    def never() -> None:
+        raise PermissionError
+
+    aws.function = never
+
+    assert first_migration()["Status"] == "FAILED"
+    assert len(aws.invoked) == 4
+
+
 def test_a_stack_that_is_deleted_leaves_the_schema_as_it_is(aws: FakeAws) -> None:
     assert first_migration(RequestType="Delete")["Status"] == "SUCCESS"
     assert aws.invoked == []

@@ -1,4 +1,4 @@
-"""Each invariant is a named constraint, whatever the routines do."""
+"""Each invariant is a named constraint, independent of the routines."""
 
 from typing import LiteralString
 

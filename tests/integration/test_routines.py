@@ -147,7 +147,7 @@ def test_no_file_refers_to_the_history_of_a_routine() -> None:
 
 
 def test_the_deadline_rule_stands_in_one_file() -> None:
-    """No other SQL compares a deadline with a clock, by whatever name it goes."""
+    """No other SQL compares a deadline with a clock."""
     deadline = r"(?:expires_at|held_until|deadline)"
     moment = r"(?:clock_timestamp\(\)|now\(\)|moment)"
     compared = re.compile(

@@ -1,4 +1,4 @@
-"""The keys of one script are in one slot of a cluster, whatever a resource is called."""
+"""The keys of one script are in one slot of a cluster, for every resource id."""
 
 from collections.abc import Iterator
 

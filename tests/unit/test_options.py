@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.stack import TEMPLATE
-from tests.support.transformed import rendered, transformed
+from infra.costs.__main__ import ASSUMED
+from infra.deploy.__main__ import DATA
+from tests.support.stack import ROOT, TEMPLATE
+from tests.support.transformed import decided, rendered, transformed
 
 DOMAIN = {
     "DomainName": "api.shop.example",
@@ -180,3 +182,23 @@ def test_refusals_with_429_ring_an_alarm() -> None:
     assert transformation["MetricName"] == alarm["MetricName"] == "TooManyRequests"
     assert transformation["MetricNamespace"] == alarm["Namespace"]
     assert (alarm["Threshold"], alarm["Period"]) == (10, 300)
+
+
+def test_alarms_are_priced_by_the_metrics_that_each_looks_at() -> None:
+    """As AWS bills them: an alarm on an expression is billed for each metric in it."""
+    stacks = [
+        transformed(),
+        *(decided(ROOT / f"infra/{name}.yaml", {"Stage": "dev"}) for name in DATA),
+    ]
+    alarms = [
+        resource["Properties"]
+        for stack in stacks
+        for resource in stack["Resources"].values()
+        if resource["Type"] == "AWS::CloudWatch::Alarm"
+    ]
+    metrics = sum(
+        sum("MetricStat" in part for part in alarm.get("Metrics", ({"MetricStat": alarm},)))
+        for alarm in alarms
+    )
+
+    assert metrics == ASSUMED.alarms

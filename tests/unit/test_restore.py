@@ -16,8 +16,6 @@ from samcli.commands.deploy.deploy_context import DeployContext
 from samcli.yamlhelper import yaml_parse
 
 from infra.restore.__main__ import (
-    NotRestored,
-    Stage,
     deployed_at_once,
     main,
     pause,
@@ -27,6 +25,7 @@ from infra.restore.__main__ import (
     update,
     verify,
 )
+from infra.restore.stage import NotRestored, Stage
 
 ROOT = Path(__file__).parents[2]
 TO = datetime(2026, 5, 3, 10, 20, 30, tzinfo=UTC)
@@ -304,7 +303,7 @@ def test_a_stack_that_cannot_restore_yet_is_not_touched(account: Account, stage:
 
 
 @pytest.mark.parametrize(
-    ("answer", "error", "told"),
+    ("answer", "error", "message"),
     [
         ({"resources": 3, "drifting": 2}, "", "2 resources drift: openreserve repair --stage prod"),
         ({"error": "statement timeout"}, "", "statement timeout"),
@@ -312,11 +311,11 @@ def test_a_stack_that_cannot_restore_yet_is_not_touched(account: Account, stage:
     ],
 )
 def test_what_does_not_agree_or_was_not_checked_is_not_resumed(
-    account: Account, stage: Stage, answer: Any, error: str, told: str
+    account: Account, stage: Stage, answer: Any, error: str, message: str
 ) -> None:
     account.invoked(answer, error)
 
-    with pytest.raises(NotRestored, match=told):
+    with pytest.raises(NotRestored, match=message):
         verify(stage)
     assert account.asked("PutFunctionConcurrency") == []
 

@@ -38,7 +38,7 @@ class EventView(Json):
         json_schema_extra={"minimum": 0, **INT64},
     )
     timestamp: Instant
-    sequence: Annotated[int, Field(json_schema_extra={"minimum": 1, **INT64})] | None = Field(
+    sequence: Annotated[int, Field(json_schema_extra=INT64)] | None = Field(
         None, description="Counts the stock events of the resource, without a gap."
     )
     tokens: list[UUID] = Field(description="The reservations concerned.")

@@ -1,4 +1,4 @@
--- list_events: Only of transactions that are older than every open one. So no event can appear later
+-- list_events: Only of transactions that are older than every open one. So no event can appear
 -- before a cursor that has passed; a new event waits for older transactions to end.
 SELECT event_id, type, resource_id, value, sequence, tokens, created_at,
        written_by::text AS written_by, position

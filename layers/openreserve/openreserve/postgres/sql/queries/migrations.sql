@@ -1,9 +1,9 @@
--- lock: Concurrent migrations run one after the other. In the transaction, so that a lost connection
--- releases it. From then on no lock is waited for long, because all later writers would queue too.
+-- lock: Concurrent migrations run one after the other. In the transaction, so that a lost
+-- connection releases it. From then on no lock is waited for long, because later writers queue too.
 SELECT pg_advisory_xact_lock(hashtext('openreserve.migrations'));
 SET LOCAL lock_timeout = '3s';
 
--- create_records: What was applied, with its hash. Repeated by each run; the first one creates them.
+-- create_records: What was applied, with its hash. Each run repeats it; the first creates them.
 CREATE SCHEMA IF NOT EXISTS openreserve;
 CREATE TABLE IF NOT EXISTS openreserve.migrations (
     number     integer     NOT NULL,
@@ -63,8 +63,8 @@ BEGIN
 END $$;
 
 -- adopt_nine_files: Brings the tables of the nine files from before 0.1.0 to those of 0001 to 0004.
--- Rows stay as they are; the constraint that says when a hold was settled is for new ones. Views and
--- routines are made anew by the files of routines/.
+-- Rows stay as they are: the constraint on when a hold was settled is for new ones. The files of
+-- routines/ then create the views and routines.
 DO $$
 BEGIN
     DROP VIEW openreserve.reservations_now, openreserve.resources_now,

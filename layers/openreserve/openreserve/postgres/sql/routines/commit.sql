@@ -35,7 +35,7 @@ $$;
 
 
 -- Commits a hold, also after its deadline if all its units can be taken again. outcome is
---     settled                    the reservation as it is afterwards, whatever its status
+--     settled                    the reservation as it is afterwards, in any status
 --     unknown_token
 --     out_of_stock               shortages; nothing was changed
 -- A repeat returns the same.

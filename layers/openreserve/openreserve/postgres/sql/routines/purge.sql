@@ -3,7 +3,7 @@
 -- are kept. A repeat deletes the next batch, or nothing.
 --
 -- SECURITY DEFINER, because openreserve_app may delete nothing itself. The minima of the retention
--- hold whatever the arguments.
+-- hold for any arguments.
 CREATE OR REPLACE FUNCTION openreserve.purge(
     IN key_hours integer, IN reservation_days integer, IN event_days integer, IN batch_size integer,
     OUT keys bigint, OUT reservations bigint, OUT events bigint

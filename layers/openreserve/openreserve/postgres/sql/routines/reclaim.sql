@@ -1,6 +1,6 @@
 -- Closes holds of a resource whose deadline has passed, because a caller needs its stock now: at
--- most batch_size, the earliest deadline first. Returns how many. A repeat closes the next batch, or
--- nothing.
+-- most batch_size, the earliest deadline first. Returns how many. A repeat closes the next batch,
+-- or nothing.
 --
 -- The caller ends the transaction afterwards. It locks reservations, which come before resources in
 -- the lock order, and resources that need not be in the order of the caller's.

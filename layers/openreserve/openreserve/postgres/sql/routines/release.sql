@@ -1,6 +1,6 @@
--- Ends a hold and returns its stock: RELEASED before its deadline, EXPIRED from then on. Returns the
--- reservation as it is afterwards, no row if it does not exist. A repeat returns the same and
--- returns no stock.
+-- Ends a hold and returns its stock: RELEASED before its deadline, EXPIRED from then on. The result
+-- is the reservation as it is afterwards, no row if it does not exist. A repeat has the same result
+-- and returns no stock.
 CREATE OR REPLACE FUNCTION openreserve.release(wanted uuid)
 RETURNS SETOF openreserve.reservations_now
 LANGUAGE plpgsql AS $$
