@@ -179,7 +179,11 @@ def _listen(host: str, port: int) -> list[socket.socket]:
 @contextmanager
 def _alone_in(state: Path) -> Iterator[None]:
     """The folder, held so that no second runtime starts a server on the same data."""
-    state.mkdir(parents=True, exist_ok=True)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        (state / "lock").touch()
+    except OSError as reason:
+        raise CannotRun(f"no data can be kept in {state}: {reason.strerror}") from None
     with (state / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -510,6 +510,17 @@ def test_data_of_another_postgres_is_said_in_one_line(tmp_path: Path) -> None:
     assert line.startswith(f"OpenReserve cannot run: {tmp_path / 'postgres'} is of PostgreSQL 12")
 
 
+def test_a_state_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+    state = tmp_path / "file" / "state"
+    state.parent.touch()
+    with pytest.raises(AssertionError) as refused, started(state):
+        pass
+
+    assert str(refused.value) == (
+        f"OpenReserve cannot run: no data can be kept in {state}: Not a directory"
+    )
+
+
 def test_a_state_that_is_in_use_is_said_in_one_line(runtime: Runtime) -> None:
     with pytest.raises(AssertionError) as refused, started(runtime.state, port=free_port()):
         pass
