@@ -12,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers/openreserve/openreserve"
 
-EventCursor = tuple[str, str]
+Place = tuple[str, str]
 """A module and what is defined in it."""
 
 
@@ -31,7 +31,7 @@ class _Module:
     definitions: dict[str, ast.AST] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
     """What imported modules of ours are called here."""
-    objects: dict[str, EventCursor] = field(default_factory=dict)
+    objects: dict[str, Place] = field(default_factory=dict)
     """What things that were imported out of them are called here."""
 
 
@@ -40,9 +40,9 @@ def calls_of(app: Path) -> set[Call]:
     return {call for place in reached(app) for call in _calls(*place)}
 
 
-def reached(app: Path) -> set[EventCursor]:
+def reached(app: Path) -> set[Place]:
     """All that a handler can come to."""
-    found: set[EventCursor] = set()
+    found: set[Place] = set()
     ahead = [(str(app), "handler")]
     while ahead:
         place = ahead.pop()
@@ -58,7 +58,7 @@ def clients_in(path: Path) -> list[ast.Call]:
     return [node for node in nodes if isinstance(node, ast.Call) and _service(node)]
 
 
-def _uses(module: str, name: str) -> Iterator[EventCursor]:
+def _uses(module: str, name: str) -> Iterator[Place]:
     here = _read(module)
     for node in ast.walk(here.definitions.get(name, ast.Module([], []))):
         match node:

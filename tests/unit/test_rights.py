@@ -83,17 +83,17 @@ def right_of_code(function: str, call: Call) -> Right:
 def needed(function: str) -> Iterator[Right]:
     properties = FUNCTIONS[function]
     places = reached(app(function))
-    modules = {Path(module).stem for module, _ in places}
+    modules = {"/".join(Path(module).with_suffix("").parts[-2:]) for module, _ in places}
     yield from OF_EVERY_FUNCTION
     for call in calls_of(app(function)):
         yield right_of_code(function, call)
         if call.method == "batch_get_secret_value":
             yield "secretsmanager:GetSecretValue", ""  # asked of each secret in the batch
-    if "database" in modules:
+    if "postgres/connection" in modules:
         yield "rds-db:connect", ""
-    if "redis_link" in modules:
+    if "cache/connection" in modules:
         yield "elasticache:Connect", ""
-    if "owner" in modules:
+    if "postgres/owner" in modules:
         yield "secretsmanager:GetSecretValue", ""
     if "VpcConfig" in properties:
         yield from ((name, "") for name in IN_THE_VPC)

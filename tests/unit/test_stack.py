@@ -84,7 +84,9 @@ def test_only_what_needs_postgres_or_redis_is_in_the_vpc() -> None:
         name
         for name, function in FUNCTIONS.items()
         for module, _ in reached(ROOT / function["CodeUri"] / "app.py")
-        if module.endswith(("/database.py", "/redis_link.py", "/owner.py"))
+        if module.endswith(
+            ("/postgres/connection.py", "/cache/connection.py", "/postgres/owner.py")
+        )
     }
 
     assert inside == needing == FUNCTIONS.keys() - OUTSIDE_THE_VPC

@@ -16,7 +16,7 @@ def check(stage: str, timeout_seconds: float) -> Check:
     """As `books.check`, on the Postgres of the stage.
 
     Raises:
-        CouldNotCheck: the stage was not reached, or its Postgres was not.
+        AuditFailed: the stage was not reached, or its Postgres was not.
     """
     found = _invoke(stage, {"timeoutSeconds": timeout_seconds})
     drift = tuple(Drift(**row) for row in found["drift"])
@@ -29,7 +29,7 @@ def repair(
     """As `books.repair`, on the Postgres of the stage.
 
     Raises:
-        CouldNotCheck: as check; what was yielded before is repaired.
+        AuditFailed: as check; what was yielded before is repaired.
     """
     for first in range(0, len(resource_ids), REPAIRS_AT_A_TIME):
         some = resource_ids[first : first + REPAIRS_AT_A_TIME]

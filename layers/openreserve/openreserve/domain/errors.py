@@ -9,18 +9,18 @@ Refusal                       the caller is told why, and nothing was changed
 │   ├── ContentTypeUnsupported
 │   ├── ContentEncodingUnsupported
 │   ├── TooManyItems
-│   ├── KeyMissing
-│   ├── KeyInvalid
+│   ├── IdempotencyKeyMissing
+│   ├── IdempotencyKeyInvalid
 │   ├── ConditionInvalid
 │   └── QueryInvalid
 ├── NotFound
-│   ├── RouteUnknown
+│   ├── RouteNotFound
 │   ├── MethodNotAllowed
-│   ├── ResourceUnknown
-│   ├── ReservationUnknown
-│   └── EndpointUnknown
-├── KeyReused                 the Idempotency-Key belongs to another request
-├── KeyInProgress             ... to a request that is still being answered
+│   ├── ResourceNotFound
+│   ├── ReservationNotFound
+│   └── EndpointNotFound
+├── IdempotencyKeyReused      the Idempotency-Key belongs to another request
+├── IdempotencyInProgress     ... to a request that is still being answered
 ├── TtlOutOfRange
 ├── OutOfStock
 ├── BelowAllocated

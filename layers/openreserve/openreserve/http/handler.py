@@ -180,7 +180,7 @@ def order(request: Request, body: ReserveBody) -> HoldRequest:
     its fields in another order, other white space, 1.0 for 1, or NFD for NFC.
 
     Raises:
-        KeyMissing, KeyInvalid, TooManyItems: what the names say.
+        IdempotencyKeyMissing, IdempotencyKeyInvalid, TooManyItems: what the names say.
     """
     understood = body.model_dump(by_alias=True, exclude_unset=True)
     canonical = _CANONICAL.encode(understood)
@@ -200,7 +200,7 @@ def idempotency_key(request: Request) -> str:
     """The key that names the request.
 
     Raises:
-        KeyMissing, KeyInvalid: what the names say.
+        IdempotencyKeyMissing, IdempotencyKeyInvalid: what the names say.
     """
     field = request.headers.get("idempotency-key")
     if field is None:

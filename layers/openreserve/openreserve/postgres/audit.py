@@ -75,7 +75,7 @@ def check(
     password, if the URL does not.
 
     Raises:
-        CouldNotCheck: Postgres was not reached, or took too long.
+        AuditFailed: Postgres was not reached, or took too long.
     """
     names = statements("audit")
     over = time.monotonic() + timeout_seconds
@@ -106,7 +106,7 @@ def repair(
     `timeout_seconds` is for each resource.
 
     Raises:
-        CouldNotCheck: Postgres was not reached, or refused; what was yielded before is repaired.
+        AuditFailed: Postgres was not reached, or refused; what was yielded before is repaired.
     """
     # As options of the connection: a procedure that rolls back cannot have them set before it in
     # its transaction. A pooling proxy refuses options, so this needs Postgres itself.

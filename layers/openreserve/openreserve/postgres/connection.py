@@ -61,7 +61,7 @@ def fetch_all(
 
     Raises:
         Contention: a lock or the statement took longer than the role may wait; nothing was done.
-        KeyInProgress: the lock was an Idempotency-Key's; nothing was done.
+        IdempotencyInProgress: the lock was an Idempotency-Key's; nothing was done.
         DatabaseUnavailable: no connection, or it broke; the outcome may be unknown.
         psycopg.Error: the statement is wrong, or the schema is.
     """

@@ -41,9 +41,9 @@ def reserve(order: HoldRequest, token: UUID) -> tuple[Reservation, bool]:
     Expired holds of what is short are closed before anything is refused.
 
     Raises:
-        KeyReused: the key belongs to another order.
-        KeyInProgress: an order with this key is under way and took too long to wait for.
-        ResourceUnknown: `resourceId` names the first one that is not there.
+        IdempotencyKeyReused: the key belongs to another order.
+        IdempotencyInProgress: an order with this key is under way and took too long to wait for.
+        ResourceNotFound: `resourceId` names the first one that is not there.
         TtlOutOfRange: shorter than a second, or longer than `ttlSecondsMax`.
         OutOfStock: `items` names every short one, with `requested` and `available`; `short_for_ms`
             is when the first hold on a short one ends, None if none is live.
@@ -82,7 +82,7 @@ def commit(token: UUID) -> Reservation:
     """Settle a live hold for good. A repeat returns the same reservation.
 
     Raises:
-        ReservationUnknown, HoldExpired, AlreadyReleased, AlreadyCancelled: nothing was changed.
+        ReservationNotFound, HoldExpired, AlreadyReleased, AlreadyCancelled: nothing was changed.
         Contention, DatabaseUnavailable: ask again.
     """
     rows = connection.rows("reservations", "commit", token=token)
@@ -94,7 +94,7 @@ def reacquire(token: UUID) -> Reservation:
 
     Raises:
         HoldExpired: it is over and `items` names every short item; nothing was changed.
-        ReservationUnknown, AlreadyReleased, AlreadyCancelled, Contention, DatabaseUnavailable:
+        ReservationNotFound, AlreadyReleased, AlreadyCancelled, Contention, DatabaseUnavailable:
             as commit.
     """
     row = connection.row(
@@ -112,7 +112,7 @@ def release(token: UUID) -> Reservation:
     """Give a hold back: RELEASED, or EXPIRED if it was over. A repeat returns the same.
 
     Raises:
-        ReservationUnknown, AlreadyCommitted, AlreadyCancelled: nothing was changed.
+        ReservationNotFound, AlreadyCommitted, AlreadyCancelled: nothing was changed.
         Contention, DatabaseUnavailable: ask again.
     """
     rows = connection.rows("reservations", "release", token=token)
@@ -123,7 +123,7 @@ def find_reservation(token: UUID) -> Reservation:
     """The reservation as it stands now: a hold past its deadline is EXPIRED.
 
     Raises:
-        ReservationUnknown: there is none.
+        ReservationNotFound: there is none.
     """
     return _only(connection.rows("reservations", "find_reservation", token=token))
 

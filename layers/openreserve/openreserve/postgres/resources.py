@@ -47,7 +47,7 @@ def find_resource(resource_id: str) -> Resource:
     """The resource as it stands now: units of holds past their deadline are available.
 
     Raises:
-        ResourceUnknown: there is none.
+        ResourceNotFound: there is none.
     """
     for row in connection.rows("resources", "find_resource", resource_id=resource_id):
         return Resource(**row)
@@ -93,8 +93,8 @@ def adjust_stock(
     A repeat with the key moves nothing more and returns the adjustment as it was first made.
 
     Raises:
-        KeyReused: the key belongs to another adjustment.
-        ResourceUnknown, TotalOutOfRange: what the names say; nothing was changed.
+        IdempotencyKeyReused: the key belongs to another adjustment.
+        ResourceNotFound, TotalOutOfRange: what the names say; nothing was changed.
         BelowAllocated: `allocatedStock` units are held or committed; nothing was changed.
         Contention, DatabaseUnavailable: ask again with the same key.
     """

@@ -64,7 +64,7 @@ def find_endpoint(endpoint_id: str) -> Endpoint:
     Asked for by name: a list may leave out for minutes what is new.
 
     Raises:
-        EndpointUnknown: there is none.
+        EndpointNotFound: there is none.
         ServiceUnavailable: Secrets Manager did not answer.
     """
     if not ENDPOINT_ID.fullmatch(endpoint_id):
@@ -124,7 +124,7 @@ def remove(endpoint_id: str) -> None:
     """Forget the endpoint and its secrets. What is on its way to it is dropped.
 
     Raises:
-        EndpointUnknown: there is none.
+        EndpointNotFound: there is none.
         ServiceUnavailable: nobody knows whether it was removed.
     """
     find_endpoint(endpoint_id)
