@@ -64,9 +64,9 @@ class Recorder:
         if reply.text:
             kept = self.found.setdefault(contract.operation(route)["operationId"], {})
             answers = kept.setdefault("responses", {}).setdefault(str(reply.status), {})
-            answers[as_] = json.loads(self.told(reply.text))
+            answers[as_] = json.loads(self.stable(reply.text))
 
-    def told(self, text: str) -> str:
+    def stable(self, text: str) -> str:
         """The text with fixed values for all that differs from one run to the next."""
         for theirs, ours in self._names.items():
             text = text.replace(ours, theirs)
