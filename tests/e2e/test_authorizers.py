@@ -72,7 +72,7 @@ def refusal(reply: Reply) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("path", ["/health", "/api/v1/health"])
-def test_health_is_open_to_everybody(of_tokens: Runtime, of_signatures: Runtime, path: str) -> None:
+def test_health_needs_no_credentials(of_tokens: Runtime, of_signatures: Runtime, path: str) -> None:
     for runtime in (of_tokens, of_signatures):
         assert runtime.call("GET", path).status == 200
         assert runtime.call("GET", path, headers={"Authorization": "Bearer x"}).status == 200
@@ -281,7 +281,7 @@ def test_a_signature_is_good_for_nothing_but_what_it_signs(of_signatures: Runtim
         ("AWS4-HMAC-SHA256", "AWS4-HMAC-SHA1"),
     ],
 )
-def test_a_signature_of_somebody_or_for_something_else_is_refused(
+def test_a_signature_by_another_key_or_for_another_request_is_refused(
     of_signatures: Runtime, old: str, new: str
 ) -> None:
     headers = dict(signed(of_signatures, "operator", "GET", "/api/v1/resources"))
@@ -334,7 +334,7 @@ def test_the_command_line_signs_with_the_keys_that_the_runtime_made(of_signature
         ),
     ],
 )
-def test_a_runtime_that_could_let_nobody_in_does_not_start(
+def test_a_runtime_without_any_valid_caller_does_not_start(
     tmp_path: Path, options: tuple[str, ...], complaint: str
 ) -> None:
     given = [word for option in options for word in ("--parameter", option)]

@@ -102,7 +102,7 @@ def test_two_processes_count_exactly(runtime: Runtime, tmp_path: Path, name: str
 
 
 @pytest.mark.slow
-def test_a_worker_of_another_machine_is_told_the_parameters(
+def test_a_worker_on_another_machine_receives_the_parameters(
     runtime: Runtime, tmp_path: Path, name: str
 ) -> None:
     port = str(free_port())

@@ -252,7 +252,7 @@ def test_expire_as_built_closes_a_hold_as_it_ends(deployed: Deployed, name: str)
     assert told["closed"] >= 1
 
 
-def test_reconcile_as_built_counts_what_it_mended(deployed: Deployed, name: str) -> None:
+def test_reconcile_as_built_counts_what_it_repaired(deployed: Deployed, name: str) -> None:
     set_stock(name, 1)
     hold((name, 1), ttl_seconds=60)  # the last one: an event, and a deadline
 

@@ -40,7 +40,7 @@ async def told(admit: Admit, headers: Mapping[str, str]) -> Reply:
         return await send(f"{url}/do/echo", "GET", headers=headers)
 
 
-async def test_a_function_is_told_the_claims_as_text_and_the_scopes_that_opened_its_route(
+async def test_a_function_receives_the_claims_as_text_and_the_scopes_of_its_route(
     tmp_path: Path,
 ) -> None:
     (tmp_path / "jwks.json").write_text(OURS.jwks)
@@ -66,7 +66,7 @@ async def test_a_function_is_told_the_claims_as_text_and_the_scopes_that_opened_
     }
 
 
-async def test_a_function_is_told_whose_key_signed(
+async def test_a_function_receives_the_identity_of_the_signing_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = credentials.made(tmp_path / "credentials", ACCESS.policies)
@@ -117,7 +117,7 @@ CLAIMS = st.dictionaries(
 
 @given(claims=CLAIMS)
 @settings(max_examples=150)
-def test_whatever_a_signed_token_claims_it_is_taken_or_refused(claims: dict[str, Any]) -> None:
+def test_any_claims_in_a_signed_token_are_accepted_or_refused(claims: dict[str, Any]) -> None:
     verify = auth_jwt.verifier(ISSUER, AUDIENCES.split(","), OF_OURS)
     told = {"exp": 4_102_444_800, "iss": ISSUER} | claims
     token = jwt.encode(
@@ -133,12 +133,12 @@ def test_whatever_a_signed_token_claims_it_is_taken_or_refused(claims: dict[str,
 
 @given(header=st.text() | st.text().map("Bearer {}".format) | st.from_regex(r"[A-Za-z0-9.=]+"))
 @example(header="Bearer \udcff.x.y")
-def test_whatever_is_no_token_is_refused(header: str) -> None:
+def test_any_text_that_is_not_a_token_is_refused(header: str) -> None:
     with pytest.raises(auth_jwt.NotValid):
         asyncio.run(auth_jwt.verifier(ISSUER, ["shop"], OF_OURS)(header))
 
 
-async def test_without_an_authorizer_a_function_is_told_of_no_caller() -> None:
+async def test_without_an_authorizer_a_function_receives_no_identity() -> None:
     reply = await told(authorizers.everybody, {"Authorization": "Bearer x"})
 
     assert "authorizer" not in reply.json["requestContext"]
@@ -171,7 +171,7 @@ def test_the_keys_are_where_the_issuer_says_that_they_are() -> None:
         ("ftp://id.example/keys", None),
     ],
 )
-def test_keys_that_cannot_be_had_are_told_at_the_start(
+def test_unavailable_jwks_are_reported_at_start(
     tmp_path: Path, where: str, content: str | None
 ) -> None:
     if content is not None:

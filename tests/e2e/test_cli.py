@@ -151,7 +151,7 @@ def test_events_are_followed_until_ctrl_c(runtime: Runtime, resource_id: str) ->
     assert "Traceback" not in said.out
 
 
-def test_health_is_told(run: Run) -> None:
+def test_health_reports_postgres_and_redis(run: Run) -> None:
     said = run("health")
 
     assert (said.code, said.lines) == (
@@ -160,7 +160,7 @@ def test_health_is_told(run: Run) -> None:
     )
 
 
-def test_the_books_are_verified_and_mended_without_being_told_where_they_are(
+def test_counters_are_verified_and_repaired_in_the_database_of_make_run(
     run: Run, runtime: Runtime, resource_id: str
 ) -> None:
     held(runtime, resource_id)
@@ -198,7 +198,7 @@ def test_the_books_are_verified_and_mended_without_being_told_where_they_are(
     assert run("repair").out == "There is nothing to mend.\n"
 
 
-def test_books_that_cannot_be_read_are_not_called_clean(run: Run) -> None:
+def test_counters_that_cannot_be_read_are_not_reported_as_clean(run: Run) -> None:
     said = run("verify", "--database-url", "postgresql://x@127.0.0.1:1/x")
 
     assert said.code == 2

@@ -154,7 +154,7 @@ def test_the_list_of_resources_can_be_narrowed(page: Page, runtime: Runtime, nam
     expect(listed).to_contain_text(f"{name}-two")
 
 
-def test_events_are_listed_and_no_token_is_told(page: Page, runtime: Runtime, name: str) -> None:
+def test_events_are_listed_without_tokens(page: Page, runtime: Runtime, name: str) -> None:
     runtime.set_stock(name, 1)
 
     token = runtime.reserve(name, name).json["token"]
@@ -165,7 +165,7 @@ def test_events_are_listed_and_no_token_is_told(page: Page, runtime: Runtime, na
     assert token not in page.content()
 
 
-def test_the_button_starts_one_run_and_tells_its_verdict(
+def test_the_button_starts_one_run_and_shows_its_verdict(
     page: Page, runtime: Runtime, verdicts: Path
 ) -> None:
     button = page.get_by_role("button", name="Start Black Friday")
@@ -305,7 +305,7 @@ def luminance(colour: str) -> float:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_that_shuts_anybody_out(
+def test_axe_finds_no_accessibility_violation(
     browser: Browser, runtime: Runtime, name: str, scheme: str
 ) -> None:
     runtime.set_stock(name, 1)

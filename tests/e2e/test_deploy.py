@@ -243,7 +243,7 @@ def test_a_failed_migration_ends_the_deployment_though_sam_exits_with_0(account:
     assert "smoke" not in done.stdout
 
 
-def test_a_stage_that_fails_its_smoke_test_is_told_as_not_deployed(account: Account) -> None:
+def test_a_stage_that_fails_its_smoke_test_is_reported_as_failed(account: Account) -> None:
     account.answers["list stack-outputs"] = (0, "[]")
 
     done = account.deploy("dev")
@@ -375,7 +375,7 @@ def test_the_smoke_test_signs_as_the_stage_asks_for(
     assert request.headers["authorization"].startswith(scheme)
 
 
-def test_the_smoke_test_tells_of_a_stage_without_its_database(
+def test_the_smoke_test_reports_a_stage_without_its_database(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Started with a Postgres that then goes away."""
@@ -390,7 +390,7 @@ def test_the_smoke_test_tells_of_a_stage_without_its_database(
     )
 
 
-def test_the_smoke_test_tells_of_a_stage_that_does_not_answer(
+def test_the_smoke_test_reports_a_stage_that_does_not_answer(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert smoke.main([f"http://127.0.0.1:{free_port()}", "--patience", "0"]) == 1

@@ -176,7 +176,7 @@ async def test_a_queue_without_partial_failures_takes_any_answer_for_success(
     assert mapping._done(batch, json.dumps({}).encode()) == batch
 
 
-async def test_moto_being_away_is_told_and_ends_nothing(name: str) -> None:
+async def test_an_unreachable_queue_server_is_logged_and_stops_nothing(name: str) -> None:
     nowhere = Aws("http://127.0.0.1:9")
     shown: list[str] = []
     trigger = QueueTrigger(f"{nowhere.url}/x/{name}", "", 10, 50, partial_failures=True)

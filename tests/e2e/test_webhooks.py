@@ -51,7 +51,7 @@ def about(delivery: Received, event_type: str, resource_id: str) -> bool:
     return event_type.encode() in delivery.content and resource_id.encode() in delivery.content
 
 
-def test_a_hold_that_ends_returns_its_stock_and_is_told_by_a_signed_webhook(
+def test_an_expired_hold_returns_its_stock_and_sends_a_signed_webhook(
     runtime: Runtime, receiver: Receiver, name: str
 ) -> None:
     secret = save(runtime, name, f"{receiver.url}/hook")

@@ -201,7 +201,7 @@ def test_stock_that_a_batch_or_an_adjustment_adds_can_be_had_at_once(name: str) 
     hold((name, 1))
 
 
-def test_lowering_many_to_what_is_held_tells_that_they_are_depleted(name: str) -> None:
+def test_lowering_many_totals_to_what_is_held_writes_depleted_events(name: str) -> None:
     set_stock(name, 5)
     hold((name, 2))
 

@@ -240,7 +240,7 @@ def test_what_is_no_object_is_refused_in_words_of_json(name: str) -> None:
     assert "bytes" not in call("commit", {"token": 7}).text
 
 
-def test_what_nobody_foresaw_is_a_500_with_its_request_id_and_a_log_line(
+def test_an_unhandled_exception_is_a_500_with_its_request_id_and_a_log_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,

@@ -157,7 +157,7 @@ def test_a_failed_migration_stops_the_deployment_and_changes_nothing(
         assert schemas.fetchall() == []
 
 
-def test_a_deployment_stops_when_nobody_knows_whether_the_schema_is_up_to_date(
+def test_a_deployment_stops_when_the_state_of_the_schema_is_unknown(
     aws: FakeAws,
 ) -> None:
     def not_allowed() -> None:

@@ -28,7 +28,7 @@ def drifting() -> list[str]:
             return found
 
 
-def test_books_agree_after_every_kind_of_end(engine: Engine, name: str) -> None:
+def test_counters_agree_after_every_kind_of_transition(engine: Engine, name: str) -> None:
     set_stock(name, 20)
     hold((name, 1))
     commit(hold((name, 2)))
@@ -43,7 +43,7 @@ def test_books_agree_after_every_kind_of_end(engine: Engine, name: str) -> None:
     assert engine.drift() == []
 
 
-def test_a_counter_that_was_tampered_with_is_found_and_told(
+def test_a_counter_that_was_tampered_with_is_detected_and_reported(
     engine: Engine,
     name: str,
     capsys: pytest.CaptureFixture[str],

@@ -114,7 +114,7 @@ def test_the_buyer_of_the_last_unit_gets_the_hold_back_though_all_is_sold_out(na
 
 
 @pytest.mark.usefixtures("engine")
-def test_the_buyer_of_the_last_unit_gets_it_back_though_redis_was_never_told(
+def test_a_retry_gets_the_last_unit_although_redis_never_stored_the_answer(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The environment died between Postgres and Redis; by the time of the retry all is sold out."""

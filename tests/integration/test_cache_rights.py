@@ -94,7 +94,7 @@ def test_the_user_may_touch_no_keys_but_openreserves(server: redis.Redis) -> Non
         assert app.get("openreserve:news") is None
 
 
-def test_whoever_does_not_log_in_gets_nothing() -> None:
+def test_an_unauthenticated_caller_gets_nothing() -> None:
     group = STACK["Resources"]["UserGroup"]["Properties"]
     user = STACK["Resources"]["User"]["Properties"]
 

@@ -12,7 +12,7 @@ def assert_busy(reply: Reply, status: int, code: str) -> None:
     assert reply.headers["retry-after"] == "1"
 
 
-def test_a_resource_that_somebody_keeps_locked_is_503(engine: Engine, name: str) -> None:
+def test_a_resource_that_stays_locked_is_503(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     token = hold((name, 1))
     with psycopg.connect(engine.owner_url) as other:
@@ -28,7 +28,7 @@ def test_a_resource_that_somebody_keeps_locked_is_503(engine: Engine, name: str)
     assert engine.drift() == []
 
 
-def test_a_reservation_that_somebody_keeps_locked_is_503(engine: Engine, name: str) -> None:
+def test_a_reservation_that_stays_locked_is_503(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     token = hold((name, 1))
     with psycopg.connect(engine.owner_url) as other:

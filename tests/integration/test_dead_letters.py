@@ -51,7 +51,7 @@ def resend(**body: str) -> Reply:
     return call("resend-dead-letters", body)
 
 
-def test_a_dead_letter_tells_what_it_is_and_stays_where_it_is(
+def test_a_listed_dead_letter_shows_its_event_and_stays_in_the_queue(
     queues: Queues, receiver: Receiver
 ) -> None:
     give_up(queues, receiver, json.dumps(EVENT))

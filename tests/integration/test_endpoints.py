@@ -110,7 +110,7 @@ def test_an_endpoint_that_is_none_is_not_found(name_of_it: str, endpoint_id: str
     assert len(all_listed()) == 1
 
 
-def test_a_list_that_is_behind_makes_nobody_unknown_and_loses_no_secret(
+def test_an_outdated_list_of_secrets_hides_no_endpoint_and_loses_no_secret(
     own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What Secrets Manager lists may be five minutes old."""
@@ -236,7 +236,7 @@ def test_a_ping_is_delivered_as_an_event_would_be(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 410, 500])
-def test_a_ping_tells_what_was_answered_and_disables_nobody(
+def test_a_ping_reports_the_answer_and_disables_no_endpoint(
     status: int, receiver: Receiver
 ) -> None:
     endpoint(f"{receiver.url}/")
@@ -258,7 +258,7 @@ def test_a_ping_tells_what_was_answered_and_disables_nobody(
         (f"https://{'a' * 64}.example/", "0", "its name is none that a host can have"),
     ],
 )
-def test_a_ping_that_reaches_nobody_tells_why(
+def test_a_ping_that_reaches_no_server_reports_why(
     url: str, development: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBHOOK_DEVELOPMENT", development)

@@ -33,7 +33,7 @@ def told(resource_id: str) -> list[tuple[str, int, int | None]]:
 
 
 @pytest.mark.usefixtures("engine")
-def test_stock_that_runs_out_and_comes_back_is_told_with_the_tokens_concerned(name: str) -> None:
+def test_depleted_and_restored_stock_writes_events_with_the_tokens_concerned(name: str) -> None:
     set_stock(name, 3)
     first, last = hold((name, 1)), hold((name, 2))
     release(first)
@@ -71,7 +71,9 @@ def test_what_is_refused_repeated_or_committed_is_no_event_of_the_stock(name: st
     assert events(name) == []
 
 
-def test_expiry_is_told_once_whoever_closes_the_hold(engine: Engine, name: str) -> None:
+def test_expiry_writes_one_event_on_every_path_that_closes_the_hold(
+    engine: Engine, name: str
+) -> None:
     set_stock(name, 4)
     by_the_net = [hold((name, 1)), hold((name, 1))]
     for token in by_the_net:
@@ -96,7 +98,7 @@ def test_expiry_is_told_once_whoever_closes_the_hold(engine: Engine, name: str) 
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_cart_tells_each_resource_its_own(name: str) -> None:
+def test_a_cart_writes_an_event_for_each_resource(name: str) -> None:
     room, dinner = f"{name}-room", f"{name}-dinner"
     set_stock(room, 1)
     set_stock(dinner, 5)
@@ -108,7 +110,7 @@ def test_a_cart_tells_each_resource_its_own(name: str) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_total_that_leaves_nothing_available_is_told(name: str) -> None:
+def test_a_total_that_leaves_nothing_available_writes_an_event(name: str) -> None:
     set_stock(name, 5)
     hold((name, 2))
     set_stock(name, 2)
@@ -182,7 +184,7 @@ def with_reservation_events(engine: Engine) -> Iterator[Engine]:
     migrate(engine.owner_url, reservation_events=False)
 
 
-def test_by_parameter_each_change_of_a_reservation_is_told(
+def test_by_parameter_each_change_of_a_reservation_writes_an_event(
     with_reservation_events: Engine, name: str
 ) -> None:
     set_stock(name, 9)

@@ -184,7 +184,7 @@ async def test_a_name_that_changes_its_answer_is_asked_once_and_the_checked_addr
 
 
 @pytest.mark.usefixtures("development")
-async def test_nobody_looks_a_checked_address_up_again_on_the_real_network(
+async def test_a_checked_address_is_not_resolved_again_on_the_real_network(
     lookups: tuple[dict[str, list[list[str]]], list[str]],
 ) -> None:
     answers, asked = lookups

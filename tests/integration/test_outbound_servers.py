@@ -104,7 +104,7 @@ async def test_of_an_endless_body_nothing_but_the_head_is_read() -> None:
     assert server.sent_bytes < BUFFERS_BYTES_MAX
 
 
-async def test_a_name_server_that_hangs_holds_up_nobody_elses_delivery(
+async def test_a_name_server_that_hangs_delays_no_other_delivery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A look-up cannot be called off: its thread is lost until the name server gives up."""

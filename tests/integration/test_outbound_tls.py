@@ -84,7 +84,7 @@ async def test_a_certificate_for_another_name_gets_nothing(
     assert (shop.server.connections, shop.server.heads) == (1, [])
 
 
-async def test_whom_the_public_authorities_vouch_for_is_believed_by_default() -> None:
+async def test_public_certificate_authorities_are_trusted_by_default() -> None:
     """That of the tests is none of them; without any, nobody would be."""
     trusted = sender._trusted()
 

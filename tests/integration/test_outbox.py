@@ -95,7 +95,7 @@ def crash(*_: Any) -> None:
     raise SystemExit
 
 
-def test_a_claimed_event_is_nobody_elses_until_the_claim_runs_out(
+def test_a_claimed_event_cannot_be_claimed_again_until_the_claim_expires(
     engine: Engine, queues: Queues, name: str
 ) -> None:
     assert queues
@@ -210,7 +210,7 @@ def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> Non
 
 @pytest.mark.parametrize("verb", ["set_stock", "hold", "commit", "release", "expire"])
 @pytest.mark.usefixtures("engine")
-def test_whoever_may_have_written_an_event_wakes_the_prompt_path(name: str, verb: str) -> None:
+def test_every_call_that_may_write_an_event_wakes_the_prompt_path(name: str, verb: str) -> None:
     set_stock(name, 2)
     token = hold((name, 1))
     ask_redis("DEL", hints._key(hints._NEWS))

@@ -112,7 +112,7 @@ def test_a_password_that_changes_all_the_time_is_tried_twice(server: Rds, secret
 
 
 @pytest.mark.parametrize("weaker", ["", "&sslmode=require"])
-def test_the_password_is_told_only_to_whom_rds_vouches_for(
+def test_the_password_is_sent_only_to_a_server_with_an_rds_certificate(
     server: Rds, weaker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lead_to(server, monkeypatch, HOST, weaker)
@@ -122,7 +122,7 @@ def test_the_password_is_told_only_to_whom_rds_vouches_for(
     assert server.passwords == []
 
 
-def test_the_password_is_not_told_to_a_server_of_another_name(
+def test_the_password_is_not_sent_to_a_server_of_another_name(
     server: Rds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = f"&sslrootcert={tmp_path / 'authority.pem'}"

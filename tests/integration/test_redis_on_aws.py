@@ -244,7 +244,7 @@ def test_a_connection_that_elasticache_cuts_is_replaced_with_a_new_token(
 
 
 @pytest.mark.parametrize("weaker", ["", "&ssl_cert_reqs=none", "&ssl_check_hostname=False"])
-def test_the_token_is_not_told_to_a_cache_of_another_name(
+def test_the_token_is_not_sent_to_a_cache_of_another_name(
     serverless: Cache, weaker: str, name: str
 ) -> None:
     serverless.lead_to(f"other-{HOST}", serverless.bundle + weaker)
@@ -253,7 +253,7 @@ def test_the_token_is_not_told_to_a_cache_of_another_name(
 
 
 @pytest.mark.parametrize("weaker", ["", "ssl_cert_reqs=none"])
-def test_the_token_is_not_told_to_a_cache_that_nobody_of_amazon_vouches_for(
+def test_the_token_is_not_sent_to_a_cache_without_an_amazon_certificate(
     serverless: Cache, weaker: str, name: str
 ) -> None:
     serverless.lead_to(HOST, weaker)

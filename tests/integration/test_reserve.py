@@ -126,7 +126,7 @@ def test_the_checks_come_in_the_documented_order(name: str) -> None:
     assert reserve((name, 1)).code == "out_of_stock"
 
 
-def test_a_hold_lasts_five_minutes_when_nobody_says_how_long(name: str, engine: Engine) -> None:
+def test_a_hold_without_ttl_lasts_five_minutes(name: str, engine: Engine) -> None:
     set_stock(name, 1)
     token = hold((name, 1))
 

@@ -141,7 +141,7 @@ def test_only_a_commit_that_took_the_stock_anew_says_reacquired(engine: Engine, 
     assert "reacquired" not in reacquire(live).json
 
 
-def test_a_commit_may_not_reacquire_what_somebody_else_has_now(engine: Engine, name: str) -> None:
+def test_a_commit_does_not_reacquire_stock_that_another_hold_has(engine: Engine, name: str) -> None:
     token = in_state(engine, name, "EXPIRED")
     hold((name, 2))
 

@@ -116,7 +116,7 @@ def test_a_token_opens_a_verified_connection_once_and_not_with_each_request(
 
 
 @pytest.mark.parametrize("weaker", ["", "&sslmode=require", "&sslmode=disable"])
-def test_the_token_is_not_told_to_a_server_of_another_name(
+def test_the_token_is_not_sent_to_a_server_of_another_name(
     proxy: Rds, vouched: Vouched, weaker: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lead_to(proxy, monkeypatch, f"other-{HOST}", vouched.bundle + weaker)
@@ -127,7 +127,7 @@ def test_the_token_is_not_told_to_a_server_of_another_name(
     assert proxy.passwords == []
 
 
-def test_the_token_is_not_told_to_a_server_that_nobody_of_amazon_vouches_for(
+def test_the_token_is_not_sent_to_a_server_without_an_amazon_certificate(
     proxy: Rds, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With no other bundle in the URL, the roots of Amazon are the ones that count."""
@@ -197,7 +197,7 @@ def test_without_credentials_postgres_is_not_asked(
     assert proxy.startups == []
 
 
-def test_health_tells_a_proxy_that_does_not_let_in_from_one_that_does(
+def test_health_distinguishes_a_proxy_that_refuses_connections(
     proxy: Rds, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert call("health").json["postgres"] == "ok"

@@ -144,7 +144,7 @@ def test_the_net_stops_in_time_and_goes_on_the_next_time(engine: Engine, name: s
     assert reconcile()["closed"] >= 1
 
 
-def test_the_net_skips_what_somebody_is_settling(engine: Engine, name: str) -> None:
+def test_reconcile_skips_holds_that_are_being_settled(engine: Engine, name: str) -> None:
     set_stock(name, 2)
     settling, left = hold((name, 1)), hold((name, 1))
     past(engine, settling)
@@ -201,7 +201,7 @@ def test_the_net_needs_no_redis(engine_without_redis: Engine, name: str) -> None
 
 
 @pytest.mark.usefixtures("engine")
-def test_the_net_tells_redis_the_deadlines_that_it_lost(
+def test_reconcile_restores_deadlines_that_redis_lost(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_stock(name, 3)
@@ -215,7 +215,7 @@ def test_the_net_tells_redis_the_deadlines_that_it_lost(
     assert ask_redis("ZSCORE", "openreserve:{deadlines}", later) is None, "there is time for that"
 
 
-def test_the_net_purges_what_is_past_its_retention_and_keeps_the_books(
+def test_reconcile_purges_what_is_past_its_retention_and_keeps_the_counters(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_stock(name, 9)
@@ -250,7 +250,7 @@ def test_the_net_purges_what_is_past_its_retention_and_keeps_the_books(
     assert engine.drift() == []
 
 
-def test_nothing_younger_than_the_promise_is_purged_whatever_the_settings(
+def test_nothing_younger_than_the_documented_retention_is_purged_under_any_settings(
     name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY_RETENTION_HOURS", "0")

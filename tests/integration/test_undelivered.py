@@ -89,7 +89,7 @@ def test_a_secret_that_is_refused_for_a_moment_does_not_make_its_endpoint_unknow
     assert told(queues.messages(dead=True)) == [("shop", content)], "tried, not dropped"
 
 
-def test_events_for_an_endpoint_that_leads_inside_are_kept_and_reach_nobody(
+def test_events_for_an_endpoint_with_a_private_address_are_kept_and_not_delivered(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     port = receiver.url.rpartition(":")[2]
@@ -106,7 +106,7 @@ def test_events_for_an_endpoint_that_leads_inside_are_kept_and_reach_nobody(
     assert told(queues.messages(dead=True)) == [("shop", content)]
 
 
-def test_what_is_for_nobody_any_more_is_dropped(queues: Queues, receiver: Receiver) -> None:
+def test_an_event_without_an_endpoint_is_dropped(queues: Queues, receiver: Receiver) -> None:
     endpoint(f"{receiver.url}/")
     queue.send([Message(event(), "removed"), Message(event(), "shop")])
 

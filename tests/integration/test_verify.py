@@ -44,7 +44,7 @@ def sold_and_held(name: str) -> tuple[str, str]:
     return sold, hold((name, 3))
 
 
-def test_books_that_agree_are_clean(engine: Engine, name: str) -> None:
+def test_counters_that_agree_are_clean(engine: Engine, name: str) -> None:
     sold_and_held(name)
 
     found = checked(engine)
@@ -55,7 +55,7 @@ def test_books_that_agree_are_clean(engine: Engine, name: str) -> None:
 
 
 @pytest.mark.parametrize("difference", [-1, 2])
-def test_a_counter_that_is_wrong_is_found_and_mended_with_its_reason(
+def test_a_wrong_counter_is_found_and_repaired_with_its_reason(
     engine: Engine, name: str, difference: int
 ) -> None:
     sold_and_held(name)
@@ -96,7 +96,7 @@ def test_a_repair_of_what_is_clean_changes_nothing_and_leaves_no_trace(
     assert engine.sql("SELECT FROM openreserve.repairs WHERE resource_id = %s", name) == []
 
 
-def test_marks_that_are_not_those_of_the_reservation_are_found_and_mended(
+def test_held_marks_that_disagree_with_the_reservation_are_found_and_repaired(
     engine: Engine, name: str
 ) -> None:
     sold, held = sold_and_held(name)
@@ -116,9 +116,7 @@ def test_marks_that_are_not_those_of_the_reservation_are_found_and_mended(
     assert read_resource(name).json["heldStock"] == 3
 
 
-def test_what_is_oversold_is_told_and_left_to_somebody_who_can_decide(
-    engine: Engine, name: str
-) -> None:
+def test_oversold_stock_is_reported_and_not_repaired(engine: Engine, name: str) -> None:
     sold_and_held(name)
     engine.sql(
         "UPDATE openreserve.resources SET total_stock = 4, available_stock = 1"
@@ -152,7 +150,7 @@ def test_items_of_a_resource_that_is_not_there_are_drift(engine: Engine, name: s
         )
 
 
-def test_a_repair_tells_of_stock_that_it_gives_back(engine: Engine, name: str) -> None:
+def test_a_repair_that_returns_stock_writes_an_event(engine: Engine, name: str) -> None:
     set_stock(name, 1)
     engine.sql("UPDATE openreserve.resources SET available_stock = 0 WHERE resource_id = %s", name)
     repaired(engine, name)
@@ -225,7 +223,7 @@ def test_a_check_that_takes_too_long_is_no_clean_bill(engine: Engine, name: str)
             audit.check(reader(engine), 0.2)
 
 
-def test_the_reader_can_check_and_can_not_mend(engine: Engine, name: str) -> None:
+def test_the_reader_can_verify_and_cannot_repair(engine: Engine, name: str) -> None:
     set_stock(name, 1)
 
     with pytest.raises(AuditFailed, match=r"permission denied|read-only"):

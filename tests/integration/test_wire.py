@@ -54,7 +54,7 @@ def connected(wire: Wire) -> Wire:
     return wire
 
 
-def test_reserve_is_one_round_trip_whatever_comes_of_it(wire: Wire, name: str) -> None:
+def test_reserve_is_one_round_trip_for_every_outcome(wire: Wire, name: str) -> None:
     set_stock(name, 5)
     set_stock(f"{name}-b", 5)
     connected(wire)
@@ -156,7 +156,7 @@ def test_all_that_the_functions_send_is_held_against_the_rules(engine: Engine, n
         (f"SELECT 1 -- {'x' * 16_384}", f"16396 bytes: SELECT 1 -- {'x' * 188} ...", {}),
     ],
 )
-def test_the_tap_tells_what_a_proxy_would_not_like(
+def test_the_tap_reports_what_would_pin_a_proxied_connection(
     engine: Engine, statement: str, fault: str, how: dict[str, Any]
 ) -> None:
     with (

@@ -46,7 +46,7 @@ def but_for_head(routes: Iterable[str]) -> set[str]:
     return {route for route in routes if not route.startswith("HEAD ")}
 
 
-def test_unless_told_otherwise_the_api_asks_for_iam() -> None:
+def test_the_api_requires_iam_by_default() -> None:
     asked = securities(body())
 
     assert set(asked) == known_routes()
@@ -93,7 +93,7 @@ def test_with_iam_there_is_no_token_authorizer_that_api_gateway_would_refuse() -
 
 
 @pytest.mark.parametrize("parameters", [IAM, JWT])
-def test_a_route_that_somebody_adds_and_says_nothing_of_is_closed(
+def test_a_new_route_without_a_security_entry_is_closed(
     parameters: dict[str, str],
 ) -> None:
     def add_route(document: dict[str, Any]) -> None:
@@ -137,7 +137,7 @@ def test_stock_and_the_back_office_need_more_than_reserving() -> None:
     }
 
 
-def test_who_may_only_read_sees_no_token_of_anybody_and_changes_nothing() -> None:
+def test_the_read_scope_sees_no_token_and_changes_nothing() -> None:
     """Whoever has a token can settle its reservation, and events and lists have tokens."""
     for_readers = {route for route, scopes in ACCESS.scopes.items() if READ in scopes}
 
@@ -181,7 +181,7 @@ def test_each_pattern_of_a_policy_is_of_a_route() -> None:
             assert any(form.fullmatch(route) for route in ACCESS.scopes), pattern
 
 
-def test_the_policies_are_there_with_iam_alone_and_the_outputs_tell_their_arns() -> None:
+def test_the_policies_exist_with_iam_only_and_their_arns_are_outputs() -> None:
     with_iam, with_jwt = transformed(IAM), transformed(JWT)
 
     for name in ("BuyerPolicy", "OperatorPolicy"):
@@ -208,7 +208,7 @@ def test_the_policies_are_there_with_iam_alone_and_the_outputs_tell_their_arns()
         (("$default/POST/api/v1/commit", "*"), "BuyerPolicy"),
     ],
 )  # fmt: skip
-def test_a_template_that_says_it_otherwise_is_not_run(
+def test_a_template_with_an_unknown_form_of_security_is_refused(
     tmp_path: Path, change: tuple[str, str], complaint: str
 ) -> None:
     text = TEMPLATE.read_text()
@@ -225,7 +225,7 @@ def operations() -> Iterator[tuple[str, Any]]:
             yield f"{method.upper()} {path}", described
 
 
-def test_the_openapi_document_tells_the_scopes_of_the_template() -> None:
+def test_the_openapi_document_has_the_scopes_of_the_template() -> None:
     for route, described in operations():
         if route in HEALTH:
             assert described["security"] == []
@@ -237,7 +237,7 @@ def test_the_openapi_document_tells_the_scopes_of_the_template() -> None:
             assert {"401", "403"} <= described["responses"].keys()
 
 
-def test_the_readme_tells_the_scopes_and_the_policies_of_the_template() -> None:
+def test_the_docs_have_the_scopes_and_the_policies_of_the_template() -> None:
     section = (ROOT / "README.md").read_text().partition("### Who may call")[2].partition("\n#")[0]
     told: dict[str, tuple[set[str], set[str]]] = {}
     rows = re.findall(r"^\| (`.*) \| (.*) \| (.*) \|$", section, re.MULTILINE)

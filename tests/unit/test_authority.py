@@ -24,7 +24,7 @@ def _nobody(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     stage.authority.cache_clear()
 
 
-def test_nobody_is_asked_for_unless_told_to() -> None:
+def test_no_credentials_are_required_by_default() -> None:
     assert stage.authority()("POST", URL, b"{}") == {}
 
 

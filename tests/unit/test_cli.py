@@ -48,7 +48,7 @@ def run(*arguments: str, answer: Step) -> Said:
         return in_a_pipe("--server", server.url, "--patience", "0", *arguments)
 
 
-def test_the_panel_is_that_of_the_seed_and_tells_what_is_held_and_committed() -> None:
+def test_stock_check_prints_the_panel_with_held_and_committed_stock() -> None:
     said = run("stock", "check", "--resource", "a", answer=Step(200, RESOURCE))
 
     assert (said.code, said.out, said.err) == (0, PANEL, "")
@@ -561,7 +561,7 @@ def test_an_import_whose_server_fails_says_where_to_go_on(tmp_path: Path) -> Non
     assert (again.code, sent) == (0, [f"r-{number}" for number in range(5, 11)])
 
 
-def test_refused_rows_are_told_with_the_numbers_of_their_lines(tmp_path: Path) -> None:
+def test_refused_rows_are_reported_with_their_line_numbers(tmp_path: Path) -> None:
     file = tmp_path / "stock.csv"
     file.write_text("# a comment\na,1\nb,2\n")
     results = [

@@ -342,7 +342,7 @@ def test_a_webhook_that_is_old_altered_or_no_event_is_not_believed() -> None:
             verify_webhook(altered, headers, SECRET)
 
 
-def test_each_try_is_signed_for_aws_when_told_to(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_attempt_is_signed_with_sigv4_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIDEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     sign = sigv4("https://a1b2c3.execute-api.eu-central-1.amazonaws.com")

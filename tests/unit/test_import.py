@@ -120,7 +120,7 @@ def test_a_cell_can_be_quoted() -> None:
         ('"a"b,1', "has a quote"),
     ],
 )
-def test_a_bad_line_is_told_with_its_number_and_spoils_no_other(line: str, reason: str) -> None:
+def test_a_bad_line_is_reported_with_its_number_and_stops_no_other(line: str, reason: str) -> None:
     before, bad, after = read(f"a,1\n{line}\nb,2\n")
 
     assert (before, after) == (Line(1, "a", 1), Line(3, "b", 2))
@@ -208,7 +208,7 @@ def test_a_file_without_an_end_of_line_is_not_read_at_once() -> None:
 
 
 @given(st.lists(st.one_of(st.text(max_size=30), st.binary(max_size=30)), max_size=20))
-def test_whatever_a_file_has_each_line_is_read_or_refused(lines: list[str | bytes]) -> None:
+def test_each_line_of_any_file_is_read_or_refused(lines: list[str | bytes]) -> None:
     content = b"\n".join(
         line.encode("utf-8", "surrogatepass") if isinstance(line, str) else line for line in lines
     )

@@ -88,7 +88,7 @@ def test_both_dashboards_have_the_panels_of_load_and_of_the_engine() -> None:
         assert any(named.startswith(title) for named in of_cloudwatch)
 
 
-def test_every_alarm_says_what_to_do_and_tells_somebody() -> None:
+def test_every_alarm_says_what_to_do_and_has_an_action() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
 
     assert len(alarms) >= 10

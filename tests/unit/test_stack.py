@@ -243,7 +243,7 @@ def test_schedules_call_nothing_before_the_first_migration() -> None:
         assert "FirstMigration" in called["DependsOn"]
 
 
-def test_calls_that_nobody_waits_for_leave_what_they_failed_at() -> None:
+def test_a_failed_asynchronous_call_is_kept_in_its_queue() -> None:
     unattended = {
         name
         for name, function in FUNCTIONS.items()
@@ -272,7 +272,7 @@ def test_every_log_is_kept_so_long_and_no_longer() -> None:
         assert function["Properties"]["TracingConfig"] == {"Mode": "Active"}
 
 
-def test_the_log_of_the_api_has_no_token_and_tells_stages_apart() -> None:
+def test_the_access_log_has_no_token_and_names_the_stage() -> None:
     """A path has the token of a reservation, which is a secret; its route has not."""
     format_ = RESOURCES["Api"]["Properties"]["AccessLogSettings"]["Format"]["Fn::Sub"]
 
@@ -315,7 +315,7 @@ def test_what_needs_no_credentials_has_limits_of_its_own_and_takes_none_of_the_b
     assert stage["Properties"]["RouteSettings"].keys() == anonymous
 
 
-def test_metrics_of_stages_in_one_account_are_told_apart() -> None:
+def test_metrics_of_stages_in_one_account_have_different_dimensions() -> None:
     for metric in of_type("AWS::Logs::MetricFilter").values():
         (transformation,) = metric["MetricTransformations"]
         assert transformation["Dimensions"][0] == {"Key": "service", "Value": "$.service"}

@@ -385,7 +385,7 @@ def test_only_keys_are_all_of_the_accounts() -> None:
         assert is_key or statement.get("Resource") != "*", name
 
 
-def test_nobody_has_a_password_but_the_owner_whose_rds_keeps() -> None:
+def test_only_the_owner_has_a_password_which_rds_manages() -> None:
     for name in "database.Cluster", "database.Instance":
         properties = RESOURCES[name]["Properties"]
         assert properties["ManageMasterUserPassword"] is True
@@ -439,7 +439,7 @@ def test_a_cache_of_nodes_is_spoken_to_over_tls_by_users_alone() -> None:
 ##### What fits together #####
 
 
-def test_a_call_that_waits_for_a_connection_is_answered_before_anybody_gives_up() -> None:
+def test_a_call_that_waits_for_a_connection_is_answered_before_the_caller_times_out() -> None:
     pool = RESOURCES["database.ProxyPool"]["Properties"]["ConnectionPoolConfigurationInfo"]
     parameter = STACKS["database"]["Parameters"][pool["ConnectionBorrowTimeout"].argument]
     timeouts = [
@@ -455,7 +455,7 @@ def test_a_call_that_waits_for_a_connection_is_answered_before_anybody_gives_up(
     assert 0 < parameter["Default"] <= parameter["MaxValue"] < min(*timeouts, GATEWAY_SECONDS)
 
 
-def test_aurora_is_never_told_to_pause() -> None:
+def test_aurora_never_pauses() -> None:
     """It would not: the proxy is always connected."""
     assert STACKS["database"]["Parameters"]["AcuMin"]["MinValue"] > 0
 
@@ -472,7 +472,7 @@ def test_the_stacks_write_down_what_the_contract_says() -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "app"])
-def test_whatever_a_stack_asks_for_another_has_written_down(name: str) -> None:
+def test_every_parameter_that_a_stack_reads_is_written_by_another(name: str) -> None:
     document = STACKS.get(name, APP)
 
     for parameter in document["Parameters"].values():
@@ -490,7 +490,7 @@ def test_a_stack_has_no_parameter_or_condition_without_use() -> None:
             assert name in used, name
 
 
-def test_every_alarm_says_what_to_do_to_somebody() -> None:
+def test_every_alarm_says_what_to_do() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
     assert alarms
 

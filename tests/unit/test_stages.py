@@ -47,7 +47,7 @@ def test_every_stack_of_a_stage_has_a_name_and_a_region_of_the_stage(stage: str,
 
 
 @pytest.mark.parametrize(("stage", "name"), STACKS)
-def test_every_name_in_parameter_store_that_a_stack_is_told_is_of_its_own_stage(
+def test_every_parameter_store_name_of_a_stack_belongs_to_its_own_stage(
     stage: str, name: str
 ) -> None:
     """A name that was left out would be that of dev, and prod would use its database."""
@@ -83,7 +83,7 @@ def test_every_override_of_the_app_is_a_parameter_of_the_template() -> None:
             assert allowed is None or value in map(str, allowed)
 
 
-def test_stages_are_told_apart_by_their_metrics_and_prod_changes_by_and_by() -> None:
+def test_stages_have_their_own_metrics_and_prod_deploys_gradually() -> None:
     services = [overrides(stage, "")["ServiceName"] for stage in STAGES]
 
     assert services == ["openreserve-dev", "openreserve-staging", "openreserve-prod"]

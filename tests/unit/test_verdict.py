@@ -102,7 +102,9 @@ def test_who_was_refused_what_is_there_was_refused_wrongly() -> None:
 
 
 @given(st.integers(1, 20), numbers, st.sampled_from([-1, 1]))
-def test_after_a_soak_what_is_sold_is_what_was_told(committed: int, left: int, off: int) -> None:
+def test_after_a_soak_the_stock_agrees_with_the_answers(
+    committed: int, left: int, off: int
+) -> None:
     held = {f"token-{n}": ONE for n in range(committed + 1 + left)}
     tally = Tally(0, Counter({RESERVED: len(held), COMMITTED: committed, RELEASED: 1}), held)
     stock = Stock(100, 100 - committed, 0, committed)

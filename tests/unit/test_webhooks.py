@@ -158,7 +158,7 @@ def test_deliveries_go_to_https_urls(url: str) -> None:
         ("https://[::1/", "is not a URL"),
     ],
 )
-def test_deliveries_go_to_no_other_url_and_the_fault_is_told(url: str, fault: str) -> None:
+def test_deliveries_to_a_forbidden_url_are_refused_with_the_reason(url: str, fault: str) -> None:
     assert url_fault(url, development=False) == fault
 
 
