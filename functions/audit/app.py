@@ -7,15 +7,15 @@ from openreserve.postgres import audit
 from openreserve.runtime.settings import settings
 
 SPARE_SECONDS = 20
-"""What is left of the function's time when Postgres gives up, so that the answer is heard."""
+"""Remaining time at which Postgres gives up, so that the response still arrives."""
 DRIFT_MAX = 5_000
-"""Rows of drift in one answer: Lambda takes 6 MB."""
+"""Rows of drift in one response: Lambda limits it to 6 MB."""
 
 
 def handler(event: dict[str, Any], context: Any) -> dict[str, Any]:
-    """Check; or repair `resourceIds`, if the event has them, for its `reason`.
+    """Verify all counters, or repair those of `resourceIds` for `reason`, if the event has them.
 
-    An answer with `error` has what was done before it. A repeat is harmless.
+    A response with `error` also contains the repairs before it. A repeat is harmless.
     """
     seconds = context.get_remaining_time_in_millis() / 1_000 - SPARE_SECONDS
     if "timeoutSeconds" in event:
@@ -39,7 +39,7 @@ def _check(seconds: float) -> dict[str, Any]:
 
 
 def _repair(resource_ids: list[str], reason: str, seconds: float) -> dict[str, Any]:
-    """Each resource may take its share of the time, so that all of them end within it."""
+    """Repair each resource within its share of the time."""
     if not reason:
         raise ValueError("a repair needs a reason")
     done: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""What operators do: set many totals, adjust one with a reason, list reservations."""
+"""Operators' calls: set many totals, adjust a total with a reason, list reservations."""
 
 from pydantic import ValidationError
 

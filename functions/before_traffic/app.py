@@ -1,7 +1,7 @@
-"""Lets a deployment go on only when the schema is up to date.
+"""Lets a deployment continue only when the schema is up to date: invokes MigrateFunction.
 
-CodeDeploy's hook before traffic; and, in a new stack, which has no traffic to shift, the custom
-resource that the schedules wait for. Has MigrateFunction do it, and reports the outcome.
+It is CodeDeploy's hook before traffic. In a new stack, which has no traffic to shift, it is the
+custom resource that the schedules depend on.
 """
 
 import json
@@ -19,18 +19,16 @@ from openreserve.runtime.settings import settings
 from openreserve.runtime.telemetry import logger
 
 MIGRATE_SECONDS_MAX = 850
-"""More than MigrateFunction may take, and less than this function, which is to tell of it."""
-
-
+"""More than MigrateFunction's timeout, less than the timeout of this function."""
 RESPONSE_SECONDS_MAX = 10
 RIGHTS_PAUSES_SECONDS = (2, 4, 8, 16)
-"""IAM may take some seconds until it knows the rights of a role that was made just now."""
+"""IAM may take some seconds to propagate the permissions of a new role."""
 
 
 def handler(event: dict[str, str], _context: Any) -> dict[str, str]:
-    """Migrate, and let the deployment go on or stop it: then the old version goes on serving.
+    """Migrate, then continue or stop the deployment. If it stops, the old version keeps serving.
 
-    A repeat is harmless, and so are several at once: what was migrated is left as it is.
+    Repeats and concurrent calls are harmless: applied migrations are not applied again.
     """
     if "RequestType" in event:
         return _first_migration(event)
@@ -44,7 +42,7 @@ def handler(event: dict[str, str], _context: Any) -> dict[str, str]:
 
 
 def _first_migration(event: dict[str, str]) -> dict[str, str]:
-    """Answer CloudFormation. When the stack is deleted, the schema stays.
+    """Respond to CloudFormation. The schema stays when the stack is deleted.
 
     https://docs.aws.amazon.com/AWSCloudFormation/latest/UserGuide/crpg-ref.html
     """
@@ -59,48 +57,48 @@ def _first_migration(event: dict[str, str]) -> dict[str, str]:
         event["ResponseURL"],
         data=json.dumps(answer).encode(),
         method="PUT",
-        headers={"Content-Type": ""},  # as the signature of the URL has it
+        headers={"Content-Type": ""},  # part of the URL's signature
     )
     with urllib.request.urlopen(request, timeout=RESPONSE_SECONDS_MAX):  # noqa: S310
         return {"status": answer["Status"]}
 
 
 def _migrate(pauses_seconds: Sequence[float] = ()) -> bool:
-    """Whether the schema is up to date now; not, if that is unknown.
+    """Migrate, and return whether the schema is known to be up to date.
 
-    A refusal by IAM is tried again after each of the pauses.
+    If IAM denies access, it retries after each of the pauses.
     """
     try:
         answer = _lambda().invoke(FunctionName=settings().migrate_function_name, Payload=b"{}")
-        told = json.loads(answer["Payload"].read())
+        result = json.loads(answer["Payload"].read())
     except (BotoCoreError, ClientError, ValueError) as failure:
         if pauses_seconds and "AccessDenied" in repr(failure):
             time.sleep(pauses_seconds[0])
             return _migrate(pauses_seconds[1:])
-        logger().error("MigrateFunction was not heard", extra={"reason": repr(failure)})
+        logger().error("MigrateFunction did not respond", extra={"reason": repr(failure)})
         return False
     if "FunctionError" in answer:
-        logger().error("The schema was not migrated", extra={"told": told})
+        logger().error("The schema was not migrated", extra={"result": result})
         return False
-    logger().info("The schema is up to date", extra={"told": told})
+    logger().info("The schema is up to date", extra={"result": result})
     return True
 
 
 @cache
 def _lambda() -> Any:
-    """Waits as long as a migration may take. It is not sent twice: the first may still run."""
+    """Waits as long as a migration may take. It does not retry: the first call may still run."""
     patience = Config(
         connect_timeout=5,
         read_timeout=MIGRATE_SECONDS_MAX,
         retries={"mode": "standard", "total_max_attempts": 1},
-        tcp_keepalive=True,  # or what lies between would forget a connection that is silent
+        tcp_keepalive=True,  # or a NAT in between drops the idle connection
     )
     return boto3.client("lambda", config=patience)
 
 
 @cache
 def _codedeploy() -> Any:
-    """Gives up before the time of the function is up."""
+    """Gives up before the function times out."""
     patience = Config(
         connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}
     )

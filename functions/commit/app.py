@@ -1,4 +1,4 @@
-"""POST /commit: the sale happened, the hold becomes final."""
+"""POST /commit: settle a hold for good, the sale took place."""
 
 from openreserve.cache import hints
 from openreserve.domain import errors

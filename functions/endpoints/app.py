@@ -1,4 +1,4 @@
-"""Webhooks, for those who run them: endpoints, their secrets, a ping, and dead letters."""
+"""Webhook administration: endpoints, their secrets, a test event, and dead letters."""
 
 import asyncio
 from dataclasses import replace
@@ -26,7 +26,7 @@ from openreserve.http.schemas.webhooks import (
 from openreserve.webhooks import endpoints, queue, sender
 
 RESENT_AT_A_TIME = 500
-"""Dead letters in one call: it has the time for them."""
+"""Dead letters in one call, bounded by the function's timeout."""
 
 
 @operation(

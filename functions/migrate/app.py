@@ -7,7 +7,7 @@ from openreserve.runtime.settings import settings
 
 
 def handler(_event: Any, _context: Any) -> dict[str, list[str]]:
-    """Apply what is missing and name it. Fails as a whole, and then changed nothing."""
+    """Apply missing migrations and changed routines, and return their names. All or nothing."""
     applied = migrate(
         settings().migration_url,
         secret_arn=settings().migration_secret_arn,

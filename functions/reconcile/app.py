@@ -1,4 +1,4 @@
-"""The net: each minute does from Postgres alone what nobody did, mends Redis, checks and purges."""
+"""The scheduled sweep: closes expired holds from Postgres alone; publishes, audits, purges."""
 
 from typing import Any
 
@@ -11,18 +11,18 @@ from openreserve.runtime.telemetry import emit, logger
 from openreserve.webhooks import outbox
 
 SPARE_MS = 5_000
-"""What is left of the function's time when it stops: the next call, in a minute, goes on."""
+"""Remaining time at which the function stops. The next run, a minute later, continues."""
 DEADLINES_AT_A_TIME = 1_000
 PURGED_AT_A_TIME = 1_000
 
 
 def handler(_event: Any, context: Any) -> dict[str, int]:
-    """Close what is over, in batches, until nothing is left or time is up; then all the rest.
+    """Close expired holds in batches until none is left or time is up, then do the other tasks.
 
-    A repeat is harmless, and so is a second copy at the same time.
+    A repeat is harmless, and so are concurrent runs.
 
     Raises:
-        Fault: Postgres did not answer. What was closed so far stays closed.
+        Fault: Postgres did not respond. Holds closed so far stay closed.
     """
     closed, batch_size = 0, settings().expire_batch_size
     while context.get_remaining_time_in_millis() > SPARE_MS:
@@ -34,35 +34,35 @@ def handler(_event: Any, context: Any) -> dict[str, int]:
     telemetry.emit_reclaimed(maintenance.take_reclaims())
     return {
         "closed": closed,
-        "handedOn": _hand_events_on(context),
-        "deadlines": _write_deadlines_anew(context) if hints.ping() else 0,
+        "handedOn": _publish_events(context),
+        "deadlines": _restore_deadlines(context) if hints.ping() else 0,
         "purged": _purge(context),
         "drifting": _audit_counters(),
     }
 
 
-def _hand_events_on(context: Any) -> int:
-    """Hand on what nobody has, as far as the time goes, and return how many events."""
-    handed_on = 0
+def _publish_events(context: Any) -> int:
+    """Publish unpublished events until none is left or time is up; the number of events."""
+    published = 0
     while context.get_remaining_time_in_millis() > SPARE_MS:
         batch = outbox.publish()
-        handed_on += batch
+        published += batch
         if not batch:
             break
-    return handed_on
+    return published
 
 
 def _audit_counters() -> int:
-    """Check some resources, the next ones next time, and return how many have a wrong counter."""
+    """Audit the next batch of resources; the number of wrong counters."""
     checked, drifting = maintenance.audit_counters(settings().audit_batch_size)
     for resource in drifting:
-        logger().error("The books do not agree with the counter", extra=resource)
+        logger().error("The counter does not agree with the reservations", extra=resource)
     emit({"ResourcesChecked": checked, "ResourcesDrifting": len(drifting)})
     return len(drifting)
 
 
 def _purge(context: Any) -> int:
-    """Delete what is past its retention, as far as the time goes, and return how many rows."""
+    """Delete rows past their retention until none is left or time is up; the number of rows."""
     purged = 0
     while context.get_remaining_time_in_millis() > SPARE_MS:
         batch = maintenance.purge(PURGED_AT_A_TIME)
@@ -72,8 +72,8 @@ def _purge(context: Any) -> int:
     return purged
 
 
-def _write_deadlines_anew(context: Any) -> int:
-    """Tell Redis the deadlines up to well behind the next call, and return how many there were."""
+def _restore_deadlines(context: Any) -> int:
+    """Write the deadlines of the near future into Redis, which may have lost them; the number."""
     written, last = 0, None
     while context.get_remaining_time_in_millis() > SPARE_MS:
         deadlines: list[Deadline] = maintenance.list_deadlines(

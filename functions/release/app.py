@@ -1,4 +1,4 @@
-"""POST /release: the sale did not happen, the stock goes back."""
+"""POST /release: give a hold back, its stock is available again."""
 
 from openreserve.cache import hints
 from openreserve.domain import errors

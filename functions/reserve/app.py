@@ -1,4 +1,4 @@
-"""POST /reserve: set stock aside for one buyer, for a limited time."""
+"""POST /reserve: hold stock for one buyer, for a limited time."""
 
 from uuid import UUID, uuid4
 

@@ -1,4 +1,4 @@
-"""Stock: create, set, read and list it; read a reservation; health; and all that is not there."""
+"""Stock and reads: resources, a reservation, events, health, and unknown routes."""
 
 import re
 import time
@@ -27,7 +27,7 @@ from openreserve.runtime.settings import settings
 _TOKEN = re.compile("[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
 
 CHANGES_MEANWHILE_MAX = 5
-"""How often a total may change between the look at its version and the write that expects it."""
+"""Retries when the total changes between the read of its version and the conditional write."""
 
 
 @operation(
@@ -42,7 +42,7 @@ CHANGES_MEANWHILE_MAX = 5
     refusals=(errors.ConditionInvalid, errors.VersionMismatch, errors.BelowAllocated),
 )
 def set_stock(request: Request, body: ResourceBody) -> Answer:
-    """Create a resource, or set how many units there are of it.
+    """Create a resource, or set its total stock.
 
     Reservations stay as they are: `availableStock` moves by the difference. A total below what is
     held and committed is refused.
@@ -106,7 +106,7 @@ def read_reservation(request: Request) -> Answer:
     As it stands now: a hold past `expiresAt` is EXPIRED.
     """
     token = request.path_parameters["token"]
-    if not _TOKEN.fullmatch(token):  # UUID() takes braces, underscores and the digits of any script
+    if not _TOKEN.fullmatch(token):  # UUID() also accepts braces, underscores and non-ASCII digits
         raise errors.ReservationNotFound
     view = ReservationView.of(reservations.find_reservation(UUID(token)))
     return Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
@@ -121,8 +121,8 @@ def read_reservation(request: Request) -> Answer:
 def list_events(_request: Request, query: EventQuery) -> Answer:
     """List events.
 
-    The oldest first, from a cursor on, or the newest. `cursor` of a page is `after` of the request
-    for the next, also when the page is empty: later events come behind it.
+    The oldest first, after a cursor, or the newest. `cursor` of a page is `after` of the next
+    request, even if the page is empty: later events follow it.
     """
     after = events.find_place_before_newest(query.limit) if query.newest else query.place
     page = EventPage.of(events.list_events(after, query.limit), after)
@@ -150,13 +150,13 @@ def health(_request: Request) -> Answer:
 
 @dataclass(slots=True)
 class _Health:
-    """What the servers answered last, for `health_cache_ms`."""
+    """The last result of the health check, kept for `health_cache_ms`."""
 
     last: HealthView | None = None
     until: float = 0.0
 
     def view(self) -> HealthView:
-        """The last answer, or a new one if it is over."""
+        """The last result, or a new one if that is too old."""
         if self.last is None or time.monotonic() >= self.until:
             self.last = self._ask()
             self.until = time.monotonic() + settings().health_cache_ms / 1_000
@@ -182,7 +182,7 @@ _health = _Health()
     refusals=(errors.MethodNotAllowed, errors.RouteNotFound),
 )
 def refuse(request: Request) -> Answer:
-    """Say that there is nothing at this path, or which methods it takes."""
+    """Answer 404 for an unknown path, 405 with `Allow` for another method."""
     allowed = routes.methods_at(request.path)
     # A method that is allowed comes here only where a segment has an encoded slash, which the path
     # shows decoded: /api/v1/resources%2Fx.
@@ -192,7 +192,7 @@ def refuse(request: Request) -> Answer:
 
 
 def _condition(request: Request) -> OnVersion | None:
-    """What If-Match and If-None-Match ask of the version; None: there is neither."""
+    """The version that If-Match or If-None-Match requires; None without either header."""
     expected = condition(request, "if-match")
     unwanted = condition(request, "if-none-match")
     if expected is None and unwanted is None:
@@ -204,7 +204,7 @@ def _condition(request: Request) -> OnVersion | None:
 
 
 def _set(body: ResourceBody, condition: OnVersion | None) -> bool:
-    """Set the total, if the condition allows it, and return whether that created the resource."""
+    """Set the total if the condition holds; whether that created the resource."""
     if condition is None:
         return resources.set_stock(body.resource_id, body.total_stock, None)
     version = _version(body.resource_id)

@@ -1,4 +1,4 @@
-"""HTTP in, HTTP out: what every handler shares. Knows API Gateway's events, and no rule of stock.
+"""What every HTTP handler shares: API Gateway's events in, responses out. It has no rule of stock.
 
 The order of checks is part of the API: conditions where there are no ETags (412), the form of the
 request (400, 413, 415), replay or reuse of a key (422), existence (404), state (409, 410, 412),
@@ -37,15 +37,15 @@ from openreserve.runtime.telemetry import emit, logger, masked
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
 _READING = ("GET", "HEAD")
 _SAFE_IN_A_PATH = "/:@!$&'()*+,;="
-"""What RFC 3986 lets stand in a path as it is, beside letters, digits and -._~"""
+"""What RFC 3986 allows unencoded in a path, besides letters, digits and -._~"""
 
 _calls = itertools.count()
-"""Of this environment: its first call is a cold start."""
+"""Counts the calls of this environment: the first one is a cold start."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request, as API Gateway hands it over."""
+    """One HTTP request, as API Gateway delivers it."""
 
     id: str
     route: str
@@ -60,15 +60,15 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One HTTP response, but for what every response has."""
+    """One HTTP response, without the headers that every response has."""
 
     status: int
     body: str = field(default="", repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     outcome: str = "ok"
-    """For the log and the metrics: a word, never an id."""
+    """A dimension of the metrics: a word, never an id."""
     metrics: Mapping[str, float] = field(default_factory=dict)
-    """What else is counted of it."""
+    """Further metrics of this response."""
 
 
 Carry = Callable[..., Answer]
@@ -76,7 +76,7 @@ Carry = Callable[..., Answer]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route: what carries it out and what the OpenAPI document says of it."""
+    """One or more routes with the function that carries them out, and what OpenAPI documents."""
 
     routes: Sequence[Route]
     carry_out: Carry
@@ -86,24 +86,24 @@ class Operation:
     answers: Mapping[int, type[BaseModel] | None]
     refusals: Sequence[type[OpenReserveError]]
     sends: Sequence[str]
-    """The headers that an answer has beyond those of every response, as OpenAPI spells them."""
+    """The headers of a success besides those of every response, spelled as in OpenAPI."""
 
     def __call__(self, request: Request) -> Answer:
-        """Carry the request out, unless a condition forbids it that the operation does not know.
+        """Carry the request out, unless a precondition fails that the operation does not evaluate.
 
-        It counts only where the request would succeed without it (RFC 9110, section 13.2.1).
+        A precondition matters only where the request would succeed without it (RFC 9110, 13.2.1).
         """
         if request.method in _READING:
             answer = self._carry_out(request)
             if answer.status == HTTPStatus.OK:
                 self._check_conditions(request)
             return answer
-        if self.answers:  # else it refuses whatever it gets
+        if self.answers:  # the catch-all refuses every request
             self._check_conditions(request)
         return self._carry_out(request)
 
     def _carry_out(self, request: Request) -> Answer:
-        """With the body or the query as another argument, if it has one."""
+        """Call the function, with the parsed body or query as its second argument if it has one."""
         if self.body is not None:
             return self.carry_out(request, bodies.read(request.headers, request.content, self.body))
         if self.query is not None:
@@ -111,9 +111,9 @@ class Operation:
         return self.carry_out(request)
 
     def _check_conditions(self, request: Request) -> None:
-        """Refuse what a caller does not want to happen, where there are no ETags to compare."""
+        """Refuse the request if its preconditions cannot hold, because the route has no ETags."""
         if not self.answers:
-            return  # the path or the method is wrong, whatever the condition says
+            return  # the path or the method is wrong, regardless of the preconditions
         if "If-Match" not in self.headers and "if-match" in request.headers:
             tags = condition(request, "if-match")
             if tags is not None and not tags.anything:
@@ -133,7 +133,7 @@ def operation(  # noqa: PLR0913 - a declaration has a keyword for each of its pa
     headers: Mapping[str, str] | None = None,
     sends: Sequence[str] = (),
 ) -> Callable[[Carry], Operation]:
-    """Declare what carries out the routes. OpenAPI has its docstring as summary and description."""
+    """Declare the function of these routes. Its docstring is OpenAPI's summary and description."""
 
     def declare(carry_out: Carry) -> Operation:
         return Operation(routes, carry_out, body, query, headers or {}, answers, refusals, sends)
@@ -142,7 +142,7 @@ def operation(  # noqa: PLR0913 - a declaration has a keyword for each of its pa
 
 
 def lambda_handler(*operations: Operation) -> Callable[[Mapping[str, Any], Any], dict[str, Any]]:
-    """The Lambda handler for these operations. It always answers; what nobody foresaw is a 500."""
+    """The Lambda handler for these operations. An unhandled exception becomes a 500."""
     snapstart.register()
     by_route = {
         key: operation
@@ -158,10 +158,10 @@ def lambda_handler(*operations: Operation) -> Callable[[Mapping[str, Any], Any],
             answer = by_route[request.route](request)
         except OpenReserveError as reason:
             answer = _refused(request, reason)
-        except Exception:  # noqa: BLE001 - the caller gets an answer, the log the reason
-            # Postgres repeats rows in its errors, and they have tokens.
+        except Exception:  # noqa: BLE001 - the caller gets a 500, the log the stack trace
+            # Errors of Postgres quote rows, and rows contain tokens.
             trace = masked(traceback.format_exc())
-            logger().error("Nobody foresaw this", extra={"requestId": request.id, "trace": trace})
+            logger().error("Unhandled exception", extra={"requestId": request.id, "trace": trace})
             answer = _refused(request, None)
         _account(request, answer, (time.perf_counter() - started) * 1_000)
         return _response(request, answer)
@@ -170,16 +170,16 @@ def lambda_handler(*operations: Operation) -> Callable[[Mapping[str, Any], Any],
 
 
 def hold_request(request: Request, body: ReserveBody) -> HoldRequest:
-    """What a request to reserve asks for.
+    """The parsed request to reserve, with its key and its hash.
 
-    Its hash is that of the canonical JSON of the body as it was understood. So a repeat may have
-    its fields in another order, other white space, 1.0 for 1, or NFD for NFC.
+    The hash is computed from the validated body as canonical JSON. A repeat may therefore order its
+    fields differently, use other white space, and write 1.0 for 1 or NFD for NFC.
 
     Raises:
-        IdempotencyKeyMissing, IdempotencyKeyInvalid, TooManyItems: what the names say.
+        IdempotencyKeyMissing, IdempotencyKeyInvalid, TooManyItems: as their names say.
     """
-    understood = body.model_dump(by_alias=True, exclude_unset=True)
-    canonical = _CANONICAL.encode(understood)
+    validated = body.model_dump(by_alias=True, exclude_unset=True)
+    canonical = _CANONICAL.encode(validated)
     items = body.lines()
     if len(items) > settings().items_max:
         raise errors.TooManyItems(items=len(items), itemsMax=settings().items_max)
@@ -193,10 +193,10 @@ def hold_request(request: Request, body: ReserveBody) -> HoldRequest:
 
 
 def idempotency_key(request: Request) -> str:
-    """The key that names the request.
+    """The Idempotency-Key of the request.
 
     Raises:
-        IdempotencyKeyMissing, IdempotencyKeyInvalid: what the names say.
+        IdempotencyKeyMissing, IdempotencyKeyInvalid: as their names say.
     """
     field = request.headers.get("idempotency-key")
     if field is None:
@@ -208,7 +208,7 @@ def idempotency_key(request: Request) -> str:
 
 
 def condition(request: Request, name: str) -> Tags | None:
-    """The entity tags that If-Match or If-None-Match names; None: there is no such header.
+    """The entity tags of If-Match or If-None-Match; None if the header is missing.
 
     Raises:
         ConditionInvalid: it is neither `*` nor a list of entity tags.
@@ -228,7 +228,7 @@ def _request(event: Mapping[str, Any]) -> Request:
             base64.b64decode(content) if event.get("isBase64Encoded") else content.encode()
         )
     except (binascii.Error, UnicodeEncodeError):
-        content_bytes = b"\xff"  # no JSON: refused as such by whoever reads it
+        content_bytes = b"\xff"  # invalid JSON, so parsing the body refuses it
     return Request(
         id=event["requestContext"]["requestId"],
         route=event["routeKey"],
@@ -254,7 +254,7 @@ def _refused(request: Request, error: OpenReserveError | None) -> Answer:
 
 
 def _reference(request: Request) -> str:
-    """The path as it stands in a URL. API Gateway decodes it, and cuts it at a decoded `?`."""
+    """The path, percent-encoded again. API Gateway decodes it, and cuts it at a decoded `?`."""
     if not request.path_parameters:
         return quote(request.path, safe=_SAFE_IN_A_PATH)
     template = request.route.partition(" ")[2]
@@ -269,7 +269,7 @@ def _refusals(error: OpenReserveError | None) -> Mapping[str, float]:
 
 
 def _account(request: Request, answer: Answer, duration_ms: float) -> None:
-    """One line per outcome, which is its log entry and its metrics at once (CloudWatch's EMF)."""
+    """Write one line per request: its log entry and its metrics (CloudWatch's EMF)."""
     measured = {"Requests": 1, "Duration": duration_ms, **answer.metrics, **telemetry.take()}
     if not next(_calls):
         measured["ColdStarts"] = 1
