@@ -88,7 +88,7 @@ certificates: $(TEST) ## Refresh the authorities that TLS to AWS is verified by;
 build: $(TEST) ## Build the functions and layers for AWS; needs python3.13, not Docker
 	.venv/bin/sam build
 
-deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/deploy.md; ARGS=--dry-run)
+deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/how-to/deploy.md; ARGS=--dry-run)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m infra.deploy $(STAGE) $(ARGS)
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
