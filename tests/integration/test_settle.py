@@ -1,4 +1,4 @@
-"""commit, release and GET against every state: the matrix of the README, cell by cell."""
+"""Test every cell of the matrix in docs/reference/states.md: commit, release and GET."""
 
 from collections.abc import Callable
 
