@@ -44,9 +44,8 @@ def shape(document: Any) -> Any:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_the_calls_of_the_readme_answer_as_it_says(runtime: Runtime) -> None:
-    (create, created), (hold, held), (commit, committed), (release, _), (read, _) = CALL.findall(
-        README
-    )
+    calls = CALL.findall(README)
+    (create, created), (hold, held), (commit, committed), (release, _), (read, _) = calls
 
     assert shape(run(runtime, create)) == shape(json.loads(created))
     first = run(runtime, hold)

@@ -239,7 +239,7 @@ def test_the_openapi_document_has_the_scopes_of_the_template() -> None:
 
 def test_the_docs_have_the_scopes_and_the_policies_of_the_template() -> None:
     guide = (ROOT / "docs/how-to/authorization.md").read_text()
-    rows = re.findall(r"^\| `(openreserve/\w+)` \| `?(\w*)`? \|", guide, re.MULTILINE)
+    rows = re.findall(r"^\| `(openreserve/\w+)` \| `?(\w*)`? ?\|", guide, re.MULTILINE)
 
     assert dict(rows) == {READ: "", RESERVE: "BuyerPolicy", OPERATE: "OperatorPolicy"}
 
