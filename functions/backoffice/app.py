@@ -4,16 +4,15 @@ from pydantic import ValidationError
 
 from openreserve.cache import hints
 from openreserve.domain import errors
-from openreserve.http import handler as http_handler
+from openreserve.http import routes
+from openreserve.http.handler import Answer, Request, idempotency_key, lambda_handler, operation
 from openreserve.http.schemas.reservations import ReservationPage, ReservationQuery
 from openreserve.http.schemas.resources import AdjustmentBody, AdjustmentView, BatchBody, BatchView
 from openreserve.postgres import reservations, resources
 
 
-@http_handler.operation(
-    "POST /api/v1/resources/batch", tag="Stock", body=BatchBody, answers={200: BatchView}
-)
-def set_stock_of_many(_request: http_handler.Request, body: BatchBody) -> http_handler.Answer:
+@operation(routes.SET_STOCK_OF_MANY, body=BatchBody, answers={200: BatchView})
+def set_stock_of_many(_request: Request, body: BatchBody) -> Answer:
     """Create or set many resources.
 
     One after the other; the answer has the outcome of each row. A row that is refused stops no
@@ -29,12 +28,11 @@ def set_stock_of_many(_request: http_handler.Request, body: BatchBody) -> http_h
     ]
     hints.stock_returned(*changed)
     view = BatchView.of(rows, outcomes)
-    return http_handler.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
+    return Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@http_handler.operation(
-    "POST /api/v1/adjustments",
-    tag="Stock",
+@operation(
+    routes.ADJUST_STOCK,
     body=AdjustmentBody,
     headers={"Idempotency-Key": "Names this request: a repeat is answered as the first was."},
     answers={200: AdjustmentView},
@@ -48,32 +46,29 @@ def set_stock_of_many(_request: http_handler.Request, body: BatchBody) -> http_h
         errors.BelowAllocated,
     ),
 )
-def adjust_stock(request: http_handler.Request, body: AdjustmentBody) -> http_handler.Answer:
+def adjust_stock(request: Request, body: AdjustmentBody) -> Answer:
     """Move the total of a resource by a difference.
 
     The reason is kept. A repeat with the same Idempotency-Key gets the first answer and moves
     nothing more.
     """
     adjustment, replayed = resources.adjust_stock(
-        http_handler.idempotency_key(request), body.resource_id, body.difference, body.reason
+        idempotency_key(request), body.resource_id, body.difference, body.reason
     )
     hints.stock_returned(body.resource_id)
     view = AdjustmentView.of(adjustment).model_dump_json(by_alias=True)
     if replayed:
-        return http_handler.Answer(200, view, {"idempotent-replayed": "true"}, "replayed")
-    return http_handler.Answer(200, view, outcome="adjusted")
+        return Answer(200, view, {"idempotent-replayed": "true"}, "replayed")
+    return Answer(200, view, outcome="adjusted")
 
 
-@http_handler.operation(
-    "GET /api/v1/reservations",
-    tag="Reservations",
+@operation(
+    routes.LIST_RESERVATIONS,
     query=ReservationQuery,
     answers={200: ReservationPage},
     refusals=(errors.QueryInvalid,),
 )
-def list_reservations(
-    _request: http_handler.Request, query: ReservationQuery
-) -> http_handler.Answer:
+def list_reservations(_request: Request, query: ReservationQuery) -> Answer:
     """List reservations.
 
     Those that hold stock first, by deadline, page by page. Tokens are secrets: this is for
@@ -83,7 +78,7 @@ def list_reservations(
         query.resource_id, query.status, query.after, query.limit
     )
     page = ReservationPage.of(found, next_place)
-    return http_handler.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
+    return Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
 
 
-handler = http_handler.lambda_handler(set_stock_of_many, adjust_stock, list_reservations)
+handler = lambda_handler(set_stock_of_many, adjust_stock, list_reservations)

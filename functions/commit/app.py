@@ -2,14 +2,14 @@
 
 from openreserve.cache import hints
 from openreserve.domain import errors
-from openreserve.http import handler as http_handler
+from openreserve.http import routes
+from openreserve.http.handler import Answer, Request, lambda_handler, operation
 from openreserve.http.schemas.reservations import CommitBody, ReservationView
 from openreserve.postgres import reservations
 
 
-@http_handler.operation(
-    "POST /api/v1/commit",
-    tag="Reservations",
+@operation(
+    routes.COMMIT,
     body=CommitBody,
     answers={200: ReservationView},
     refusals=(
@@ -19,7 +19,7 @@ from openreserve.postgres import reservations
         errors.AlreadyCancelled,
     ),
 )
-def commit(_request: http_handler.Request, body: CommitBody) -> http_handler.Answer:
+def commit(_request: Request, body: CommitBody) -> Answer:
     """Make a hold final.
 
     A repeat gets the same answer. A hold that is over is refused, unless `ifExpired` asks to
@@ -31,7 +31,7 @@ def commit(_request: http_handler.Request, body: CommitBody) -> http_handler.Ans
         reservation = reservations.commit(body.token)
     hints.forget_holds(body.token)
     view = ReservationView.of(reservation).model_dump_json(by_alias=True, exclude_none=True)
-    return http_handler.Answer(200, view, outcome="committed")
+    return Answer(200, view, outcome="committed")
 
 
-handler = http_handler.lambda_handler(commit)
+handler = lambda_handler(commit)

@@ -9,7 +9,8 @@ from pydantic import BaseModel
 
 from openreserve.domain import errors
 from openreserve.domain.webhooks import SECRETS_MAX, Endpoint, Verdict, verdict
-from openreserve.http import handler as http_handler
+from openreserve.http import routes
+from openreserve.http.handler import Answer, Request, lambda_handler, operation
 from openreserve.http.schemas.webhooks import (
     DeadLetterList,
     DeadLetterQuery,
@@ -28,13 +29,12 @@ RESENT_AT_A_TIME = 500
 """Dead letters in one call: it has the time for them."""
 
 
-@http_handler.operation(
-    "POST /api/v1/webhooks",
-    tag="Webhooks",
+@operation(
+    routes.SAVE_ENDPOINT,
     body=EndpointBody,
     answers={200: EndpointView, 201: EndpointView},
 )
-def save_endpoint(_request: http_handler.Request, body: EndpointBody) -> http_handler.Answer:
+def save_endpoint(_request: Request, body: EndpointBody) -> Answer:
     """Create or change a webhook endpoint.
 
     The answer to a new one has its secret, which is never shown again. A change keeps the secrets
@@ -52,8 +52,8 @@ def save_endpoint(_request: http_handler.Request, body: EndpointBody) -> http_ha
     return _answer(EndpointView.of(wanted, None if known.secrets else secret))
 
 
-@http_handler.operation("GET /api/v1/webhooks", tag="Webhooks", answers={200: EndpointList})
-def list_endpoints(_request: http_handler.Request) -> http_handler.Answer:
+@operation(routes.LIST_ENDPOINTS, answers={200: EndpointList})
+def list_endpoints(_request: Request) -> Answer:
     """List the webhook endpoints.
 
     By id, without their secrets.
@@ -64,28 +64,26 @@ def list_endpoints(_request: http_handler.Request) -> http_handler.Answer:
     )
 
 
-@http_handler.operation(
-    "DELETE /api/v1/webhooks/{endpointId}",
-    tag="Webhooks",
+@operation(
+    routes.REMOVE_ENDPOINT,
     answers={204: None},
     refusals=(errors.EndpointNotFound,),
 )
-def remove_endpoint(request: http_handler.Request) -> http_handler.Answer:
+def remove_endpoint(request: Request) -> Answer:
     """Remove a webhook endpoint.
 
     Its secrets are deleted, and what is on its way to it is dropped.
     """
     endpoints.remove(request.path_parameters["endpointId"])
-    return http_handler.Answer(204)
+    return Answer(204)
 
 
-@http_handler.operation(
-    "POST /api/v1/webhooks/{endpointId}/rotate",
-    tag="Webhooks",
+@operation(
+    routes.ROTATE_SECRET,
     answers={200: EndpointView},
     refusals=(errors.EndpointNotFound,),
 )
-def rotate_secret(request: http_handler.Request) -> http_handler.Answer:
+def rotate_secret(request: Request) -> Answer:
     """Give a webhook endpoint a new secret.
 
     Deliveries are signed with the one before, too, until the next rotation.
@@ -97,13 +95,12 @@ def rotate_secret(request: http_handler.Request) -> http_handler.Answer:
     return _answer(EndpointView.of(replace(rotated, disabled=""), secret))
 
 
-@http_handler.operation(
-    "POST /api/v1/webhooks/{endpointId}/ping",
-    tag="Webhooks",
+@operation(
+    routes.PING_ENDPOINT,
     answers={200: PingView},
     refusals=(errors.EndpointNotFound,),
 )
-def ping_endpoint(request: http_handler.Request) -> http_handler.Answer:
+def ping_endpoint(request: Request) -> Answer:
     """Deliver a test event to a webhook endpoint.
 
     Once, at once: the answer has the status that the endpoint answered, or why it was not reached.
@@ -125,16 +122,13 @@ def ping_endpoint(request: http_handler.Request) -> http_handler.Answer:
     )
 
 
-@http_handler.operation(
-    "GET /api/v1/dead-letters",
-    tag="Dead letters",
+@operation(
+    routes.LIST_DEAD_LETTERS,
     query=DeadLetterQuery,
     answers={200: DeadLetterList},
     refusals=(errors.QueryInvalid,),
 )
-def list_dead_letters(
-    _request: http_handler.Request, query: DeadLetterQuery
-) -> http_handler.Answer:
+def list_dead_letters(_request: Request, query: DeadLetterQuery) -> Answer:
     """List events whose delivery was given up.
 
     In no order. They stay in the dead-letter queue.
@@ -145,13 +139,12 @@ def list_dead_letters(
     )
 
 
-@http_handler.operation(
-    "POST /api/v1/dead-letters/resend",
-    tag="Dead letters",
+@operation(
+    routes.RESEND_DEAD_LETTERS,
     body=ResendBody,
     answers={200: ResentView},
 )
-def resend_dead_letters(_request: http_handler.Request, body: ResendBody) -> http_handler.Answer:
+def resend_dead_letters(_request: Request, body: ResendBody) -> Answer:
     """Send events again whose delivery was given up.
 
     Each gets all its attempts anew. At most 500 in a call: repeat it while `resent` is 500.
@@ -160,11 +153,11 @@ def resend_dead_letters(_request: http_handler.Request, body: ResendBody) -> htt
     return _answer(ResentView.model_construct(resent=resent))
 
 
-def _answer(view: BaseModel, status: int = 200) -> http_handler.Answer:
-    return http_handler.Answer(status, view.model_dump_json(by_alias=True, exclude_none=True))
+def _answer(view: BaseModel, status: int = 200) -> Answer:
+    return Answer(status, view.model_dump_json(by_alias=True, exclude_none=True))
 
 
-handler = http_handler.lambda_handler(
+handler = lambda_handler(
     save_endpoint,
     list_endpoints,
     remove_endpoint,

@@ -4,14 +4,14 @@ from uuid import UUID, uuid4
 
 from openreserve.cache import hints
 from openreserve.domain import errors
-from openreserve.http import handler as http_handler
+from openreserve.http import routes
+from openreserve.http.handler import Answer, Request, hold_request, lambda_handler, operation
 from openreserve.http.schemas.reservations import ReservationView, ReserveBody
 from openreserve.postgres import reservations
 
 
-@http_handler.operation(
-    "POST /api/v1/reserve",
-    tag="Reservations",
+@operation(
+    routes.RESERVE,
     body=ReserveBody,
     headers={"Idempotency-Key": "Names this request: a repeat is answered as the first was."},
     answers={200: ReservationView},
@@ -27,14 +27,14 @@ from openreserve.postgres import reservations
         errors.IdempotencyInProgress,
     ),
 )
-def reserve(request: http_handler.Request, body: ReserveBody) -> http_handler.Answer:
+def reserve(request: Request, body: ReserveBody) -> Answer:
     """Hold stock: all items, or none.
 
     The hold ends at `expiresAt`, unless it is committed or released before. A repeat with the same
     Idempotency-Key gets the first answer and holds nothing more; after an error it may succeed.
     """
-    order = http_handler.order(request, body)
-    recalled = hints.recall(order)
+    requested = hold_request(request, body)
+    recalled = hints.recall(requested)
     if recalled.answer is not None:
         return _answer(*recalled.answer, replayed=True)
     if recalled.shortage is not None:
@@ -42,20 +42,20 @@ def reserve(request: http_handler.Request, body: ReserveBody) -> http_handler.An
         refusal.by_marker = True
         raise refusal
     try:
-        hold, replayed = reservations.reserve(order, token=uuid4())
+        hold, replayed = reservations.reserve(requested, token=uuid4())
     except errors.OutOfStock as refusal:
-        hints.mark_sold_out(order, recalled, refusal)
+        hints.mark_sold_out(requested, recalled, refusal)
         raise
     view = ReservationView.of(hold).model_dump_json(by_alias=True, exclude_none=True)
-    hints.remember_hold(order, hold, view)
+    hints.remember_hold(requested, hold, view)
     return _answer(hold.token, view, replayed=replayed)
 
 
-def _answer(token: UUID, view: str, *, replayed: bool) -> http_handler.Answer:
+def _answer(token: UUID, view: str, *, replayed: bool) -> Answer:
     headers = {"location": f"/api/v1/reservations/{token}"}
     if replayed:
-        return http_handler.Answer(200, view, headers | {"idempotent-replayed": "true"}, "replayed")
-    return http_handler.Answer(200, view, headers, "held")
+        return Answer(200, view, headers | {"idempotent-replayed": "true"}, "replayed")
+    return Answer(200, view, headers, "held")
 
 
-handler = http_handler.lambda_handler(reserve)
+handler = lambda_handler(reserve)

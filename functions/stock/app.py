@@ -9,8 +9,8 @@ from uuid import UUID
 from openreserve.cache import hints
 from openreserve.domain import errors
 from openreserve.domain.resources import normalized_resource_id
-from openreserve.http import handler as http_handler
 from openreserve.http import preconditions, routes
+from openreserve.http.handler import Answer, Request, condition, lambda_handler, operation
 from openreserve.http.preconditions import NOT_THERE, OnVersion
 from openreserve.http.schemas.events import EventPage, EventQuery
 from openreserve.http.schemas.health import HealthView
@@ -30,9 +30,8 @@ CHANGES_MEANWHILE_MAX = 5
 """How often a total may change between the look at its version and the write that expects it."""
 
 
-@http_handler.operation(
-    "POST /api/v1/resources",
-    tag="Stock",
+@operation(
+    routes.SET_STOCK,
     body=ResourceBody,
     headers={
         "If-Match": "ETags of reads: refuse if the total was changed since. `*`: never create.",
@@ -42,7 +41,7 @@ CHANGES_MEANWHILE_MAX = 5
     sends=("ETag", "Location"),
     refusals=(errors.ConditionInvalid, errors.VersionMismatch, errors.BelowAllocated),
 )
-def set_stock(request: http_handler.Request, body: ResourceBody) -> http_handler.Answer:
+def set_stock(request: Request, body: ResourceBody) -> Answer:
     """Create a resource, or set how many units there are of it.
 
     Reservations stay as they are: `availableStock` moves by the difference. A total below what is
@@ -52,12 +51,11 @@ def set_stock(request: http_handler.Request, body: ResourceBody) -> http_handler
     hints.stock_returned(body.resource_id)
     view, tag = _read(body.resource_id)
     location = {"location": f"/api/v1/resources/{quote(body.resource_id, safe='')}"}
-    return http_handler.Answer(201 if created else 200, view, {"etag": tag} | location)
+    return Answer(201 if created else 200, view, {"etag": tag} | location)
 
 
-@http_handler.operation(
-    "GET /api/v1/resources/{resourceId}",
-    tag="Stock",
+@operation(
+    routes.READ_RESOURCE,
     headers={
         "If-Match": "ETags of reads: 412 if something changed since.",
         "If-None-Match": "ETags of reads: 304 without a body if nothing changed since.",
@@ -66,45 +64,43 @@ def set_stock(request: http_handler.Request, body: ResourceBody) -> http_handler
     sends=("ETag",),
     refusals=(errors.ResourceNotFound, errors.ConditionInvalid, errors.PreconditionFailed),
 )
-def read_resource(request: http_handler.Request) -> http_handler.Answer:
+def read_resource(request: Request) -> Answer:
     """Read a resource.
 
     As it stands now: the units of expired holds count as available.
     """
     view, tag = _read(request.path_parameters["resourceId"])
-    expected = http_handler.condition(request, "if-match")
+    expected = condition(request, "if-match")
     if expected is not None and not expected.has(tag):
         raise errors.PreconditionFailed
-    known = http_handler.condition(request, "if-none-match")
+    known = condition(request, "if-none-match")
     if known is not None and known.has(tag, weakly=True):
-        return http_handler.Answer(304, headers={"etag": tag}, outcome="unchanged")
-    return http_handler.Answer(200, view, {"etag": tag})
+        return Answer(304, headers={"etag": tag}, outcome="unchanged")
+    return Answer(200, view, {"etag": tag})
 
 
-@http_handler.operation(
-    "GET /api/v1/resources",
-    tag="Stock",
+@operation(
+    routes.LIST_RESOURCES,
     query=ResourceQuery,
     answers={200: ResourcePage},
     refusals=(errors.QueryInvalid,),
 )
-def list_resources(_request: http_handler.Request, query: ResourceQuery) -> http_handler.Answer:
+def list_resources(_request: Request, query: ResourceQuery) -> Answer:
     """List resources.
 
     By id, page by page: `nextCursor` of a page is `cursor` of the request for the next.
     """
     found = resources.list_resources(query.prefix, query.after, query.limit + 1)
     page = ResourcePage.of(found[: query.limit], more=len(found) > query.limit)
-    return http_handler.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
+    return Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@http_handler.operation(
-    "GET /api/v1/reservations/{token}",
-    tag="Reservations",
+@operation(
+    routes.READ_RESERVATION,
     answers={200: ReservationView},
     refusals=(errors.ReservationNotFound,),
 )
-def read_reservation(request: http_handler.Request) -> http_handler.Answer:
+def read_reservation(request: Request) -> Answer:
     """Read a reservation.
 
     As it stands now: a hold past `expiresAt` is EXPIRED.
@@ -113,17 +109,16 @@ def read_reservation(request: http_handler.Request) -> http_handler.Answer:
     if not _TOKEN.fullmatch(token):  # UUID() takes braces, underscores and the digits of any script
         raise errors.ReservationNotFound
     view = ReservationView.of(reservations.find_reservation(UUID(token)))
-    return http_handler.Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
+    return Answer(200, view.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@http_handler.operation(
-    "GET /api/v1/events",
-    tag="Events",
+@operation(
+    routes.LIST_EVENTS,
     query=EventQuery,
     answers={200: EventPage},
     refusals=(errors.QueryInvalid,),
 )
-def list_events(_request: http_handler.Request, query: EventQuery) -> http_handler.Answer:
+def list_events(_request: Request, query: EventQuery) -> Answer:
     """List events.
 
     The oldest first, from a cursor on, or the newest. `cursor` of a page is `after` of the request
@@ -131,23 +126,22 @@ def list_events(_request: http_handler.Request, query: EventQuery) -> http_handl
     """
     after = events.find_place_before_newest(query.limit) if query.newest else query.place
     page = EventPage.of(events.list_events(after, query.limit), after)
-    return http_handler.Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
+    return Answer(200, page.model_dump_json(by_alias=True, exclude_none=True))
 
 
-@http_handler.operation(
-    "GET /api/v1/health",
-    "GET /health",
-    tag="Health",
+@operation(
+    routes.HEALTH,
+    routes.HEALTH_OF_ROOT,
     answers={200: HealthView, 503: HealthView},
 )
-def health(_request: http_handler.Request) -> http_handler.Answer:
+def health(_request: Request) -> Answer:
     """Read the health of the service.
 
     Whether Postgres and Redis answer. Without Redis everything works, but slower: `degraded`. Each
     environment asks them at most once a second: anonymous callers cannot load them.
     """
     view = _health.view()
-    return http_handler.Answer(
+    return Answer(
         503 if view.status == "unavailable" else 200,
         view.model_dump_json(by_alias=True),
         outcome=view.status,
@@ -181,13 +175,13 @@ class _Health:
 _health = _Health()
 
 
-@http_handler.operation(
+@operation(
     routes.EVERYTHING_ELSE,
     routes.OPTIONS,
     answers={},
     refusals=(errors.MethodNotAllowed, errors.RouteNotFound),
 )
-def refuse(request: http_handler.Request) -> http_handler.Answer:
+def refuse(request: Request) -> Answer:
     """Say that there is nothing at this path, or which methods it takes."""
     allowed = routes.methods_at(request.path)
     # A method that is allowed comes here only where a segment has an encoded slash, which the path
@@ -197,10 +191,10 @@ def refuse(request: http_handler.Request) -> http_handler.Answer:
     raise errors.RouteNotFound
 
 
-def _condition(request: http_handler.Request) -> OnVersion | None:
+def _condition(request: Request) -> OnVersion | None:
     """What If-Match and If-None-Match ask of the version; None: there is neither."""
-    expected = http_handler.condition(request, "if-match")
-    unwanted = http_handler.condition(request, "if-none-match")
+    expected = condition(request, "if-match")
+    unwanted = condition(request, "if-none-match")
     if expected is None and unwanted is None:
         return None
     try:
@@ -241,6 +235,6 @@ def _read(resource_id: str) -> tuple[str, str]:
     return view, preconditions.entity_tag(resource.version, view)
 
 
-handler = http_handler.lambda_handler(
+handler = lambda_handler(
     set_stock, read_resource, list_resources, read_reservation, list_events, health, refuse
 )

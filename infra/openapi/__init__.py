@@ -9,48 +9,18 @@ from pydantic import BaseModel
 from pydantic.alias_generators import to_camel
 
 import openreserve
-from functions.backoffice import app as backoffice
-from functions.commit import app as commit
-from functions.endpoints import app as endpoints
-from functions.release import app as release
-from functions.reserve import app as reserve
-from functions.stock import app as stock
-from infra.local.auth import access
 from infra.openapi import gateway, problems, requests, schemas, webhooks
 from infra.openapi.examples import Examples, response_examples
 from infra.openapi.links import links
+from infra.openapi.operations import operations
 from openreserve.domain import errors
 from openreserve.domain.errors import OpenReserveError
 from openreserve.http.handler import Operation
 from openreserve.http.problems import UNHANDLED
+from openreserve.http.routes import Route
 from openreserve.http.schemas.events import EventView
 
 FILE = Path(__file__).parents[1] / "openapi.json"
-
-OF_WEBHOOKS: tuple[Operation, ...] = (
-    endpoints.save_endpoint,
-    endpoints.list_endpoints,
-    endpoints.remove_endpoint,
-    endpoints.rotate_secret,
-    endpoints.ping_endpoint,
-    endpoints.list_dead_letters,
-    endpoints.resend_dead_letters,
-)
-OPERATIONS: tuple[Operation, ...] = (
-    reserve.reserve,
-    commit.commit,
-    release.release,
-    stock.set_stock,
-    stock.read_resource,
-    stock.list_resources,
-    stock.read_reservation,
-    stock.list_events,
-    *OF_WEBHOOKS,
-    stock.health,
-    backoffice.set_stock_of_many,
-    backoffice.adjust_stock,
-    backoffice.list_reservations,
-)
 
 OF_ANY_BODY = (
     errors.BodyMissing,
@@ -64,6 +34,8 @@ OF_CONDITIONS = (errors.ConditionInvalid, errors.PreconditionFailed)
 """Of operations that do not know If-Match or If-None-Match, which a caller may send to any."""
 FAULTS = (errors.Contention, errors.DatabaseUnavailable)
 FAULTS_OF_WEBHOOKS = (errors.ServiceUnavailable,)
+TAGS_OF_WEBHOOKS = ("Webhooks", "Dead letters")
+"""Their operations use services of AWS, not Postgres."""
 
 DESCRIPTION = f"""{openreserve.__doc__}
 
@@ -149,53 +121,49 @@ def refusals_of(operation: Operation) -> Iterator[type[OpenReserveError]]:
     if not {"If-Match", "If-None-Match"} <= operation.headers.keys():
         yield from (refusal for refusal in OF_CONDITIONS if refusal not in operation.refusals)
     if 503 not in operation.answers:  # noqa: PLR2004 - health answers for itself
-        yield from FAULTS_OF_WEBHOOKS if operation in OF_WEBHOOKS else FAULTS
+        uses_aws = operation.routes[0].tag in TAGS_OF_WEBHOOKS
+        yield from FAULTS_OF_WEBHOOKS if uses_aws else FAULTS
 
 
 def _paths() -> dict[str, dict[str, Any]]:
-    callers = access.load(Path(__file__).parents[2] / "template.yaml")
     paths: dict[str, dict[str, Any]] = {}
-    for operation in OPERATIONS:
+    for operation in operations():
         for route in operation.routes:
-            method, path = route.split(" ")
-            paths.setdefault(path, {})[method.lower()] = _operation(operation, route, callers)
+            paths.setdefault(route.path, {})[route.method.lower()] = _operation(operation, route)
     return paths
 
 
-def _operation(operation: Operation, route: str, callers: access.Access) -> dict[str, Any]:
-    _, path = route.split(" ")
+def _operation(operation: Operation, route: Route) -> dict[str, Any]:
     summary, _, description = (operation.carry_out.__doc__ or "").partition("\n")
-    name = to_camel(operation.carry_out.__name__)
-    examples = Examples.of(route, name)
+    name = to_camel(route.name)
+    examples = Examples.of(route.key, to_camel(operation.carry_out.__name__))
     described: dict[str, Any] = {
-        "operationId": name + ("OfRoot" if path == "/health" else ""),
-        "tags": [operation.tag],
+        "operationId": name,
+        "tags": [route.tag],
         "summary": summary.strip().rstrip("."),
         "description": " ".join(description.split()),
-        "parameters": requests.parameters(operation, path, examples),
-        "responses": _responses(operation, name, route, callers, examples),
-        "security": _security(callers, route),
+        "parameters": requests.parameters(operation, route.path, examples),
+        "responses": _responses(operation, route, examples),
+        "security": _security(route),
     }
     if operation.body is not None:
         described["requestBody"] = requests.body(operation.body, examples)
     return described
 
 
-def _security(callers: access.Access, route: str) -> list[dict[str, Any]]:
-    """Alternatives, each of which is enough; none at all: no credentials are asked for."""
-    scopes = callers.scopes.get(route, ())
-    return [{"jwt": [scope]} for scope in scopes] + [{"sigv4": []}] * bool(scopes)
+def _security(route: Route) -> list[dict[str, Any]]:
+    """Alternatives, each of which is enough; empty: no credentials are required."""
+    with_iam: list[dict[str, Any]] = [{"sigv4": []}] if route.scopes else []
+    return [{"jwt": [scope.value]} for scope in route.scopes] + with_iam
 
 
-def _responses(
-    operation: Operation, name: str, route: str, callers: access.Access, examples: Examples
-) -> dict[str, Any]:
+def _responses(operation: Operation, route: Route, examples: Examples) -> dict[str, Any]:
     refusals = problems.by_status(refusals_of(operation))
     unforeseen = {str(UNHANDLED[0]): problems.unforeseen()}
-    own = _answers(operation, name) | refusals | unforeseen
+    own = _answers(operation, to_camel(operation.carry_out.__name__)) | refusals | unforeseen
     for response in own.values():
         response["headers"] |= gateway.header_references("x-request-id")
-    whole = gateway.with_answers_of_gateway(own, is_open=route in callers.open_routes)
+    whole = gateway.with_answers_of_gateway(own, is_open=not route.scopes)
     return response_examples(whole, examples)
 
 
@@ -221,10 +189,10 @@ def _sent(operation: Operation, status: int) -> tuple[str, ...]:
 
 
 def _schemas() -> dict[str, Any]:
-    bodies = {operation.body for operation in OPERATIONS if operation.body}
-    refusals = {refusal for operation in OPERATIONS for refusal in refusals_of(operation)}
+    bodies = {operation.body for operation in operations() if operation.body}
+    refusals = {refusal for operation in operations() for refusal in refusals_of(operation)}
     answers: set[type[BaseModel]] = {
-        model for operation in OPERATIONS for model in operation.answers.values() if model
+        model for operation in operations() for model in operation.answers.values() if model
     }
     answers |= {problems.model_of(refusal) for refusal in refusals | {None}}
     answers |= {gateway.GatewayMessage, webhooks.PingEvent, EventView}

@@ -433,7 +433,7 @@ def test_each_list_of_reservations_has_an_index(engine: Engine, statement: str, 
         # What else the planner may like while there are but a few rows.
         connection.execute("SET enable_bitmapscan = off; SET enable_sort = off")
         plan = connection.execute(
-            f"EXPLAIN {getattr(statements('backoffice'), statement)}".encode(), parameters
+            f"EXPLAIN {getattr(statements('reservations'), statement)}".encode(), parameters
         ).fetchall()
 
     assert any(f"using {index}" in line for (line,) in plan), "\n".join(line for (line,) in plan)
@@ -443,7 +443,7 @@ def test_each_list_of_reservations_has_an_index(engine: Engine, statement: str, 
 def test_the_newest_events_are_found_from_the_end_of_the_index(engine: Engine) -> None:
     with psycopg.connect(engine.direct_url, prepare_threshold=None) as connection:
         plan = connection.execute(
-            f"EXPLAIN {statements('reads').find_place_before_newest}".encode(), {"count": 5}
+            f"EXPLAIN {statements('events').find_place_before_newest}".encode(), {"count": 5}
         ).fetchall()
 
     assert any("Index Only Scan Backward using events_pkey" in line for (line,) in plan), plan

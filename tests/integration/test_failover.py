@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import psutil
 import pytest
@@ -137,5 +137,12 @@ class Server:
             stdout=subprocess.DEVNULL,
             timeout=60,
             # Postgres refuses to run as root: it runs as the owner of its data.
-            user=self._data.stat().st_uid if os.geteuid() == 0 else None,
+            # With root's groups, the folders above would be closed to it.
+            **self._account(),
         )
+
+    def _account(self) -> dict[str, Any]:
+        if os.geteuid() != 0:
+            return {}
+        owner = self._data.stat()
+        return {"user": owner.st_uid, "group": owner.st_gid, "extra_groups": []}

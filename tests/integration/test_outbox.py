@@ -16,8 +16,7 @@ from functions.reconcile import app as reconcile_app
 from infra.local.aws import Aws
 from openreserve.cache import hints
 from openreserve.domain.webhooks import Message
-from openreserve.postgres import events as postgres_events
-from openreserve.postgres import maintenance
+from openreserve.postgres import events, maintenance
 from openreserve.webhooks import outbox, queue
 from tests.conftest import Engine, Queues, ask_redis, beside, forget
 from tests.support.calls import Context, commit, event_pages, hold, release, set_stock
@@ -80,7 +79,7 @@ def test_a_crash_between_sending_and_marking_sends_the_same_ids_again(
     sell_and_return(name, 3)
     monkeypatch.setattr(outbox, "CLAIM_SECONDS", 0)
     with monkeypatch.context() as dying:
-        dying.setattr(maintenance, "mark_published", crash)
+        dying.setattr(events, "mark_published", crash)
         with pytest.raises(SystemExit):
             outbox.publish()
 
@@ -100,12 +99,12 @@ def test_a_claimed_event_cannot_be_claimed_again_until_the_claim_expires(
 ) -> None:
     assert queues
     sell_and_return(name, 1)
-    first = postgres_events.claim_events(30, 10)
+    first = events.claim_events(30, 10)
 
     assert len(first) == 2
-    assert postgres_events.claim_events(30, 10) == []
+    assert events.claim_events(30, 10) == []
     engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE resource_id = %s", name)
-    assert {event.event_id for event, _ in postgres_events.claim_events(30, 10)} == {
+    assert {event.event_id for event, _ in events.claim_events(30, 10)} == {
         event.event_id for event, _ in first
     }
 

@@ -161,7 +161,7 @@ def test_a_percent_sign_in_a_prefix_stands_for_itself(name: str) -> None:
 def test_a_prefix_is_found_by_the_primary_key(engine: Engine) -> None:
     with psycopg.connect(engine.direct_url, prepare_threshold=None) as connection:
         plan = connection.execute(
-            f"EXPLAIN {statements('reads').list_resources}".encode(),
+            f"EXPLAIN {statements('resources').list_resources}".encode(),
             {"prefix": "hotel-", "after": "", "limit": 5},
         ).fetchall()
 

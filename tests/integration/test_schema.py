@@ -175,7 +175,9 @@ def test_no_index_of_the_hot_row_has_a_column_that_reserve_changes(engine: Engin
     assert indexed == (["resource_id"],)
 
 
-@pytest.mark.parametrize("file", ["verbs", "reads", "upkeep", "backoffice", "books", "migrations"])
+@pytest.mark.parametrize(
+    "file", ["reservations", "resources", "events", "maintenance", "audit", "migrations"]
+)
 def test_every_statement_fits_a_proxy(file: str) -> None:
     assert vars(statements(file))
     for name, statement in vars(statements(file)).items():

@@ -8,39 +8,18 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from functions.backoffice import app as backoffice_app
-from functions.commit import app as commit_app
-from functions.endpoints import app as endpoints_app
-from functions.release import app as release_app
-from functions.reserve import app as reserve_app
-from functions.stock import app as stock_app
+from infra.openapi.operations import handlers
+from openreserve.http.routes import EVERYTHING_ELSE, ROUTES
 from tests.support import contract
 
 EVENTS = Path(__file__).parents[2] / "events"
 
 HANDLERS = {
-    "reserve": reserve_app.handler,
-    "commit": commit_app.handler,
-    "release": release_app.handler,
-    "set-stock": stock_app.handler,
-    "read-resource": stock_app.handler,
-    "list-resources": stock_app.handler,
-    "read-reservation": stock_app.handler,
-    "list-events": stock_app.handler,
-    "save-endpoint": endpoints_app.handler,
-    "list-endpoints": endpoints_app.handler,
-    "remove-endpoint": endpoints_app.handler,
-    "rotate-secret": endpoints_app.handler,
-    "ping-endpoint": endpoints_app.handler,
-    "list-dead-letters": endpoints_app.handler,
-    "resend-dead-letters": endpoints_app.handler,
-    "health": stock_app.handler,
-    "health-of-root": stock_app.handler,
-    "set-stock-of-many": backoffice_app.handler,
-    "adjust-stock": backoffice_app.handler,
-    "list-reservations": backoffice_app.handler,
-    "everything-else": stock_app.handler,
+    route.name.replace("_", "-"): handler
+    for route, handler in handlers().items()
+    if route in (*ROUTES, EVERYTHING_ELSE)
 }
+"""By the names of the sample events."""
 
 
 @dataclass(frozen=True)

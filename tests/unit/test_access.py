@@ -12,7 +12,7 @@ from infra import openapi
 from infra.local.auth import access
 from infra.local.template.intrinsics import TemplateError
 from infra.local.template.model import DEFAULT_ROUTE
-from openreserve.http.routes import ROUTES, with_head
+from openreserve.http.routes import EVERYTHING_ELSE, ROUTES
 from tests.support.transformed import TEMPLATE, Change, transformed
 
 ROOT = TEMPLATE.parent
@@ -38,8 +38,7 @@ def securities(document: Any) -> dict[str, Any]:
 
 
 def known_routes() -> set[str]:
-    keys = (f"{method} {path}" for path, methods in ROUTES.items() for method in methods)
-    return {DEFAULT_ROUTE} | {route for key in keys for route in with_head(key)}
+    return {DEFAULT_ROUTE} | {key for route in ROUTES for key in route.keys}
 
 
 def but_for_head(routes: Iterable[str]) -> set[str]:
@@ -148,13 +147,12 @@ def test_the_read_scope_sees_no_token_and_changes_nothing() -> None:
     }
 
 
-def test_whoever_may_get_may_ask_head_and_nobody_else() -> None:
-    for route, scopes in ACCESS.scopes.items():
-        for key in with_head(route):
-            assert ACCESS.scopes[key] == scopes
-            assert policies_of(key) == policies_of(route)
-    heads = {route for route in ACCESS.scopes if route.startswith("HEAD ")}
-    assert {route.replace("HEAD", "GET", 1) for route in heads} <= ACCESS.scopes.keys()
+def test_the_template_requires_the_declared_scopes_and_the_same_for_head() -> None:
+    for route in ROUTES:
+        for key in route.keys:
+            assert ACCESS.scopes.get(key, ()) == tuple(scope.value for scope in route.scopes)
+            assert policies_of(key) == policies_of(route.key)
+    assert ACCESS.scopes[DEFAULT_ROUTE] == tuple(scope.value for scope in EVERYTHING_ELSE.scopes)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def request(body: str = json.dumps(BODY), **headers: str) -> handler.Request:
 
 def order(body: str = json.dumps(BODY), key: str = "k") -> HoldRequest:
     asked = request(body, idempotency_key=key)
-    return handler.order(asked, bodies.read(asked.headers, asked.content, ReserveBody))
+    return handler.hold_request(asked, bodies.read(asked.headers, asked.content, ReserveBody))
 
 
 def test_a_key_that_is_not_of_its_form_is_refused() -> None:
@@ -37,7 +37,7 @@ def test_a_key_that_is_not_of_its_form_is_refused() -> None:
 
 def test_a_request_without_a_key_is_refused() -> None:
     with pytest.raises(IdempotencyKeyMissing):
-        handler.order(request(), ReserveBody.model_validate(BODY, by_alias=True))
+        handler.hold_request(request(), ReserveBody.model_validate(BODY, by_alias=True))
 
 
 def test_the_hash_of_a_request_stays_what_it_was_when_keys_were_stored_with_it() -> None:

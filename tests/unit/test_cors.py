@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from functions.stock import app
-from infra import openapi
 from infra.local.auth.access import load
 from infra.local.cors import Cors
 from infra.local.template import model
 from infra.local.template.intrinsics import TemplateError
+from infra.openapi.operations import operations
 from openreserve.http.routes import OPTIONS, ROUTES
 from tests.e2e.runtime import ROOT
 from tests.support.stack import TEMPLATE
@@ -47,8 +47,8 @@ def test_the_pages_that_may_call_are_those_of_the_parameter() -> None:
 
 def test_pages_may_use_every_method_and_header_that_the_api_has() -> None:
     cors = body(**CALLED)["x-amazon-apigateway-cors"]
-    methods = {method for methods in ROUTES.values() for method in methods}
-    headers = {name.lower() for each in openapi.OPERATIONS for name in each.headers}
+    methods = {route.method for route in ROUTES}
+    headers = {name.lower() for each in operations() for name in each.headers}
 
     assert set(cors["allowMethods"]) == methods | {"HEAD"}
     assert set(cors["allowHeaders"]) == headers | {"authorization", "content-type"}

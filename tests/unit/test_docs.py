@@ -103,9 +103,8 @@ def test_the_generated_pages_have_every_setting_code_route_and_metric() -> None:
         assert f"| `{variable.upper()}` |" in pages["reference/settings.md"]
     for status, code in (*STATUSES.values(), UNHANDLED):
         assert f"| {status} | `{code}` |" in pages["reference/errors.md"]
-    for path, methods in ROUTES.items():
-        for method in methods:
-            assert f"| `{method} {path}` |" in pages["reference/api.md"]
+    for route in ROUTES:
+        assert f"| `{route.method} {route.path}` |" in pages["reference/api.md"]
     for metric in METRICS:
         assert f"| `{metric}` |" in pages["reference/metrics.md"]
 

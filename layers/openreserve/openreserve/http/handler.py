@@ -28,7 +28,7 @@ from openreserve.domain.resources import summed
 from openreserve.http import bodies, idempotency, preconditions
 from openreserve.http.preconditions import Tags
 from openreserve.http.problems import RETRY_AFTER_SECONDS, problem
-from openreserve.http.routes import with_head
+from openreserve.http.routes import Route
 from openreserve.http.schemas.reservations import ReserveBody
 from openreserve.runtime import snapstart, telemetry
 from openreserve.runtime.settings import settings
@@ -78,14 +78,13 @@ Carry = Callable[..., Answer]
 class Operation:
     """One route: what carries it out and what the OpenAPI document says of it."""
 
-    routes: Sequence[str]
+    routes: Sequence[Route]
     carry_out: Carry
     body: type[BaseModel] | None
     query: type[BaseModel] | None
     headers: Mapping[str, str]
     answers: Mapping[int, type[BaseModel] | None]
     refusals: Sequence[type[OpenReserveError]]
-    tag: str
     sends: Sequence[str]
     """The headers that an answer has beyond those of every response, as OpenAPI spells them."""
 
@@ -126,21 +125,18 @@ class Operation:
 
 
 def operation(  # noqa: PLR0913 - a declaration has a keyword for each of its parts
-    *routes: str,
+    *routes: Route,
     answers: Mapping[int, type[BaseModel] | None],
     refusals: Sequence[type[OpenReserveError]] = (),
     body: type[BaseModel] | None = None,
     query: type[BaseModel] | None = None,
     headers: Mapping[str, str] | None = None,
-    tag: str = "",
     sends: Sequence[str] = (),
 ) -> Callable[[Carry], Operation]:
     """Declare what carries out the routes. OpenAPI has its docstring as summary and description."""
 
     def declare(carry_out: Carry) -> Operation:
-        return Operation(
-            routes, carry_out, body, query, headers or {}, answers, refusals, tag, sends
-        )
+        return Operation(routes, carry_out, body, query, headers or {}, answers, refusals, sends)
 
     return declare
 
@@ -152,7 +148,7 @@ def lambda_handler(*operations: Operation) -> Callable[[Mapping[str, Any], Any],
         key: operation
         for operation in operations
         for route in operation.routes
-        for key in with_head(route)
+        for key in route.keys
     }
 
     def handler(event: Mapping[str, Any], _context: Any) -> dict[str, Any]:
@@ -173,7 +169,7 @@ def lambda_handler(*operations: Operation) -> Callable[[Mapping[str, Any], Any],
     return handler
 
 
-def order(request: Request, body: ReserveBody) -> HoldRequest:
+def hold_request(request: Request, body: ReserveBody) -> HoldRequest:
     """What a request to reserve asks for.
 
     Its hash is that of the canonical JSON of the body as it was understood. So a repeat may have
