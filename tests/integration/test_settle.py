@@ -1,4 +1,4 @@
-"""Test every cell of the matrix in docs/reference/states.md: commit, release and GET."""
+"""commit, release and GET against every state: the matrix of the README, cell by cell."""
 
 from collections.abc import Callable
 
