@@ -15,7 +15,7 @@ OPENAPI := .venv/openapi/.openapi-$(shell uname -s)
 NODE_TOOLS := build/openapi/.installed
 
 .PHONY: help run test test-bare test-postgres17 crowd lint check-platforms check-stacks check-openapi format \
-	bench blackfriday lock openapi certificates build \
+	bench blackfriday docs lock openapi certificates build \
 	deploy clean
 
 help: ## List the chores
@@ -39,13 +39,21 @@ test-postgres17: $(TEST) $(POSTGRES17) ## Test what meets Postgres on version 17
 crowd: $(TEST) ## Sell to 2,000 clients over 20 backends; needs pgbouncer
 	@.venv/bin/python -m pytest -m slow tests/integration/test_pool.py $(ARGS)
 
-lint: $(TEST) ## Check style, types, imports, the locks and the templates
+lint: $(TEST) ## Check style, types, imports, the templates and the docs
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports --no-cache
 	.venv/bin/sam validate --lint --region eu-central-1
 	.venv/bin/cfn-lint --regions eu-central-1 us-east-1 -t infra/network.yaml infra/database.yaml infra/cache.yaml
+	@mkdir -p build && $(MKDOCS)
+
+# Material for MkDocs prints an advertisement at each start, without this variable.
+MKDOCS := NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict > build/docs.log 2>&1 \
+	|| { cat build/docs.log >&2; exit 1; }
+docs: $(TEST) ## Build the documentation into build/site
+	@mkdir -p build && $(MKDOCS)
+	@echo "build/site/index.html"
 
 # Of the tests' own, Macs of Intel and Python 3.14 on a Mac compile a package or two.
 check-platforms: $(RUN) ## Check that all pins have wheels for Linux and macOS, both processors
@@ -75,7 +83,7 @@ format: $(TEST) ## Rewrite the code in the one style
 bench: $(TEST) ## Measure, and print ratios within one run
 	@.venv/bin/python -m tests.bench
 
-blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HOST=URL, and judge (README)
+blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HOST=URL, and judge (docs/how-to/load-test.md)
 	@.venv/bin/python -m tests.load
 
 openapi: $(RUN) ## Write infra/openapi.json from the handlers and their models
@@ -88,7 +96,7 @@ certificates: $(TEST) ## Refresh the authorities that TLS to AWS is verified by;
 build: $(TEST) ## Build the functions and layers for AWS; needs python3.13, not Docker
 	.venv/bin/sam build
 
-deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/deploy.md; ARGS=--dry-run)
+deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/how-to/deploy.md; ARGS=--dry-run)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" .venv/bin/python -m infra.deploy $(STAGE) $(ARGS)
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \

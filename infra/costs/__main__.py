@@ -1,4 +1,4 @@
-"""What a stage costs: `python -m infra.costs` prints the tables of docs/costs.md.
+"""What a stage costs: `python -m infra.costs` prints the tables of docs/explanation/costs.md.
 
 Arithmetic on prices.toml and measured.toml, both beside it. What neither can say is ASSUMED.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
-DOCUMENT = FOLDER.parents[1] / "docs/costs.md"
+DOCUMENT = FOLDER.parents[1] / "docs/explanation/costs.md"
 BEGIN, END = "<!-- tables -->", "<!-- end -->"
 HOURS = 730
 """A month."""

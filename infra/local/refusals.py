@@ -1,6 +1,6 @@
 """Answers that the gateway gives itself: API Gateway's own where AWS has them, else problems.
 
-docs/local.md lists them.
+docs/reference/local-gateway.md lists them.
 """
 
 import json

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
 
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs/how-to/load-test.md").read_text()
 SMALL = {"USERS": "300", "STOCK": "20", "RAMP": "2"}
 
 
@@ -69,7 +69,7 @@ def test_without_a_host_it_starts_what_make_run_starts_and_stops_it(tmp_path: Pa
 
     assert (ended.code, ended.complained) == (0, "")
     assert ended.verdict["answers"] == {"reserve 200": 20, "reserve 409 out_of_stock": 20}
-    shown = README.partition("$ make blackfriday\n")[2].partition("\n```")[0]
+    shown = GUIDE.partition("$ make blackfriday\n")[2].partition("\n```")[0]
     assert _shape(shown) == _shape(ended.printed)
     port = ended.printed.partition("http://127.0.0.1:")[2].split()[0]
     assert _commands_with(f"--port {port}") == []

@@ -384,8 +384,8 @@ def test_the_client_keeps_its_promises_against_the_running_api(
         assert client.newest_events(5).events
 
 
-def test_the_example_of_the_readme_runs(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(from openreserve.client .*?)```", README, re.DOTALL)
+def test_the_example_of_the_guide_runs(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    (example,) = re.findall(r"```python\n(from openreserve_client .*?)```", GUIDE, re.DOTALL)
     runtime.set_stock("hotel-room-101", 50)
     monkeypatch.setenv("OPENRESERVE_SERVER_URL", runtime.url)
     taken: list[str] = []
@@ -396,9 +396,9 @@ def test_the_example_of_the_readme_runs(runtime: Runtime, monkeypatch: pytest.Mo
     assert runtime.stock("hotel-room-101")["committedStock"] == 2
 
 
-def test_the_commands_of_the_readme_run_as_it_shows_them(runtime: Runtime) -> None:
+def test_the_commands_of_the_guide_run(runtime: Runtime) -> None:
     runtime.call("POST", "/api/v1/resources", {"resourceId": "hotel-room-101", "totalStock": 50})
-    shown = re.findall(r"^\$ (openreserve .*)$", README, re.MULTILINE)
+    shown = re.findall(r"^\$ (openreserve .*)$", GUIDE, re.MULTILINE)
 
     assert len(shown) >= 8
     for command in shown:
@@ -420,4 +420,4 @@ def test_the_commands_of_the_readme_run_as_it_shows_them(runtime: Runtime) -> No
         assert done.returncode == 0, (command, done.stderr)
 
 
-README = (ROOT / "README.md").read_text()
+GUIDE = (ROOT / "docs/how-to/stock.md").read_text()

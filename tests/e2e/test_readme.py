@@ -1,4 +1,4 @@
-"""The README's calls, as it writes them, answer as it says."""
+"""The calls of the README, the tutorial and the webhook guide return what these pages show."""
 
 import json
 import re
@@ -14,7 +14,7 @@ from tests.e2e.runtime import ROOT, Runtime, started
 
 README = (ROOT / "README.md").read_text()
 SHOWN_TOKEN = "550e8400-e29b-41d4-a716-446655440000"
-CALLS = re.findall(r"```sh\n(curl .*?)```(?:\s*```json\n(.*?)\n```)?", README, re.DOTALL)
+CALL = re.compile(r"```sh\n(curl .*?)```(?:\s*```json\n(.*?)\n```)?", re.DOTALL)
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,8 @@ def shape(document: Any) -> Any:
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
 def test_the_calls_of_the_readme_answer_as_it_says(runtime: Runtime) -> None:
-    (create, created), (hold, held), (commit, committed), (release, _), (read, _), _ = CALLS
+    calls = CALL.findall(README)
+    (create, created), (hold, held), (commit, committed), (release, _), (read, _) = calls
 
     assert shape(run(runtime, create)) == shape(json.loads(created))
     first = run(runtime, hold)
@@ -58,10 +59,23 @@ def test_the_calls_of_the_readme_answer_as_it_says(runtime: Runtime) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_the_webhook_of_the_readme_can_be_made(runtime: Runtime) -> None:
-    save, saved = CALLS[-1]
+def test_the_endpoint_of_the_webhook_guide_can_be_created(runtime: Runtime) -> None:
+    ((save, saved),) = CALL.findall((ROOT / "docs/how-to/webhooks.md").read_text())
 
     assert shape(run(runtime, save)) == shape(json.loads(saved))
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_the_calls_of_the_tutorial_return_what_it_describes(runtime: Runtime) -> None:
+    (create, _), (hold, _), (commit, _) = CALL.findall((ROOT / "docs/tutorial.md").read_text())
+
+    assert run(runtime, create)["availableStock"] == 3
+    held = run(runtime, hold)
+    assert held["status"] == "HELD"
+    assert run(runtime, hold) == held
+    other = run(runtime, hold.replace("order-1001", "order-1002"))
+    assert (other["code"], other["items"][0]["available"]) == ("out_of_stock", 1)
+    assert run(runtime, commit, held["token"])["status"] == "COMMITTED"
 
 
 def test_the_start_says_what_the_readme_shows(runtime: Runtime) -> None:

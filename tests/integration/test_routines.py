@@ -62,7 +62,9 @@ def test_every_file_of_routines_is_listed_once() -> None:
 
 
 def test_no_signature_changes_while_old_code_may_call_it(engine: Engine) -> None:
-    """docs/schema.md: a changed signature takes a new name, and only a contraction deletes a line.
+    """A changed signature takes a new name, and only a contraction deletes a line.
+
+    See docs/how-to/schema.md.
 
     CREATE OR REPLACE would keep the old routine beside a changed one.
     """

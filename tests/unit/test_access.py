@@ -236,21 +236,10 @@ def test_the_openapi_document_has_the_scopes_of_the_template() -> None:
 
 
 def test_the_docs_have_the_scopes_and_the_policies_of_the_template() -> None:
-    section = (ROOT / "README.md").read_text().partition("### Who may call")[2].partition("\n#")[0]
-    told: dict[str, tuple[set[str], set[str]]] = {}
-    rows = re.findall(r"^\| (`.*) \| (.*) \| (.*) \|$", section, re.MULTILINE)
-    for calls, scopes, policies in rows:
-        for call in re.findall(r"`(\w+ /[^`]*)`", calls):
-            told[call.replace(" /", " /api/v1/")] = (
-                {f"openreserve/{scope}" for scope in re.findall(r"`(\w+)`", scopes)},
-                set(re.findall(r"`(\w+)`", policies)),
-            )
+    guide = (ROOT / "docs/how-to/authorization.md").read_text()
+    rows = re.findall(r"^\| `(openreserve/\w+)` \| `?(\w*)`? ?\|", guide, re.MULTILINE)
 
-    assert told == {
-        route: (set(scopes), policies_of(route))
-        for route, scopes in ACCESS.scopes.items()
-        if route in but_for_head(ACCESS.scopes) - {DEFAULT_ROUTE}
-    }
+    assert dict(rows) == {READ: "", RESERVE: "BuyerPolicy", OPERATE: "OperatorPolicy"}
 
 
 def policies_of(route: str) -> set[str]:

@@ -174,7 +174,7 @@ def test_moto_is_of_the_version_that_make_run_has() -> None:
 
 
 def test_sam_can_be_given_the_network_by_the_name_in_the_docs() -> None:
-    docs = (ROOT / "docs/docker.md").read_text()
+    docs = (ROOT / "docs/how-to/docker.md").read_text()
 
     assert f"--docker-network {COMPOSE['networks']['default']['name']} " in docs
     assert "--env-vars infra/compose/env.json" in docs

@@ -20,7 +20,7 @@ from infra.costs.__main__ import (
 )
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = (ROOT / "docs/costs.md").read_text()
+DOCUMENT = (ROOT / "docs/explanation/costs.md").read_text()
 COSTS = Costs.of_files()
 
 
@@ -31,7 +31,7 @@ def test_the_tables_of_the_document_are_the_computed_ones() -> None:
 
 
 def test_the_guide_says_in_round_figures_what_the_tables_say() -> None:
-    guide = (ROOT / "docs/deploy.md").read_text()
+    guide = (ROOT / "docs/how-to/deploy.md").read_text()
     idle = sum(usd for _, _, usd in COSTS.idle())
     million = sum(usd for _, usd in COSTS.million_of(CALLS["reserved and committed"]))
 

@@ -66,7 +66,7 @@ def test_alarms_and_the_dashboard_of_cloudwatch_name_metrics_that_there_are() ->
 
 
 def test_the_dashboard_of_grafana_names_metrics_that_there_are() -> None:
-    exposed = {exposed_name(name, unit) for name, unit in METRICS.items()} | OF_THE_RUNTIME
+    exposed = {exposed_name(name, metric.unit) for name, metric in METRICS.items()} | OF_THE_RUNTIME
     named = set()
     for panel in GRAFANA["panels"]:
         for target in panel["targets"]:

@@ -178,12 +178,12 @@ def test_every_queue_has_a_dead_letter_queue_or_is_one_and_is_encrypted() -> Non
     assert {queue["Ref"] for queue in policy["Queues"]} == queues().keys()
 
 
-def test_a_dead_letter_is_kept_as_long_as_the_readme_says() -> None:
+def test_a_dead_letter_is_kept_as_long_as_the_docs_say() -> None:
     """A standard queue counts from when a message was first sent: the attempts are a part of it."""
     waits = sum(Settings().webhook_schedule_seconds) * 1.1
     kept_days = (queues()["DeadLetterQueue"]["MessageRetentionPeriod"] - waits) / 86_400
     (said,) = re.findall(
-        r"at least (\d+) days after it was given up", (ROOT / "README.md").read_text()
+        r"at least (\d+) days after it was given up", (ROOT / "docs/how-to/webhooks.md").read_text()
     )
 
     assert int(said) == int(kept_days)

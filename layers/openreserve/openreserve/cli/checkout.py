@@ -27,8 +27,8 @@ def local(context: click.Context) -> None:
 def blackfriday(parameters: tuple[str, ...]) -> None:
     """Sell 100 units to 2,000 buyers, and judge what came of it, as make blackfriday does.
 
-    Its parameters are those of the README: USERS=500 STOCK=50 HOST=https://... and so on. Exits
-    with 0 if it was exact, 1 if it was not, 2 if it could not run.
+    docs/how-to/load-test.md has its parameters: USERS=500 STOCK=50 HOST=https://... and so on.
+    Exits with 0 if it was exact, 1 if it was not, 2 if it could not run.
     """
     for parameter in parameters:
         name, equals, value = parameter.partition("=")

@@ -1,6 +1,6 @@
 """The lines of an import file: `resource_id,total_stock`, and `#` for comments. Pure.
 
-The rules are in docs/import.md. A record is one line. One that goes on over further lines is
+The rules are in docs/how-to/import.md. A record is one line. One that goes on over further lines is
 refused with all of them, so that nothing within it is taken for a record.
 """
 

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -45,24 +46,42 @@ def _logger() -> Logger:
 _making = threading.Lock()
 
 
-METRICS: Mapping[str, str] = {
-    "Requests": "Count",
-    "Duration": "Milliseconds",
-    "PostgresDuration": "Milliseconds",
-    "RedisDuration": "Milliseconds",
-    "ColdStarts": "Count",
-    "RefusalsByMarker": "Count",
-    "RefusalsByPostgres": "Count",
-    "HoldsExpired": "Count",
-    "ExpiryLag": "Milliseconds",
-    "EventsHandedOn": "Count",
-    "EventsNotTaken": "Count",
-    "OutboxAge": "Milliseconds",
-    "Deliveries": "Count",
-    "ResourcesChecked": "Count",
-    "ResourcesDrifting": "Count",
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """The unit of a metric, as CloudWatch names it, and the meaning, as the docs print it."""
+
+    unit: str
+    meaning: str
+
+
+METRICS: Mapping[str, Metric] = {
+    "Requests": Metric("Count", "HTTP requests, by route and outcome."),
+    "Duration": Metric("Milliseconds", "Time that a request took in its function."),
+    "PostgresDuration": Metric(
+        "Milliseconds", "Time of a request that was spent waiting for Postgres."
+    ),
+    "RedisDuration": Metric("Milliseconds", "Time of a request that was spent waiting for Redis."),
+    "ColdStarts": Metric("Count", "Execution environments that were started."),
+    "RefusalsByMarker": Metric(
+        "Count", "`out_of_stock` answers from the marker in Redis, without Postgres."
+    ),
+    "RefusalsByPostgres": Metric("Count", "`out_of_stock` answers from Postgres."),
+    "HoldsExpired": Metric("Count", "Expired holds that were closed, by path."),
+    "ExpiryLag": Metric(
+        "Milliseconds", "Greatest time from a deadline to the closing of its hold."
+    ),
+    "EventsHandedOn": Metric("Count", "Events that the outbox sent to the queue."),
+    "EventsNotTaken": Metric(
+        "Count", "Events that the queue refused; the outbox sends them again."
+    ),
+    "OutboxAge": Metric("Milliseconds", "Age of the oldest event of a batch when it was sent."),
+    "Deliveries": Metric("Count", "Attempts to deliver to an endpoint, by outcome."),
+    "ResourcesChecked": Metric("Count", "Resources whose counter was audited."),
+    "ResourcesDrifting": Metric(
+        "Count", "Resources whose counter differs from their reservations."
+    ),
 }
-"""All metrics, with their units. Dashboards and alarms name these and no others."""
+"""All metrics. Dashboards and alarms name these and no others."""
 
 
 def emit(
@@ -80,7 +99,7 @@ def emit(
     for name, word in (dimensions or {}).items():
         line.add_dimension(name, word)
     for name, value in metrics.items():
-        line.add_metric(name, METRICS[name], value)
+        line.add_metric(name, METRICS[name].unit, value)
     for name, fact in {**(facts or {}), **_trace(), **_version(facts or {})}.items():
         line.add_metadata(name, fact)
     # In one piece: another thread may be writing, too.
