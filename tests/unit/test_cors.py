@@ -9,7 +9,7 @@ import pytest
 from functions.stock import app
 from infra import openapi
 from infra.local.auth.access import load
-from infra.local.cors import Cors
+from infra.local.http.cors import Cors
 from infra.local.template import model
 from infra.local.template.intrinsics import TemplateError
 from openreserve.http.routes import OPTIONS, ROUTES
