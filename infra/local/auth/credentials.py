@@ -65,7 +65,7 @@ def read(file: Path, policies: Collection[str]) -> Mapping[str, AccessKey]:
 
 
 def ensure(file: Path, policies: Collection[str]) -> Path:
-    """Create the file, readable by its owner only, with one access key per policy, unless it exists."""
+    """Create the file with one access key per policy, unless it exists. Mode 0600."""
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text("\n".join(_profile(policy) for policy in policies))
