@@ -1,10 +1,9 @@
-"""`make run`: the API on one machine, from the same template.yaml as on AWS."""
+"""`make run`: serves the API on one machine, from the template.yaml that is deployed to AWS."""
 
 import argparse
 import asyncio
 import errno
 import fcntl
-import os
 import resource
 import signal
 import socket
@@ -17,29 +16,32 @@ from pathlib import Path
 from aiohttp import web
 
 import openreserve
-from infra.local import aws, docs, gateway, services, sqs
+from infra.local import aws, options, services
 from infra.local.auth import callers
-from infra.local.auth.authorizers import Admit
+from infra.local.auth.authorizers import Authorizer
 from infra.local.auth.callers import Callers
-from infra.local.black_friday import BlackFriday
-from infra.local.connections import CONNECTIONS_MAX, Limits, Runner
-from infra.local.cors import add_cors
+from infra.local.aws import sqs
+from infra.local.aws.scheduler import Schedules
 from infra.local.dashboard import pages
-from infra.local.lambda_pool import Failed, Pool
+from infra.local.dashboard.black_friday import BlackFriday
+from infra.local.http import docs, gateway
+from infra.local.http.connections import CONNECTIONS_MAX, Limits, Runner
+from infra.local.http.cors import add_cors
+from infra.local.lambdas.pool import Failed, Pool
 from infra.local.metrics import Exposition
-from infra.local.schedule import Schedules
+from infra.local.options import ROOT
 from infra.local.template import model
 from infra.local.template.intrinsics import TemplateError
 from infra.local.terminal import Terminal
 
-ROOT = Path(__file__).parents[2]
-WAITING_MAX = 5_000
-"""Events that may wait for an environment of one function; more are refused with 503."""
+TEMPLATE = ROOT / "template.yaml"
+QUEUED_EVENTS_MAX = 5_000
+"""Events per function that may wait for an environment. Further events are refused with 503."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Servers:
-    """What the functions use."""
+    """The servers that the functions connect to."""
 
     postgres: services.Postgres
     redis: services.Redis
@@ -47,7 +49,7 @@ class _Servers:
 
     @property
     def parameters(self) -> dict[str, str]:
-        """Values of the template's parameters: where the servers are, and that this is a laptop."""
+        """Template parameters: the addresses of the servers, and development settings."""
         return {
             "DatabaseUrl": self.postgres.app_url,
             "MigrationUrl": self.postgres.migration_url,
@@ -59,101 +61,45 @@ class _Servers:
 
 
 class CannotRun(Exception):
-    """The API is not served: the text says in one line what is in the way."""
+    """The API cannot be served. The message is one line that names the cause."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Serve until Ctrl-C. 0: stopped; 1: it could not run, and standard error says why."""
-    options = _options(arguments)
-    _take_signals()
+    """Serve until Ctrl-C. Exit code 0: stopped; 1: could not run, standard error says why."""
+    parsed = options.parse(arguments, __doc__ or "")
+    _handle_signals()
     try:
-        sockets = _listen(options.host, options.port)
-        with _alone_in(options.state):
-            admitted = _callers(options)
+        sockets = _listen(parsed.host, parsed.port)
+        with _locked(parsed.state):
+            allowed_callers = _callers(parsed)
             with (
-                # First: it takes longest, and starts beside the others.
-                aws.server(options.state) as own_aws,
-                services.postgres(options.state) as postgres,
-                services.redis(options.state) as redis,
+                # moto starts slowest, so it starts first and in parallel with the others.
+                aws.server(parsed.state) as moto,
+                services.postgres(parsed.state) as postgres,
+                services.redis(parsed.state) as redis,
             ):
-                servers = _Servers(postgres, redis, own_aws)
-                asyncio.run(_serve(options, sockets, servers, admitted))
-    except (CannotRun, services.Unreachable, TemplateError, Failed) as reason:
-        sys.stderr.write(f"OpenReserve cannot run: {reason}\n")
+                servers = _Servers(postgres, redis, moto)
+                asyncio.run(_serve(parsed, sockets, servers, allowed_callers))
+    except (CannotRun, services.Unreachable, TemplateError, Failed) as error:
+        sys.stderr.write(f"OpenReserve cannot run: {error}\n")
         return 1
     except KeyboardInterrupt:
-        pass  # stopped before it served
+        pass  # stopped during start-up
     return 0
 
 
-def _take_signals() -> None:
-    """Stop in order from the first moment on: a server that has been started is stopped, too.
+def _handle_signals() -> None:
+    """Shut down cleanly on SIGINT and SIGTERM, also during start-up, so that no server is left.
 
-    A process that a script starts with `&` inherits that SIGINT is ignored.
+    A process that a script starts with `&` inherits SIGINT as ignored.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m infra.local", description=__doc__)
-    parser.add_argument("--host", default="localhost", help="where to listen (%(default)s)")
-    parser.add_argument("--port", type=int, default=8080, help="(%(default)s)")
-    parser.add_argument(
-        "--state", type=Path, help="folder of what survives a restart (.openreserve/PORT)"
-    )
-    parser.add_argument(
-        "--environments",
-        type=int,
-        default=4 * (os.cpu_count() or 1),
-        metavar="N",
-        help="at most N execution environments per function (%(default)s)",
-    )
-    parser.add_argument(
-        "--json", action="store_true", help="print the functions' log and metrics as they are"
-    )
-    parser.add_argument(
-        "--parameter",
-        action="append",
-        default=[],
-        type=_parameter,
-        metavar="NAME=VALUE",
-        help="another value for a parameter of template.yaml, such as ReservationEvents=1",
-    )
-    parser.add_argument(
-        "--jwks",
-        default="",
-        metavar="FILE|URL",
-        help="with Authorizer=JWT: the keys of JwtIssuer (where the issuer says that they are)",
-    )
-    parser.add_argument(
-        "--credentials",
-        type=Path,
-        metavar="FILE",
-        help="with Authorizer=IAM: the key pairs of callers (new ones, in the folder --state)",
-    )
-    parser.add_argument(
-        "--load-test",
-        default="tests.load",
-        metavar="MODULE",
-        help="what the dashboard starts as Black Friday (%(default)s)",
-    )
-    options = parser.parse_args(arguments)
-    options.state = options.state or ROOT / ".openreserve" / str(options.port)
-    return options
-
-
-def _parameter(text: str) -> tuple[str, str]:
-    name, equals, value = text.partition("=")
-    if not equals:
-        raise argparse.ArgumentTypeError(f"{text} is not of the form NAME=VALUE")
-    return name, value
-
-
-def _callers(options: argparse.Namespace) -> Callers:
-    given = dict(options.parameter)
-    template_file = ROOT / "template.yaml"
-    return callers.named(given, template_file, options.state, options.jwks, options.credentials)
+def _callers(parsed: argparse.Namespace) -> Callers:
+    parameters = dict(parsed.parameter)
+    return callers.configured(parameters, TEMPLATE, parsed.state, parsed.jwks, parsed.credentials)
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:
@@ -167,76 +113,75 @@ def _listen(host: str, port: int) -> list[socket.socket]:
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
                 raise CannotRun(
-                    f"port {port} is in use; stop what listens there, or: make run PORT={port + 1}"
+                    f"port {port} is in use; stop the process that listens on it,"
+                    f" or run: make run PORT={port + 1}"
                 ) from None
             if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
                 raise CannotRun(f"cannot listen on {host} port {port}: {error}") from None
     if not sockets:
-        raise CannotRun(f"{host} is no address of this machine")
+        raise CannotRun(f"{host} is not an address of this machine")
     return sockets
 
 
 @contextmanager
-def _alone_in(state: Path) -> Iterator[None]:
-    """The folder, held so that no second runtime starts a server on the same data."""
+def _locked(state: Path) -> Iterator[None]:
+    """Hold a file lock on the folder, so that two runtimes never use the same data."""
     try:
         state.mkdir(parents=True, exist_ok=True)
         (state / "lock").touch()
-    except OSError as reason:
-        raise CannotRun(f"no data can be kept in {state}: {reason.strerror}") from None
+    except OSError as error:
+        raise CannotRun(f"cannot write to {state}: {error.strerror}") from None
     with (state / "lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotRun(f"another one runs on {state}") from None
+            raise CannotRun(f"{state} is in use by another process") from None
         yield
 
 
 async def _serve(
-    options: argparse.Namespace,
+    parsed: argparse.Namespace,
     sockets: list[socket.socket],
     servers: _Servers,
-    admitted: Callers,
+    allowed_callers: Callers,
 ) -> None:
-    limits = _allow_many_sockets()
+    limits = _raise_socket_limit()
     exposition = Exposition(servers.postgres.app_url)
-    terminal = Terminal(as_json=options.json, take_metrics=exposition.take_line)
-    running = model.load(
-        ROOT / "template.yaml", servers.parameters | dict(options.parameter), servers.aws.url
-    )
+    terminal = Terminal(as_json=parsed.json, take_metrics=exposition.take_line)
+    template = model.load(TEMPLATE, servers.parameters | dict(parsed.parameter), servers.aws.url)
     pools = [
         Pool(
             function,
-            options.environments,
-            WAITING_MAX,
+            parsed.environments,
+            QUEUED_EVENTS_MAX,
             terminal.show_line,
-            of_lambda=servers.aws.variables,
+            lambda_variables=servers.aws.variables,
         )
-        for function in running.functions
+        for function in template.functions
     ]
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     exposition.watch(pools)
-    black_friday = BlackFriday(_url(options), options.load_test)
-    application = _application(pools, terminal, exposition, black_friday, admitted.admit)
+    black_friday = BlackFriday(_url(parsed), parsed.load_test)
+    application = _application(pools, terminal, exposition, black_friday, allowed_callers.authorize)
     runner = Runner(application, limits)
     schedules = Schedules(pools)
     mappings = sqs.Mappings(pools, servers.aws)
-    add_cors(application, running.cors)
+    add_cors(application, template.cors)
     try:
         for pool in pools:
             await pool.start()
         await _migrate(pools)
         servers.aws.wait_until_up()
-        sqs.create(servers.aws, running.queues)
+        sqs.create(servers.aws, template.queues)
         await runner.setup()
         for listening in sockets:
             await web.SockSite(runner, listening, backlog=4_096).start()
         schedules.start()
         mappings.start()
-        if not options.json:
-            print(_greeting(options, servers, pools, admitted.title), flush=True)
+        if not parsed.json:
+            print(_banner(parsed, servers, pools, allowed_callers.description), flush=True)
         await stop.wait()
     finally:
         await schedules.stop()
@@ -250,59 +195,60 @@ def _application(
     terminal: Terminal,
     exposition: Exposition,
     black_friday: BlackFriday,
-    admit: Admit,
+    authorize: Authorizer,
 ) -> web.Application:
     def add_pages(app: web.Application) -> None:
         docs.add_pages(app)
         pages.add_pages(app, black_friday)
         app.router.add_get("/metrics", exposition.answer)
 
-    listeners = (exposition.take_answer, terminal.show_answer)
-    return gateway.application(pools, listeners, add_pages, admit)
+    listeners = (exposition.take_request, terminal.show_request)
+    return gateway.application(pools, listeners, add_pages, authorize)
 
 
 async def _migrate(pools: Sequence[Pool]) -> None:
-    """As a deployment does: before there is traffic."""
+    """Apply the migrations before there is traffic, as a deployment does."""
     (migrate,) = (pool for pool in pools if pool.function.name == "MigrateFunction")
     try:
         await migrate.invoke(b"{}")
-    except Failed as failure:  # with its stack trace, which the terminal has shown already
+    except Failed as failure:  # the terminal has already shown its stack trace
         raise CannotRun(str(failure).splitlines()[0]) from None
 
 
-def _allow_many_sockets() -> Limits:
-    """Two thousand callers are two thousand sockets; many systems allow 1,024 unless asked.
+def _raise_socket_limit() -> Limits:
+    """Raise the soft limit of open files: many systems default to 1,024 sockets, and the load
+    test alone needs 2,000.
 
-    Returns the limits of the gateway, which leaves half of the sockets to the rest.
+    Returns the limits of the gateway, which leaves half of the sockets to the other components.
     """
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = 65_536 if hard == resource.RLIM_INFINITY else hard
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return Limits(connections=min(CONNECTIONS_MAX, wanted // 2))
+    soft = 65_536 if hard == resource.RLIM_INFINITY else hard
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return Limits(connections=min(CONNECTIONS_MAX, soft // 2))
 
 
-def _greeting(
-    options: argparse.Namespace, servers: _Servers, pools: Sequence[Pool], admitted: str
+def _banner(
+    parsed: argparse.Namespace, servers: _Servers, pools: Sequence[Pool], callers_description: str
 ) -> str:
-    url = _url(options)
+    url = _url(parsed)
     names = ", ".join(pool.function.name.removesuffix("Function") for pool in pools)
     return f"""
 OpenReserve {openreserve.__version__} serves {url}/api/v1, documented at {url}/docs
-  functions  {names}: up to {options.environments} environments each
+  Functions  {names}: up to {parsed.environments} environments each
   Postgres   {servers.postgres.title}
   Redis      {servers.redis.title}
-  SQS        moto, in memory; events go to whom POST /webhooks names
+  SQS        moto, in memory; events go to the endpoints of POST /webhooks
   Dashboard  {url}/dashboard
-  Callers    {admitted}
+  Callers    {callers_description}
 Try:
   curl -X POST {url}/api/v1/resources -H "Content-Type: application/json" \\
     -d '{{"resourceId": "hotel-room-101", "totalStock": 50}}'
-Ctrl-C stops it; what is stored stays, and `make run` goes on with it.
+Press Ctrl-C to stop. Data is kept; the next `make run` uses it again.
 """
 
 
-def _url(options: argparse.Namespace) -> str:
-    return f"http://{options.host}:{options.port}"
+def _url(parsed: argparse.Namespace) -> str:
+    return f"http://{parsed.host}:{parsed.port}"
 
 
 if __name__ == "__main__":

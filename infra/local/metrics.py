@@ -1,6 +1,6 @@
-"""What the local runtime tells Prometheus: the functions' own metrics, and those of the runtime.
+"""/metrics of the local runtime in Prometheus format: metrics of the functions and of the runtime.
 
-Reads the lines of metrics that functions print, as CloudWatch does with its embedded format:
+Parses the metric lines that functions print in CloudWatch's embedded metric format:
 https://docs.aws.amazon.com/AmazonCloudWatch/latest/monitoring/CloudWatch_Embedded_Metric_Format_Specification.html
 """
 
@@ -22,11 +22,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from infra.local.gateway import Answered
-from infra.local.lambda_pool import Pool
+from infra.local.http.gateway import CompletedRequest
+from infra.local.lambdas.pool import Pool
 
 BUCKETS_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
-_OF_CLOUDWATCH_ALONE = {"service"}
+_IGNORED_DIMENSIONS = {"service"}
 _CONNECTIONS = """
 SELECT CASE WHEN wait_event_type = 'Lock' THEN 'waiting'
             WHEN state = 'idle' THEN 'idle'
@@ -42,14 +42,14 @@ class Exposition:
     """All metrics of one runtime."""
 
     def __init__(self, database_url: str) -> None:
-        # A series more for each series; Prometheus sees a reset by a lower count.
+        # `_created` series double the output. Prometheus detects resets by lower values.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._registry = CollectorRegistry()
         self._database_url = database_url
         self._metrics: dict[str, Counter | Histogram] = {}
-        self._answers = Histogram(
+        self._requests = Histogram(
             "openreserve_http_request_seconds",
-            "Time from a request to its answer, at the gateway",
+            "Time from a request to its response, at the gateway",
             ("route", "status"),
             buckets=BUCKETS_SECONDS,
             registry=self._registry,
@@ -63,23 +63,23 @@ class Exposition:
         )
 
     def watch(self, pools: Sequence[Pool]) -> None:
-        """Tell of these environments from now on."""
+        """Expose the environments of these pools."""
         for pool in pools:
             pool.take_wait_seconds = self._waits.labels(_name(pool)).observe
         self._registry.register(_Environments(pools))
 
-    def take_answer(self, answer: Answered) -> None:
-        """Count a request that the gateway answered."""
-        of_labels = self._answers.labels(answer.route, str(answer.status))
-        of_labels.observe(answer.duration_ms / 1_000)
+    def take_request(self, request: CompletedRequest) -> None:
+        """Observe the duration of a completed request."""
+        series = self._requests.labels(request.route, str(request.status))
+        series.observe(request.duration_ms / 1_000)
 
     def take_line(self, entry: Mapping[str, Any]) -> None:
-        """Count what a line of metrics tells."""
+        """Count the values of a metric line."""
         for directive in entry["_aws"]["CloudWatchMetrics"]:
             labels = {
                 _snake(name): str(entry[name])
                 for name in directive["Dimensions"][0]
-                if name not in _OF_CLOUDWATCH_ALONE
+                if name not in _IGNORED_DIMENSIONS
             }
             for metric in directive["Metrics"]:
                 values = entry[metric["Name"]]
@@ -87,7 +87,7 @@ class Exposition:
                     self._count(metric["Name"], metric.get("Unit", "None"), labels, value)
 
     async def answer(self, _request: web.Request) -> web.Response:
-        """Everything, in the text format of Prometheus."""
+        """All metrics, in the text format of Prometheus."""
         connections = await asyncio.to_thread(self._connections)
         text = generate_latest(self._registry) + connections
         return web.Response(body=text, headers={"content-type": CONTENT_TYPE_LATEST})
@@ -101,37 +101,37 @@ class Exposition:
             extra: dict[str, Any] = {"buckets": BUCKETS_SECONDS} if is_time else {}
             metric = kind(
                 full_name,
-                f"{name}, as functions tell it",
+                f"{name}, as reported by functions",
                 sorted(labels),
                 registry=self._registry,
                 **extra,
             )
             self._metrics[full_name] = metric
-        of_labels = metric.labels(**labels) if labels else metric
-        if isinstance(of_labels, Histogram):
-            of_labels.observe(value / 1_000)
+        series = metric.labels(**labels) if labels else metric
+        if isinstance(series, Histogram):
+            series.observe(value / 1_000)
         else:
-            of_labels.inc(value)
+            series.inc(value)
 
     def _connections(self) -> bytes:
-        """Those of the functions to Postgres, as it sees them; nothing, if it does not answer."""
+        """Connections of the functions by state, from pg_stat_activity. Empty without Postgres."""
         gauge = GaugeMetricFamily(
             "openreserve_postgres_connections", "Connections of the functions", labels=["state"]
         )
         try:
             with psycopg.connect(self._database_url, connect_timeout=2) as connection:
-                found: dict[str, int] = dict(connection.execute(_CONNECTIONS).fetchall())
+                counts: dict[str, int] = dict(connection.execute(_CONNECTIONS).fetchall())
         except psycopg.OperationalError:
             return b""
         for state in ("active", "idle", "waiting"):
-            gauge.add_metric([state], found.get(state, 0))
+            gauge.add_metric([state], counts.get(state, 0))
         registry = CollectorRegistry()
         registry.register(_Fixed(gauge))
         return generate_latest(registry)
 
 
 def exposed_name(name: str, unit: str) -> str:
-    """What a metric of the functions is called here, without what Prometheus appends."""
+    """The Prometheus name of a CloudWatch metric, without suffixes such as `_total`."""
     return f"openreserve_{_snake(name)}" + ("_seconds" if unit == "Milliseconds" else "")
 
 
@@ -144,7 +144,7 @@ class _Fixed(Collector):
 
 
 class _Environments(Collector):
-    """Execution environments by function and state, and events that wait for one."""
+    """Execution environments by function and state, and queued events by function."""
 
     def __init__(self, pools: Sequence[Pool]) -> None:
         self._pools = pools
@@ -153,7 +153,7 @@ class _Environments(Collector):
         environments = GaugeMetricFamily(
             "openreserve_environments", "Execution environments", labels=["function", "state"]
         )
-        waiting = GaugeMetricFamily(
+        queued = GaugeMetricFamily(
             "openreserve_events_waiting",
             "Events that wait for an environment",
             labels=["function"],
@@ -162,9 +162,9 @@ class _Environments(Collector):
             name = _name(pool)
             for state, count in pool.states().items():
                 environments.add_metric([name, state], count)
-            waiting.add_metric([name], pool.waiting)
+            queued.add_metric([name], pool.queued)
         yield environments
-        yield waiting
+        yield queued
 
 
 def _name(pool: Pool) -> str:

@@ -1,4 +1,4 @@
-"""What the person at the terminal reads: one line per request, or the functions' own JSON."""
+"""Terminal output of the runtime: one line per request, or the JSON lines of the functions."""
 
 import json
 import sys
@@ -6,30 +6,30 @@ from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any
 
-from infra.local.gateway import Answered
+from infra.local.http.gateway import CompletedRequest
 from openreserve.runtime.telemetry import masked
 
 _QUIET_LEVELS = {"DEBUG", "INFO"}
 
 
 class Terminal:
-    """Writes to standard output. `as_json`: the functions' lines as they are, and nothing else.
+    """Writes to standard output. `as_json`: only the lines of the functions, unchanged.
 
-    `take_metrics` gets each line of metrics, which people do not read.
+    `take_metrics` gets each metric line; metric lines are not shown as text.
     """
 
     def __init__(self, *, as_json: bool, take_metrics: Callable[[Mapping[str, Any]], None]) -> None:
         self._as_json = as_json
         self._take_metrics = take_metrics
 
-    def show_answer(self, answer: Answered) -> None:
-        """One line for a request that was answered, without its token: that is a secret."""
+    def show_request(self, request: CompletedRequest) -> None:
+        """One line per request. Tokens in the path are masked: they are secrets."""
         if not self._as_json:
-            told = f"{answer.method} {masked(answer.path)}  {answer.duration_ms:.0f} ms"
-            _write(f"{_now()}  {answer.status}  {told}  {answer.code}".rstrip())
+            call = f"{request.method} {masked(request.path)}  {request.duration_ms:.0f} ms"
+            _write(f"{_now()}  {request.status}  {call}  {request.code}".rstrip())
 
     def show_line(self, environment: str, line: str) -> None:
-        """A line that a function wrote. Its metrics are not for people, nor is what went well."""
+        """A line of a function: warnings, errors and failed deliveries. Metrics are not shown."""
         try:
             entry = json.loads(line)
         except ValueError:
@@ -43,17 +43,17 @@ class Terminal:
         elif "Deliveries" in entry and entry["outcome"] != "delivered":
             _write(f"{_now()}  {_delivery(entry)}")
         elif "_aws" not in entry and entry.get("level") not in _QUIET_LEVELS:
-            told = [str(entry.get("message", line)), str(entry.get("reason", ""))]
-            _write(f"{_now()}  {environment}: {' '.join(told).rstrip()}")
+            text = f"{entry.get('message', line)} {entry.get('reason', '')}".rstrip()
+            _write(f"{_now()}  {environment}: {text}")
             if "trace" in entry:
                 _write(str(entry["trace"]))
 
 
 def _delivery(entry: Mapping[str, Any]) -> str:
-    """What became of a webhook that was not delivered."""
-    told = f"webhook {entry.get('endpointId', '?')}: {entry['outcome']}"
+    """The outcome of a failed webhook delivery."""
+    outcome = f"webhook {entry.get('endpointId', '?')}: {entry['outcome']}"
     reason = entry.get("reason", "")
-    return f"{told}, attempt {entry.get('attempt', '?')}: {reason}" if reason else told
+    return f"{outcome}, attempt {entry.get('attempt', '?')}: {reason}" if reason else outcome
 
 
 def _now() -> str:

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from infra.local import sqs
-from infra.local.aws import Aws
-from infra.local.lambda_pool import Pool
+from infra.local.aws import Aws, sqs
+from infra.local.lambdas.pool import Pool
 from infra.local.template import model
 from tests.conftest import delete_queues, forget
 from tests.support.calls import call

@@ -1,4 +1,4 @@
-"""The running gateway with an authorizer: every route, with every kind of caller."""
+"""The running gateway with JWT and IAM authorizers: every route, with every kind of caller."""
 
 import json
 import os
@@ -35,7 +35,7 @@ FORBIDDEN = (403, '{"message":"Forbidden"}')
 
 
 @pytest.fixture(scope="module")
-def of_tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+def jwt_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     folder = tmp_path_factory.mktemp("tokens")
     (folder / "jwks.json").write_text(OURS.jwks)
     parameters = ("Authorizer=JWT", f"JwtIssuer={ISSUER}", f"JwtAudience={AUDIENCES}")
@@ -45,14 +45,14 @@ def of_tokens(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 @pytest.fixture(scope="module")
-def of_signatures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
+def iam_runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
     state = tmp_path_factory.mktemp("signatures") / "state"
     with started(state, "--parameter", "Authorizer=IAM") as runtime:
         yield runtime
 
 
 def call_of(route: str) -> tuple[str, str]:
-    """A method and a path that take it; those of no route for `$default`."""
+    """The method and a path of a route; for `$default` those of no other route."""
     if route == DEFAULT_ROUTE:
         return "PUT", "/api/v1/nothing"
     method, _, path = route.partition(" ")
@@ -66,21 +66,21 @@ def with_token(runtime: Runtime, route: str, token: str) -> Reply:
 
 
 def refusal(reply: Reply) -> tuple[int, str]:
-    """Status and body; where there is no body, since HEAD has none, that of its status."""
+    """Status and body. The response to HEAD has none: then the expected body of its status."""
     bodies = dict((UNAUTHORIZED, FORBIDDEN))
     return reply.status, reply.text or bodies.get(reply.status, "")
 
 
 @pytest.mark.parametrize("path", ["/health", "/api/v1/health"])
-def test_health_needs_no_credentials(of_tokens: Runtime, of_signatures: Runtime, path: str) -> None:
-    for runtime in (of_tokens, of_signatures):
+def test_health_needs_no_credentials(jwt_runtime: Runtime, iam_runtime: Runtime, path: str) -> None:
+    for runtime in (jwt_runtime, iam_runtime):
         assert runtime.call("GET", path).status == 200
         assert runtime.call("GET", path, headers={"Authorization": "Bearer x"}).status == 200
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_without_a_token_every_route_is_closed(of_tokens: Runtime, route: str) -> None:
-    reply = with_token(of_tokens, route, "")
+def test_without_a_token_every_route_returns_401(jwt_runtime: Runtime, route: str) -> None:
+    reply = with_token(jwt_runtime, route, "")
 
     assert refusal(reply) == UNAUTHORIZED
     assert reply.headers["www-authenticate"] == "Bearer"
@@ -100,7 +100,7 @@ def test_without_a_token_every_route_is_closed(of_tokens: Runtime, route: str) -
         (OURS.token(ALL, aud="x", client_id="shop"), "the token does not have a valid audience"),
         (OURS.token(ALL, iss="https://id.example"), "issuer"),
         (OURS.token(ALL, iss=None), "iss"),
-        (Issuer("key-2").token(ALL), "a key that is unknown"),
+        (Issuer("key-2").token(ALL), "an unknown key"),
         (OURS.token(ALL, signed_by="key-2"), "signature"),
         (OURS.unsigned_token(ALL), "alg"),
         (OURS.confused_token(ALL), "alg"),
@@ -113,20 +113,20 @@ def test_without_a_token_every_route_is_closed(of_tokens: Runtime, route: str) -
         "another-key", "alg-none", "hs256-with-the-public-key", "cut", "rubbish",
     ],
 )  # fmt: skip
-def test_a_token_that_is_not_valid_opens_no_route(of_tokens: Runtime, token: str, why: str) -> None:
+def test_an_invalid_token_is_rejected_on_every_route(
+    jwt_runtime: Runtime, token: str, why: str
+) -> None:
     for route in ROUTES:
-        reply = with_token(of_tokens, route, token)
+        reply = with_token(jwt_runtime, route, token)
         assert refusal(reply) == UNAUTHORIZED, route
         assert 'Bearer scope="" error="invalid_token"' in reply.headers["www-authenticate"]
         assert why in reply.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_token_opens_the_routes_of_its_scope_and_no_others(
-    of_tokens: Runtime, route: str
-) -> None:
+def test_a_token_grants_only_the_routes_of_its_scope(jwt_runtime: Runtime, route: str) -> None:
     for scope in (*SCOPES, "", "read", "openreserve", "openreserve/readers"):
-        reply = with_token(of_tokens, route, OURS.token(scope))
+        reply = with_token(jwt_runtime, route, OURS.token(scope))
         if scope in ACCESS.scopes[route]:
             assert reply.status not in (401, 403), (scope, reply.text)
         else:
@@ -146,43 +146,43 @@ def test_a_token_opens_the_routes_of_its_scope_and_no_others(
     ],
     ids=["scope", "scp", "scp-list", "second-audience", "audiences", "client-id"],
 )
-def test_tokens_of_the_usual_providers_are_understood(of_tokens: Runtime, token: str) -> None:
-    assert with_token(of_tokens, "GET /api/v1/resources", token).status == 200
-    bare = of_tokens.call("GET", "/api/v1/resources", headers={"Authorization": token})
+def test_tokens_of_common_identity_providers_are_accepted(jwt_runtime: Runtime, token: str) -> None:
+    assert with_token(jwt_runtime, "GET /api/v1/resources", token).status == 200
+    bare = jwt_runtime.call("GET", "/api/v1/resources", headers={"Authorization": token})
     assert bare.status == 200
 
 
-def test_who_may_reserve_may_not_say_how_much_there_is(of_tokens: Runtime) -> None:
+def test_the_reserve_scope_does_not_allow_setting_stock(jwt_runtime: Runtime) -> None:
     buyer, office = (bearer(OURS.token(f"openreserve/{scope}")) for scope in ("reserve", "operate"))
     body = {"resourceId": "scoped", "totalStock": 5}
     headers = buyer("POST", "", {}, None)
 
-    assert of_tokens.call("POST", "/api/v1/resources", body, headers).status == 403
-    with Client(of_tokens.url, sign=office) as client:
+    assert jwt_runtime.call("POST", "/api/v1/resources", body, headers).status == 403
+    with Client(jwt_runtime.url, sign=office) as client:
         assert client.set_stock("scoped", 2).total_stock == 2
-    with Client(of_tokens.url, sign=buyer) as client:
+    with Client(jwt_runtime.url, sign=buyer) as client:
         client.hold("scoped").commit()
         assert client.read_resource("scoped").available_stock == 1
 
 
-def test_the_command_line_calls_with_the_token_that_it_is_given(of_tokens: Runtime) -> None:
-    variables = {"OPENRESERVE_SERVER_URL": of_tokens.url}
-    told = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/operate")}
-    short = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/read")}
+def test_the_command_line_uses_the_configured_token(jwt_runtime: Runtime) -> None:
+    variables = {"OPENRESERVE_SERVER_URL": jwt_runtime.url}
+    operator = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/operate")}
+    reader = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/read")}
     set_stock = ("stock", "set", "-r", "by-command", "-t", "5")
 
-    assert in_a_pipe(*set_stock, variables=told).code == 0
-    assert in_a_pipe("stock", "check", "-r", "by-command", variables=short).code == 0
+    assert in_a_pipe(*set_stock, variables=operator).code == 0
+    assert in_a_pipe("stock", "check", "-r", "by-command", variables=reader).code == 0
     for said in (
         in_a_pipe(*set_stock, variables=variables),
-        in_a_pipe(*set_stock, variables=short),
+        in_a_pipe(*set_stock, variables=reader),
     ):
         assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
         assert "OPENRESERVE_TOKEN" in said.err
 
 
-def test_the_load_test_sells_with_a_token_and_says_when_it_may_not(of_tokens: Runtime) -> None:
-    variables = {"HOST": of_tokens.url, "USERS": "6", "STOCK": "2", "RAMP": "1"} | {
+def test_the_load_test_runs_with_a_token_and_reports_a_missing_scope(jwt_runtime: Runtime) -> None:
+    variables = {"HOST": jwt_runtime.url, "USERS": "6", "STOCK": "2", "RAMP": "1"} | {
         "AUTHORIZATION": "bearer",
         "OPENRESERVE_TOKEN": OURS.token("openreserve/reserve openreserve/operate"),
     }
@@ -207,17 +207,17 @@ def _load_test(variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_without_a_signature_every_route_is_forbidden(of_signatures: Runtime) -> None:
+def test_without_a_signature_every_route_is_forbidden(iam_runtime: Runtime) -> None:
     for route in ROUTES:
         for headers in ({}, {"Authorization": f"Bearer {OURS.token(ALL)}"}):
             method, path = call_of(route)
-            assert refusal(of_signatures.call(method, path, None, headers)) == FORBIDDEN, route
+            assert refusal(iam_runtime.call(method, path, None, headers)) == FORBIDDEN, route
 
 
 def signed(
     runtime: Runtime, profile: str, method: str, path: str, body: Any = None
 ) -> Mapping[str, str]:
-    """Headers with a signature, as the AWS tools make it from what the runtime wrote down."""
+    """Headers with a signature by an access key that the runtime generated."""
     content = None if body is None else json.dumps(body).encode()
     sign = signer(runtime.url, runtime.state / "credentials", profile)
     return sign(method, runtime.url + path, {"content-type": "application/json"}, content)
@@ -237,26 +237,26 @@ def signer(url: str, file: Path, profile: str) -> Sign:
 @pytest.mark.parametrize(
     ("profile", "policy"), [("buyer", "BuyerPolicy"), ("operator", "OperatorPolicy")]
 )
-def test_a_signature_opens_what_the_policy_of_its_key_allows_and_nothing_else(
-    of_signatures: Runtime, profile: str, policy: str
+def test_a_signature_grants_only_the_calls_of_the_policy_of_its_key(
+    iam_runtime: Runtime, profile: str, policy: str
 ) -> None:
     for route in ROUTES:
         method, path = call_of(route)
         body: Any = {} if method == "POST" else None
-        headers = signed(of_signatures, profile, method, path, body)
-        reply = of_signatures.call(method, path, body, headers)
+        headers = signed(iam_runtime, profile, method, path, body)
+        reply = iam_runtime.call(method, path, body, headers)
         if ACCESS.allows(policy, method, path):
             assert reply.status not in (401, 403), (route, reply.text)
         else:
             assert refusal(reply) == FORBIDDEN, route
 
 
-def test_a_signature_is_good_for_nothing_but_what_it_signs(of_signatures: Runtime) -> None:
+def test_a_signature_is_valid_only_for_the_signed_request(iam_runtime: Runtime) -> None:
     path = "/api/v1/resources"
     body: dict[str, Any] = {"resourceId": "signed", "totalStock": 5}
-    good = dict(signed(of_signatures, "operator", "POST", path, body))
-    listing = dict(signed(of_signatures, "operator", "GET", f"{path}?limit=1&prefix=si%20g"))
-    call = of_signatures.call
+    good = dict(signed(iam_runtime, "operator", "POST", path, body))
+    listing = dict(signed(iam_runtime, "operator", "GET", f"{path}?limit=1&prefix=si%20g"))
+    call = iam_runtime.call
 
     assert call("POST", path, body | {"totalStock": 6}, good).status == 403
     assert call("POST", f"{path}/batch", body, good).status == 403
@@ -282,13 +282,13 @@ def test_a_signature_is_good_for_nothing_but_what_it_signs(of_signatures: Runtim
     ],
 )
 def test_a_signature_by_another_key_or_for_another_request_is_refused(
-    of_signatures: Runtime, old: str, new: str
+    iam_runtime: Runtime, old: str, new: str
 ) -> None:
-    headers = dict(signed(of_signatures, "operator", "GET", "/api/v1/resources"))
+    headers = dict(signed(iam_runtime, "operator", "GET", "/api/v1/resources"))
     altered = _altered(headers, old, new)
 
     assert altered != headers
-    assert refusal(of_signatures.call("GET", "/api/v1/resources", None, altered)) == FORBIDDEN
+    assert refusal(iam_runtime.call("GET", "/api/v1/resources", None, altered)) == FORBIDDEN
 
 
 def _altered(headers: dict[str, str], old: str, new: str) -> dict[str, str]:
@@ -296,20 +296,20 @@ def _altered(headers: dict[str, str], old: str, new: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(-6, 403), (6, 403), (-4, 200), (4, 200)])
-def test_a_signature_is_good_for_five_minutes(
-    of_signatures: Runtime, monkeypatch: pytest.MonkeyPatch, minutes: int, status: int
+def test_a_signature_is_valid_for_five_minutes(
+    iam_runtime: Runtime, monkeypatch: pytest.MonkeyPatch, minutes: int, status: int
 ) -> None:
     then = datetime.now(UTC) + timedelta(minutes=minutes)
     monkeypatch.setattr(botocore.auth, "get_current_datetime", lambda: then)
-    headers = signed(of_signatures, "operator", "GET", "/api/v1/resources")
+    headers = signed(iam_runtime, "operator", "GET", "/api/v1/resources")
 
-    assert of_signatures.call("GET", "/api/v1/resources", None, headers).status == status
+    assert iam_runtime.call("GET", "/api/v1/resources", None, headers).status == status
 
 
-def test_the_command_line_signs_with_the_keys_that_the_runtime_made(of_signatures: Runtime) -> None:
-    file: Path = of_signatures.state / "credentials"
+def test_the_command_line_signs_with_the_generated_access_keys(iam_runtime: Runtime) -> None:
+    file: Path = iam_runtime.state / "credentials"
     variables = {
-        "OPENRESERVE_SERVER_URL": of_signatures.url,
+        "OPENRESERVE_SERVER_URL": iam_runtime.url,
         "OPENRESERVE_SIGV4": "1",
         "AWS_SHARED_CREDENTIALS_FILE": str(file),
     }
@@ -326,11 +326,11 @@ def test_the_command_line_signs_with_the_keys_that_the_runtime_made(of_signature
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
-        (("Authorizer=NONE",), "the Authorizer is NONE, and must be IAM or JWT"),
+        (("Authorizer=NONE",), "Authorizer is NONE, and must be IAM or JWT"),
         (("Authorizer=JWT",), "Authorizer=JWT needs JwtIssuer and JwtAudience"),
         (
             ("Authorizer=JWT", "JwtAudience=a", "JwtIssuer=http://127.0.0.1:9"),
-            "there are no keys of http://127.0.0.1:9",
+            "cannot load the signing keys of http://127.0.0.1:9",
         ),
     ],
 )

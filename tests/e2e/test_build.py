@@ -16,8 +16,7 @@ import psycopg
 import pytest
 
 from infra.deploy.settings import fingerprint
-from infra.local import sqs
-from infra.local.aws import Aws
+from infra.local.aws import Aws, sqs
 from infra.local.template import model
 from infra.local.template.intrinsics import ACCOUNT
 from openreserve.postgres import sql

@@ -1,4 +1,4 @@
-"""What a function is told of its caller, and where the keys come from that tell callers apart."""
+"""The caller identity that a function receives, and the loading of keys and credentials."""
 
 import asyncio
 import json
@@ -17,7 +17,7 @@ from jwt import PyJWKSet
 from infra.local.auth import authorizers, credentials, jwks
 from infra.local.auth import jwt as auth_jwt
 from infra.local.auth.access import Access
-from infra.local.auth.authorizers import Admit
+from infra.local.auth.authorizers import Authorizer
 from infra.local.template.intrinsics import TemplateError
 from openreserve.client.signing import sigv4
 from tests.e2e.test_gateway import send, served
@@ -26,7 +26,7 @@ from tests.support.issuer import AUDIENCES, ISSUER, Issuer, key_pair
 from tests.support.scripted import Step, scripted
 
 OURS = Issuer()
-OF_OURS = PyJWKSet.from_json(OURS.jwks).__getitem__
+FIND_KEY = PyJWKSet.from_json(OURS.jwks).__getitem__
 ROUTE = "GET /do/{what}"
 ACCESS = Access(
     scopes={ROUTE: ("see", "do"), "POST /do/{what}": ("do",)},
@@ -35,8 +35,8 @@ ACCESS = Access(
 )
 
 
-async def told(admit: Admit, headers: Mapping[str, str]) -> Reply:
-    async with served(admit=admit) as url:
+async def call(authorize: Authorizer, headers: Mapping[str, str]) -> Reply:
+    async with served(authorize=authorize) as url:
         return await send(f"{url}/do/echo", "GET", headers=headers)
 
 
@@ -44,11 +44,11 @@ async def test_a_function_receives_the_claims_as_text_and_the_scopes_of_its_rout
     tmp_path: Path,
 ) -> None:
     (tmp_path / "jwks.json").write_text(OURS.jwks)
-    admit = authorizers.by_token(ACCESS, ISSUER, AUDIENCES, str(tmp_path / "jwks.json"))
+    authorize = authorizers.jwt_authorizer(ACCESS, ISSUER, AUDIENCES, str(tmp_path / "jwks.json"))
     claims: dict[str, Any] = {"exp": 4_102_444_800, "admin": True, "groups": ["a", "b"]}
     token = OURS.token("email see", aud=["x", "shop"], iat=None, **claims)
 
-    context = (await told(admit, {"Authorization": f"Bearer {token}"})).json["requestContext"]
+    context = (await call(authorize, {"Authorization": f"Bearer {token}"})).json["requestContext"]
 
     assert context["authorizer"] == {
         "jwt": {
@@ -69,27 +69,27 @@ async def test_a_function_receives_the_claims_as_text_and_the_scopes_of_its_rout
 async def test_a_function_receives_the_identity_of_the_signing_key(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file = credentials.made(tmp_path / "credentials", ACCESS.policies)
+    file = credentials.ensure(tmp_path / "credentials", ACCESS.policies)
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     monkeypatch.setenv("AWS_PROFILE", "buyer")
-    (pair,) = (
-        pair
-        for pair in credentials.read(file, ACCESS.policies).values()
-        if pair.policy == "BuyerPolicy"
+    (key,) = (
+        key
+        for key in credentials.read(file, ACCESS.policies).values()
+        if key.policy == "BuyerPolicy"
     )
-    async with served(admit=authorizers.by_signature(ACCESS, file)) as url:
+    async with served(authorize=authorizers.iam_authorizer(ACCESS, file)) as url:
         headers = sigv4(url, "eu-central-1")("GET", f"{url}/do/echo", {}, None)
         reply = await send(f"{url}/do/echo", "GET", headers=headers)
 
-    told = reply.json["requestContext"]["authorizer"]["iam"]
-    assert told["accessKey"] == pair.access_key_id
-    assert told["userArn"].endswith(":user/buyer")
-    assert pair.secret_access_key not in reply.text
-    assert pair.secret_access_key not in repr(pair)
+    identity = reply.json["requestContext"]["authorizer"]["iam"]
+    assert identity["accessKey"] == key.access_key_id
+    assert identity["userArn"].endswith(":user/buyer")
+    assert key.secret_access_key not in reply.text
+    assert key.secret_access_key not in repr(key)
 
 
-async def test_a_signature_for_a_host_that_is_none_is_refused(tmp_path: Path) -> None:
-    file = credentials.made(tmp_path / "credentials", ACCESS.policies)
+async def test_a_signature_for_an_invalid_host_is_rejected(tmp_path: Path) -> None:
+    file = credentials.ensure(tmp_path / "credentials", ACCESS.policies)
     key = next(iter(credentials.read(file, ACCESS.policies)))
     now = datetime.now(UTC)
     scope = f"{key}/{now:%Y%m%d}/eu-central-1/execute-api/aws4_request"
@@ -99,7 +99,7 @@ async def test_a_signature_for_a_host_that_is_none_is_refused(tmp_path: Path) ->
         "Authorization": f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=host;x-amz-date,"
         f" Signature={'0' * 64}",
     }
-    async with served(admit=authorizers.by_signature(ACCESS, file)) as url:
+    async with served(authorize=authorizers.iam_authorizer(ACCESS, file)) as url:
         reply = await send(f"{url}/do/echo", "GET", headers=headers)
 
     assert (reply.status, reply.json) == (403, {"message": "Forbidden"})
@@ -118,39 +118,39 @@ CLAIMS = st.dictionaries(
 @given(claims=CLAIMS)
 @settings(max_examples=150)
 def test_any_claims_in_a_signed_token_are_accepted_or_refused(claims: dict[str, Any]) -> None:
-    verify = auth_jwt.verifier(ISSUER, AUDIENCES.split(","), OF_OURS)
-    told = {"exp": 4_102_444_800, "iss": ISSUER} | claims
+    verify = auth_jwt.verifier(ISSUER, AUDIENCES.split(","), FIND_KEY)
+    all_claims = {"exp": 4_102_444_800, "iss": ISSUER} | claims
     token = jwt.encode(
-        json.loads(json.dumps(told)), key_pair("key-1"), "RS256", headers={"kid": "key-1"}
+        json.loads(json.dumps(all_claims)), key_pair("key-1"), "RS256", headers={"kid": "key-1"}
     )
-    with suppress(auth_jwt.NotValid):
-        taken = asyncio.run(verify(token))
-        assert set(taken) == set(told)
-        assert all(isinstance(text, str) for text in auth_jwt.as_text(taken).values())
-        assert all(isinstance(scope, str) for scope in auth_jwt.scopes_of(taken))
-        assert "shop" in json.dumps([taken.get("aud"), taken.get("client_id")])
+    with suppress(auth_jwt.InvalidToken):
+        verified = asyncio.run(verify(token))
+        assert set(verified) == set(all_claims)
+        assert all(isinstance(text, str) for text in auth_jwt.as_text(verified).values())
+        assert all(isinstance(scope, str) for scope in auth_jwt.scopes_of(verified))
+        assert "shop" in json.dumps([verified.get("aud"), verified.get("client_id")])
 
 
 @given(header=st.text() | st.text().map("Bearer {}".format) | st.from_regex(r"[A-Za-z0-9.=]+"))
 @example(header="Bearer \udcff.x.y")
 def test_any_text_that_is_not_a_token_is_refused(header: str) -> None:
-    with pytest.raises(auth_jwt.NotValid):
-        asyncio.run(auth_jwt.verifier(ISSUER, ["shop"], OF_OURS)(header))
+    with pytest.raises(auth_jwt.InvalidToken):
+        asyncio.run(auth_jwt.verifier(ISSUER, ["shop"], FIND_KEY)(header))
 
 
 async def test_without_an_authorizer_a_function_receives_no_identity() -> None:
-    reply = await told(authorizers.everybody, {"Authorization": "Bearer x"})
+    reply = await call(authorizers.allow_all, {"Authorization": "Bearer x"})
 
     assert "authorizer" not in reply.json["requestContext"]
 
 
-def test_the_keys_are_where_the_issuer_says_that_they_are() -> None:
+def test_openid_discovery_finds_the_keys_of_the_issuer() -> None:
     with scripted(Step(200, None)) as server:
         server.steps[:] = [
             Step(200, {"issuer": server.url, "jwks_uri": f"{server.url}/keys"}),
             Step(200, json.loads(OURS.jwks)),
         ]
-        find = jwks.found(f"{server.url}/")
+        find = jwks.load(f"{server.url}/")
 
         assert find("key-1").key_id == "key-1"
         assert [asked.path for asked in server.asked] == [
@@ -177,30 +177,32 @@ def test_unavailable_jwks_are_reported_at_start(
     if content is not None:
         (tmp_path / where).write_text(content)
 
-    with pytest.raises(TemplateError, match="there are no keys of https://id"):
-        jwks.found(ISSUER, where if "://" in where else str(tmp_path / where))
+    with pytest.raises(TemplateError, match="cannot load the signing keys of https://id"):
+        jwks.load(ISSUER, where if "://" in where else str(tmp_path / where))
 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "no credentials in it"),
-        ("[buyer]\n", "no credentials in it"),
-        ("rubbish", "no credentials: "),
-        ("[buyer]\naws_secret_access_key = x\n", "no credentials: "),
-        ("[cook]\naws_access_key_id = a\naws_secret_access_key = x\n", "no CookPolicy"),
+        ("", "has no credentials"),
+        ("[buyer]\n", "has no credentials"),
+        ("rubbish", "cannot read credentials: "),
+        ("[buyer]\naws_secret_access_key = x\n", "cannot read credentials: "),
+        ("[cook]\naws_access_key_id = a\naws_secret_access_key = x\n", "needs a policy CookPolicy"),
     ],
 )
-def test_a_file_without_callers_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_credentials_file_without_access_keys_is_rejected(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     (tmp_path / "credentials").write_text(text)
 
     with pytest.raises(TemplateError, match=complaint):
         credentials.read(tmp_path / "credentials", ACCESS.policies)
 
 
-def test_keys_that_were_made_are_kept(tmp_path: Path) -> None:
-    file = credentials.made(tmp_path / "credentials", ACCESS.policies)
+def test_generated_access_keys_are_kept(tmp_path: Path) -> None:
+    file = credentials.ensure(tmp_path / "credentials", ACCESS.policies)
     before = file.read_text()
 
-    assert credentials.made(file, ACCESS.policies).read_text() == before
+    assert credentials.ensure(file, ACCESS.policies).read_text() == before
     assert file.stat().st_mode & 0o077 == 0

@@ -1,4 +1,4 @@
-"""The dashboard of a running runtime, in a real Chromium, as people use it."""
+"""The dashboard of a running runtime, in a real Chromium."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from tests.e2e.runtime import ROOT, Runtime, free_port, started
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE_MS = 20_000
-"""How long it is waited for what the page shows. Nothing is asserted about how long it takes."""
+"""Timeout of expectations. No test asserts durations."""
 PAIRS = [
     *((text, ground, 4.5) for text in ("text", "text-muted") for ground in ("ground", "surface")),
     *(
@@ -27,7 +27,7 @@ PAIRS = [
     *((part, "surface", 3.0) for part in ("available", "held", "committed")),
     *((f"line-{number}", "surface", 3.0) for number in range(1, 7)),
 ]
-"""Colours, what they stand on, and the contrast that WCAG asks for there."""
+"""Colour, background, and the minimum contrast of WCAG."""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -61,7 +61,7 @@ def page(browser: Browser, runtime: Runtime) -> Iterator[Page]:
 
 
 def variables_of(verdicts: Path) -> dict[str, str]:
-    """For a runtime whose load test is the stand-in, with or without a Locust."""
+    """Variables of a runtime whose load test is the stand-in. Locust need not be installed."""
     modules = verdicts / "modules"
     modules.mkdir(exist_ok=True)
     (modules / "locust.py").touch()
@@ -77,15 +77,13 @@ def opened(page: Page, runtime: Runtime) -> Page:
 
 
 def number(page: Page, panel: str, series: str, column: int = 2) -> Locator:
-    """The cell of a panel's table: column 1 is now, 2 the highest."""
+    """A cell of the table of a panel. Column 1 is the current value, 2 the highest."""
     table = page.get_by_role("table", name=panel)
     title = page.get_by_role("rowheader", name=series, exact=True)
     return table.locator("tr", has=title).locator(f"td:nth-of-type({column})")
 
 
-def test_the_page_needs_no_other_host_and_complains_of_nothing(
-    browser: Browser, runtime: Runtime
-) -> None:
+def test_the_page_uses_no_other_host_and_logs_no_errors(browser: Browser, runtime: Runtime) -> None:
     with browser.new_context() as context:
         page = context.new_page()
         complaints: list[str] = []
@@ -105,7 +103,7 @@ def test_the_page_needs_no_other_host_and_complains_of_nothing(
         assert "unsafe" not in policy
 
 
-def test_calls_move_the_numbers_and_the_page_itself_does_not(
+def test_requests_are_counted_and_those_of_the_page_are_not(
     page: Page, runtime: Runtime, name: str
 ) -> None:
     expect(page.get_by_role("table", name="Throughput by endpoint")).not_to_contain_text("GET")
@@ -117,17 +115,15 @@ def test_calls_move_the_numbers_and_the_page_itself_does_not(
     more_than_none = re.compile(r"^(?!0/s)\d")
     throughput = "Throughput by endpoint"
     expect(number(page, throughput, "POST /api/v1/reserve")).to_have_text(more_than_none)
-    expect(number(page, "Answers", "409 refused")).to_have_text(more_than_none)
-    expect(number(page, "Answers", "2xx")).to_have_text(more_than_none)
-    expect(number(page, "Answers", "5xx")).to_have_text("0/s")
+    expect(number(page, "Responses", "409 refused")).to_have_text(more_than_none)
+    expect(number(page, "Responses", "2xx")).to_have_text(more_than_none)
+    expect(number(page, "Responses", "5xx")).to_have_text("0/s")
     expect(number(page, "Latency", "p99")).to_have_text(re.compile(r"^[\d.]+ m?s$"))
     expect(number(page, "Postgres connections", "idle")).to_have_text(re.compile(r"^\d"))
     expect(page.get_by_role("table", name=throughput)).not_to_contain_text("GET")
 
 
-def test_the_bar_of_a_resource_drains_and_comes_back(
-    page: Page, runtime: Runtime, name: str
-) -> None:
+def test_the_bar_of_a_resource_follows_its_stock(page: Page, runtime: Runtime, name: str) -> None:
     runtime.set_stock(name, 10)
     item = page.locator(f"#stock-list [data-resource='{name}']")
     available = item.locator(".bar .available")
@@ -142,7 +138,9 @@ def test_the_bar_of_a_resource_drains_and_comes_back(
     expect(available).to_have_attribute("style", "width: 100%;")
 
 
-def test_the_list_of_resources_can_be_narrowed(page: Page, runtime: Runtime, name: str) -> None:
+def test_the_list_of_resources_can_be_filtered_by_prefix(
+    page: Page, runtime: Runtime, name: str
+) -> None:
     for suffix in ("one", "two"):
         runtime.set_stock(f"{name}-{suffix}", 1)
     listed = page.locator("#stock-list")
@@ -170,14 +168,14 @@ def test_the_button_starts_one_run_and_shows_its_verdict(
 ) -> None:
     button = page.get_by_role("button", name="Start Black Friday")
     verdict = page.locator("#black-friday-verdict")
-    for code, told in ((0, "Passed"), (1, "Failed"), (2, "Could not run"), (-9, "Could not run")):
+    for code, text in ((0, "Passed"), (1, "Failed"), (2, "Could not run"), (-9, "Could not run")):
         (verdicts / "exit").unlink(missing_ok=True)
 
         button.click()
 
         expect(verdict).to_contain_text("Running")
         expect(button).to_be_disabled()
-        expect(page.get_by_label("What the load test prints")).to_contain_text("✓ Seeded")
+        expect(page.get_by_label("Output of the load test")).to_contain_text("✓ Seeded")
         expect(page.locator("#black-friday-stock")).to_contain_text("100 of 100 available")
         second = runtime.call("POST", "/dashboard/black-friday")
         assert (second.status, second.code) == (409, "black_friday_running")
@@ -186,11 +184,11 @@ def test_the_button_starts_one_run_and_shows_its_verdict(
             psutil.Process(int((verdicts / "pid").read_text())).kill()
         else:
             (verdicts / "exit").write_text(str(code))
-        expect(verdict).to_contain_text(told)
+        expect(verdict).to_contain_text(text)
         expect(button).to_be_enabled()
 
 
-def test_the_keyboard_is_enough(page: Page, verdicts: Path) -> None:
+def test_the_page_can_be_used_with_the_keyboard(page: Page, verdicts: Path) -> None:
     (verdicts / "exit").write_text("0")
     button = page.get_by_role("button", name="Start Black Friday")
     for _ in range(3):  # behind two links
@@ -204,13 +202,13 @@ def test_the_keyboard_is_enough(page: Page, verdicts: Path) -> None:
     expect(page.locator("#black-friday-verdict")).to_contain_text("Passed")
     expect(button).to_be_focused()
     page.keyboard.press("Tab")
-    expect(page.get_by_label("What the load test prints")).to_be_focused()
+    expect(page.get_by_label("Output of the load test")).to_be_focused()
     page.keyboard.press("Tab")
     expect(page.get_by_label("Resources that begin with")).to_be_focused()
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://["])
-def test_another_sites_page_cannot_start_a_run(runtime: Runtime, origin: str) -> None:
+def test_a_page_of_another_origin_cannot_start_a_run(runtime: Runtime, origin: str) -> None:
     before = runtime.call("GET", "/dashboard/black-friday").json
 
     refused = runtime.call("POST", "/dashboard/black-friday", headers={"Origin": origin})
@@ -219,7 +217,7 @@ def test_another_sites_page_cannot_start_a_run(runtime: Runtime, origin: str) ->
     assert runtime.call("GET", "/dashboard/black-friday").json == before
 
 
-def test_a_run_ends_with_the_runtime(tmp_path: Path) -> None:
+def test_a_run_is_stopped_with_the_runtime(tmp_path: Path) -> None:
     options = ("--load-test", "tests.e2e.stand_in")
     with started(tmp_path / "state", *options, variables=variables_of(tmp_path)) as runtime:
         assert runtime.call("POST", "/dashboard/black-friday").status == 202
@@ -232,7 +230,9 @@ def test_a_run_ends_with_the_runtime(tmp_path: Path) -> None:
         assert not run.is_running()
 
 
-def test_without_a_load_test_the_page_says_what_to_do(browser: Browser, tmp_path: Path) -> None:
+def test_a_missing_load_test_is_reported_with_the_command_to_install_it(
+    browser: Browser, tmp_path: Path
+) -> None:
     with (
         started(tmp_path, "--load-test", "no_such_module") as runtime,
         browser.new_context() as context,
@@ -247,7 +247,7 @@ def test_without_a_load_test_the_page_says_what_to_do(browser: Browser, tmp_path
         assert (refused.status, refused.code) == (501, "load_test_not_installed")
 
 
-def test_the_page_says_that_the_runtime_is_gone_and_goes_on_when_it_is_back(
+def test_the_page_reports_a_lost_connection_and_reconnects(
     browser: Browser, tmp_path: Path, name: str
 ) -> None:
     port = free_port()
@@ -257,7 +257,7 @@ def test_the_page_says_that_the_runtime_is_gone_and_goes_on_when_it_is_back(
             runtime.set_stock(name, 7)
             expect(page.locator("#stock-list")).to_contain_text("7 of 7 available")
         connection = page.locator("#connection")
-        expect(connection).to_contain_text("No answer since")
+        expect(connection).to_contain_text("No response since")
 
         with started(tmp_path, port=port) as runtime:
             expect(connection).to_have_text("Live", timeout=60_000)
@@ -268,7 +268,7 @@ def test_the_page_says_that_the_runtime_is_gone_and_goes_on_when_it_is_back(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_readable_in_light_and_in_dark(
+def test_contrast_is_sufficient_in_light_and_dark_mode(
     browser: Browser, runtime: Runtime, scheme: str
 ) -> None:
     with browser.new_context(color_scheme="dark" if scheme == "dark" else "light") as context:
@@ -281,7 +281,7 @@ def test_it_is_readable_in_light_and_in_dark(
 
 
 def drawn(page: Page, variable: str) -> str:
-    """What a variable of the style sheet comes to, as rgb(...)."""
+    """The computed value of a CSS variable, as rgb(...)."""
     script = """variable => {
         const probe = document.body.appendChild(document.createElement("i"));
         probe.style.color = `var(--${variable})`;
@@ -319,7 +319,7 @@ def test_axe_finds_no_accessibility_violation(
         assert found.violations_count == 0, found.generate_report()
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(
+def test_a_narrow_viewport_does_not_scroll_horizontally(
     browser: Browser, runtime: Runtime, name: str
 ) -> None:
     unbreakable = name.replace("-", "_") * 12
@@ -334,7 +334,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(
         assert 250 < chart["width"] <= 360
 
 
-def test_who_wants_no_motion_gets_none(browser: Browser, runtime: Runtime, name: str) -> None:
+def test_reduced_motion_disables_transitions(browser: Browser, runtime: Runtime, name: str) -> None:
     runtime.set_stock(name, 1)
     durations = {}
     for motion in ("no-preference", "reduce"):
@@ -347,7 +347,7 @@ def test_who_wants_no_motion_gets_none(browser: Browser, runtime: Runtime, name:
     assert durations == {"no-preference": "0.4s", "reduce": "0s"}
 
 
-def test_rates_and_quantiles_are_those_of_prometheus(page: Page) -> None:
+def test_rates_and_quantiles_are_calculated_as_in_prometheus(page: Page) -> None:
     def text(seconds: int, *buckets: int) -> str:
         bounds = ("0.1", "0.5", "+Inf")
         return (
@@ -368,18 +368,18 @@ def test_rates_and_quantiles_are_those_of_prometheus(page: Page) -> None:
             polls.quantile(0.5, "no_such"), polls.quantilesBy("route", 0.5, "wait")];
     }"""
 
-    told = page.evaluate(script, [text(10, 5, 5, 5), text(12, 15, 23, 25)])
-    began_anew = page.evaluate(script, [text(10, 5, 5, 5), text(2, 4, 4, 4)])
+    results = page.evaluate(script, [text(10, 5, 5, 5), text(12, 15, 23, 25)])
+    after_reset = page.evaluate(script, [text(10, 5, 5, 5), text(2, 4, 4, 4)])
 
-    assert told[:2] == [3.0, 0]  # 6 in 2 seconds
-    assert told[2:5] == pytest.approx([0.1, 0.5, 0.5])  # of 10, 8 and 2 new ones
-    assert told[5:] == [None, {'a "b\\': pytest.approx(0.1)}]
-    assert began_anew[0] == 3.0
+    assert results[:2] == [3.0, 0]  # 6 in 2 seconds
+    assert results[2:5] == pytest.approx([0.1, 0.5, 0.5])  # of 10, 8 and 2 new ones
+    assert results[5:] == [None, {'a "b\\': pytest.approx(0.1)}]
+    assert after_reset[0] == 3.0
 
 
-def test_the_files_of_the_page_are_all_that_is_served(runtime: Runtime) -> None:
+def test_only_the_files_of_the_page_are_served(runtime: Runtime) -> None:
     vendored = runtime.call("GET", "/dashboard/vendor/uplot/uPlot.min.css")
-    for path in ("/dashboard/../dashboard.py", "/dashboard/%2e%2e/dashboard.py", "/dashboard/x"):
+    for path in ("/dashboard/../dashboard.py", "/dashboard/pages.py", "/dashboard/x"):
         assert runtime.call("GET", path).status == 404
 
     assert vendored.status == 200

@@ -17,7 +17,7 @@ import psutil
 import psycopg
 import pytest
 
-from infra.local.processes import environment_variables
+from infra.local.lambdas.environment import environment_variables
 from infra.local.template.model import Function
 from openreserve.postgres.migrations import migrate
 from tests.conftest import Engine
@@ -26,7 +26,7 @@ from tests.support.calls import Reply
 from tests.support.wire import tapped
 
 INTERNAL = '{"message":"Internal Server Error"}'
-"""What API Gateway answers for a function that did not."""
+"""The response of API Gateway for a failed invocation."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 async def all_at_once(runtime: Runtime, resource_id: str, keys: list[str]) -> list[Reply]:
-    """As many buyers as there are keys, each with a connection of its own, all in flight."""
+    """One buyer per key, each with its own connection, all concurrently."""
 
     async def buy(session: aiohttp.ClientSession, key: str) -> Reply:
         body = {"resourceId": resource_id, "quantity": 1}
@@ -52,7 +52,7 @@ async def all_at_once(runtime: Runtime, resource_id: str, keys: list[str]) -> li
 
 
 def conserved(runtime: Runtime, resource_id: str) -> dict[str, int]:
-    """The stock of the resource, after a look at whether no unit was lost or made."""
+    """The stock of the resource. Asserts that no unit was lost or created."""
     stock = runtime.stock(resource_id)
     assert stock["totalStock"] == (
         stock["availableStock"] + stock["heldStock"] + stock["committedStock"]
@@ -75,7 +75,9 @@ def test_two_thousand_buyers_at_once_get_exactly_a_hundred_units(
     assert conserved(runtime, name) == {"available": 0, "held": 100, "committed": 0}
 
 
-def test_every_tenth_buyer_asking_twice_makes_no_hold_more(runtime: Runtime, name: str) -> None:
+def test_repeated_requests_of_every_tenth_buyer_create_no_extra_holds(
+    runtime: Runtime, name: str
+) -> None:
     runtime.set_stock(name, 100)
     keys = [f"{name}-{n}" for n in range(2_000)] + [f"{name}-{n}" for n in range(0, 2_000, 10)]
 
@@ -91,7 +93,9 @@ def test_every_tenth_buyer_asking_twice_makes_no_hold_more(runtime: Runtime, nam
     assert conserved(runtime, name) == {"available": 0, "held": 100, "committed": 0}
 
 
-def test_fifty_requests_at_once_with_one_key_get_one_answer(runtime: Runtime, name: str) -> None:
+def test_fifty_concurrent_requests_with_one_key_get_the_same_response(
+    runtime: Runtime, name: str
+) -> None:
     runtime.set_stock(name, 100)
 
     replies = asyncio.run(all_at_once(runtime, name, [name] * 50))
@@ -102,7 +106,7 @@ def test_fifty_requests_at_once_with_one_key_get_one_answer(runtime: Runtime, na
 
 
 @pytest.mark.parametrize("redis", ["with Redis", "without Redis"])
-def test_a_function_killed_between_commit_and_answer_leaves_one_hold(
+def test_a_function_killed_between_commit_and_response_leaves_one_hold(
     servers: Engine, tmp_path: Path, name: str, redis: str
 ) -> None:
     with tapped(servers.database_url) as wire:
@@ -154,8 +158,8 @@ def test_redis_killed_under_load_costs_no_request(tmp_path: Path, name: str) -> 
         keys = [f"{name}-{n}" for n in range(600)]
         replies = asyncio.run(all_at_once(runtime, name, keys))
         killer.join()
-        # A machine that stands still for a second while one buyer has the row costs those behind
-        # it, one in each environment, a 503: that has nothing to do with Redis.
+        # A machine that stalls for a second while one transaction holds the row lock fails the
+        # waiting requests, one per environment, with 503. That is unrelated to Redis.
         waited = [
             key for key, reply in zip(keys, replies, strict=True) if reply.code == "contention"
         ]
@@ -171,7 +175,7 @@ def test_redis_killed_under_load_costs_no_request(tmp_path: Path, name: str) -> 
         assert conserved(runtime, name) == {"available": 0, "held": 300, "committed": 0}
 
 
-def test_an_environment_killed_under_load_costs_only_what_it_was_doing(
+def test_an_environment_killed_under_load_fails_only_its_current_request(
     tmp_path: Path, name: str
 ) -> None:
     with started(tmp_path, "--environments", "4") as runtime:
@@ -198,8 +202,8 @@ def test_an_environment_killed_under_load_costs_only_what_it_was_doing(
         assert conserved(runtime, name) == {"available": 599, "held": 401, "committed": 0}
 
 
-def test_the_schedules_of_the_template_close_holds_as_they_end(runtime: Runtime, name: str) -> None:
-    """A hold that Redis was too slow to be told of is closed within a minute, as promised."""
+def test_the_schedules_of_the_template_expire_holds_promptly(runtime: Runtime, name: str) -> None:
+    """A hold that could not be recorded in Redis in time is expired within a minute."""
     runtime.set_stock(name, 20)
     socket_folder = (runtime.state / "postgres/postmaster.pid").read_text().splitlines()[4]
     owner_url = f"postgresql://openreserve_owner@/openreserve?host={socket_folder}"
@@ -225,7 +229,7 @@ def hold_briefly(runtime: Runtime, resource_id: str, key: str) -> str:
 
 
 def closed_lags_seconds(engine: Engine, tokens: list[str]) -> list[float]:
-    """How late each of the holds was closed, of those that were."""
+    """The expiry lag of each hold that has expired."""
     rows = engine.sql(
         "SELECT extract(epoch FROM settled_at - expires_at)::float FROM openreserve.reservations"
         " WHERE token = ANY (%s::uuid[]) AND status = 'EXPIRED'",
@@ -255,7 +259,7 @@ def closed_lags_seconds(engine: Engine, tokens: list[str]) -> list[float]:
         ("GET", "/api/v1/reservations/x", 404, "reservation_not_found"),
     ],
 )
-def test_what_is_not_there_is_refused_as_a_problem(
+def test_unknown_routes_and_methods_return_a_problem(
     runtime: Runtime, method: str, path: str, status: int, code: str
 ) -> None:
     reply = runtime.call(method, path)
@@ -277,7 +281,7 @@ def test_what_is_not_there_is_refused_as_a_problem(
         (json.dumps({"note": "x" * 2_000_000}).encode(), 413, "body_too_large"),
     ],
 )
-def test_bad_bodies_get_through_the_gateway_and_are_refused(
+def test_the_function_rejects_invalid_bodies(
     runtime: Runtime, body: bytes, status: int, code: str
 ) -> None:
     reply = runtime.call("POST", "/api/v1/reserve", body, {"Idempotency-Key": "k"})
@@ -285,7 +289,7 @@ def test_bad_bodies_get_through_the_gateway_and_are_refused(
     assert (reply.status, reply.code) == (status, code)
 
 
-def test_a_body_larger_than_api_gateway_takes_is_refused_in_its_words(runtime: Runtime) -> None:
+def test_a_body_above_the_quota_of_api_gateway_gets_its_413_response(runtime: Runtime) -> None:
     reply = runtime.call("POST", "/api/v1/reserve", b" " * 11_000_000)
 
     assert (reply.status, reply.text) == (413, '{"message":"Request Entity Too Large"}')
@@ -329,13 +333,13 @@ def test_names_with_spaces_and_umlauts_can_be_read_over_http(runtime: Runtime, n
     assert [resource["totalStock"] for resource in found["resources"]] == [3]
 
 
-def test_the_api_is_documented_where_it_runs(runtime: Runtime) -> None:
+def test_the_runtime_serves_the_api_documentation(runtime: Runtime) -> None:
     document = runtime.call("GET", "/openapi.json").json
     page = runtime.call("GET", "/docs").text
 
     assert document["openapi"].startswith("3.1")
     assert "/openapi.json" in page
-    assert "https://" not in page, "everything comes from here"
+    assert "https://" not in page, "all files are served locally"
     for part in ("css/swagger-ui.css", "js/swagger-ui-bundle.js"):
         assert f"/docs/swagger/{part}" in page
         assert runtime.call("GET", f"/docs/swagger/{part}").status == 200
@@ -358,7 +362,7 @@ def test_each_request_is_one_line_that_keeps_its_token_secret(runtime: Runtime, 
     )
 
 
-def test_what_is_stored_survives_a_restart_and_ctrl_c_leaves_nothing_running(
+def test_data_survives_a_restart_and_ctrl_c_leaves_nothing_running(
     tmp_path: Path, name: str
 ) -> None:
     with started(tmp_path) as first:
@@ -399,7 +403,7 @@ def test_the_engine_runs_under_the_runtime_client_of_systems_without_awslambdari
 
 @pytest.fixture
 def _sigint_ignored() -> Iterator[None]:
-    """As in a process that a script has started with `&`."""
+    """As in a process that a script started with `&`."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
@@ -459,19 +463,19 @@ def test_a_second_copy_runs_beside_the_first(runtime: Runtime, tmp_path: Path, n
         assert second.call("GET", f"/api/v1/resources/{name}").code == "resource_not_found"
 
 
-def test_a_busy_port_is_said_in_one_line(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(runtime: Runtime, tmp_path: Path) -> None:
     port = int(runtime.url.rpartition(":")[2])
     with pytest.raises(AssertionError) as refused, started(tmp_path, port=port):
         pass
 
     (line,) = str(refused.value).splitlines()
     assert line == (
-        f"OpenReserve cannot run: port {port} is in use; stop what listens there, or:"
-        f" make run PORT={port + 1}"
+        f"OpenReserve cannot run: port {port} is in use; stop the process that listens on it,"
+        f" or run: make run PORT={port + 1}"
     )
 
 
-def test_a_postgres_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_postgres_is_reported_in_one_line(tmp_path: Path) -> None:
     variables = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
     with pytest.raises(AssertionError) as refused, started(tmp_path, variables=variables):
         pass
@@ -480,7 +484,7 @@ def test_a_postgres_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> Non
     assert line.startswith("OpenReserve cannot run: Postgres at DATABASE_URL: ")
 
 
-def test_a_schema_that_cannot_be_migrated_is_said_in_one_line(
+def test_a_failed_migration_is_reported_in_one_line(
     servers: Engine, tmp_path: Path, name: str
 ) -> None:
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
@@ -500,7 +504,7 @@ def test_a_schema_that_cannot_be_migrated_is_said_in_one_line(
     assert line.endswith("start with a new one (make run: delete .openreserve/)")
 
 
-def test_data_of_another_postgres_is_said_in_one_line(tmp_path: Path) -> None:
+def test_data_of_another_postgres_version_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("12\n")
     with pytest.raises(AssertionError) as refused, started(tmp_path):
@@ -510,26 +514,30 @@ def test_data_of_another_postgres_is_said_in_one_line(tmp_path: Path) -> None:
     assert line.startswith(f"OpenReserve cannot run: {tmp_path / 'postgres'} is of PostgreSQL 12")
 
 
-def test_a_state_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+def test_a_state_folder_that_cannot_be_written_is_reported_in_one_line(tmp_path: Path) -> None:
     state = tmp_path / "file" / "state"
     state.parent.touch()
     with pytest.raises(AssertionError) as refused, started(state):
         pass
 
     assert str(refused.value) == (
-        f"OpenReserve cannot run: no data can be kept in {state}: Not a directory"
+        f"OpenReserve cannot run: cannot write to {state}: Not a directory"
     )
 
 
-def test_a_state_that_is_in_use_is_said_in_one_line(runtime: Runtime) -> None:
+def test_a_state_folder_in_use_is_reported_in_one_line(runtime: Runtime) -> None:
     with pytest.raises(AssertionError) as refused, started(runtime.state, port=free_port()):
         pass
 
-    assert str(refused.value) == f"OpenReserve cannot run: another one runs on {runtime.state}"
+    assert str(refused.value) == (
+        f"OpenReserve cannot run: {runtime.state} is in use by another process"
+    )
 
 
-def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) -> None:
-    """With --json the functions' own lines come out, one per outcome, and nothing else."""
+def test_the_option_json_prints_only_the_lines_of_the_functions(
+    servers: Engine, tmp_path: Path, name: str
+) -> None:
+    """One line per outcome."""
     port = free_port()
     variables = {"DATABASE_URL": servers.database_url, "MIGRATION_URL": servers.owner_url}
     process = subprocess.Popen(
@@ -557,7 +565,7 @@ def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) ->
     assert [entry["outcome"] for entry in entries if "route" in entry] == ["ok"]
 
 
-def test_functions_are_given_no_variable_that_aws_would_not_give_them() -> None:
+def test_functions_get_only_environment_variables_that_lambda_sets() -> None:
     function = Function("F", Path(), "app.handler", 1, 1, {}, (), ())
 
     assert set(environment_variables(function, "F#1", 1)) <= {

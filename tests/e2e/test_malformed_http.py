@@ -17,7 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from infra.local.connections import Limits
+from infra.local.http.connections import Limits
 from tests.e2e.test_gateway import send, served
 
 WAIT_SECONDS_MAX = 10

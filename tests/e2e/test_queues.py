@@ -1,4 +1,4 @@
-"""A queue calls its function as Lambda's event source mapping does, and SQS keeps its promises."""
+"""Queues invoke functions as Lambda's event source mappings do, and local SQS behaves as SQS."""
 
 import asyncio
 import json
@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from infra.local import sqs as local_sqs
 from infra.local.aws import Aws
-from infra.local.lambda_pool import Pool
+from infra.local.aws import sqs as local_sqs
+from infra.local.lambdas.pool import Pool
 from infra.local.template.intrinsics import ACCOUNT, REGION
 from infra.local.template.model import Function, Queue, QueueTrigger
 
@@ -22,7 +22,7 @@ SECONDS_MAX = 60
 
 
 class Line:
-    """A queue that calls a function, and what the function said."""
+    """A queue that invokes a function, and the output of the function."""
 
     def __init__(self, aws: Aws, name: str) -> None:
         self.sqs = aws.client("sqs")
@@ -54,7 +54,7 @@ class Line:
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(SECONDS_MAX):
-            while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - a queue tells nobody
+            while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - SQS has no notification
                 await asyncio.sleep(0.05)
 
 
@@ -67,7 +67,7 @@ async def running(
     visibility_seconds: int = 1,
     window_seconds: int = 0,
 ) -> AsyncIterator[Line]:
-    """`visibility_seconds`: so soon does a message come back that nobody has deleted."""
+    """`visibility_seconds`: time until a message that was not deleted is delivered again."""
     line = Line(aws, name)
     dead_arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dead"
     redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 3})
@@ -93,7 +93,7 @@ async def running(
         await pool.stop()
 
 
-async def test_what_was_carried_out_is_deleted(own_aws: Aws, name: str) -> None:
+async def test_a_processed_message_is_deleted(own_aws: Aws, name: str) -> None:
     async with running(own_aws, name) as line:
         line.send(*({"name": str(n)} for n in range(25)))
         await line.until(lambda: len(line.said) >= 25 and line.left() == 0)
@@ -113,7 +113,7 @@ async def test_messages_wait_for_others_as_long_as_the_window_says(own_aws: Aws,
     assert [said["batch"] for said in line.said] == [4] * 4
 
 
-async def test_of_a_batch_only_what_failed_comes_back_and_is_given_up_at_last(
+async def test_only_failed_messages_of_a_batch_are_retried_and_go_to_the_dead_letter_queue(
     own_aws: Aws, name: str
 ) -> None:
     async with running(own_aws, name) as line:
@@ -127,7 +127,7 @@ async def test_of_a_batch_only_what_failed_comes_back_and_is_given_up_at_last(
 
 
 @pytest.mark.parametrize("wish", [{"raise": "no"}, {"answer": "nobody"}, {"answer": ""}])
-async def test_an_exception_or_a_senseless_answer_brings_the_whole_batch_back(
+async def test_an_exception_or_an_invalid_result_retries_the_whole_batch(
     own_aws: Aws, name: str, wish: dict[str, str]
 ) -> None:
     """A misspelt itemIdentifier fails all messages on Lambda, too."""
@@ -138,7 +138,7 @@ async def test_an_exception_or_a_senseless_answer_brings_the_whole_batch_back(
     assert line.did()["odd"] == 3
 
 
-async def test_a_message_is_its_functions_alone_until_its_visibility_is_over(
+async def test_a_message_is_not_delivered_twice_within_its_visibility_timeout(
     own_aws: Aws, name: str
 ) -> None:
     async with running(own_aws, name, visibility_seconds=30) as line:
@@ -148,8 +148,8 @@ async def test_a_message_is_its_functions_alone_until_its_visibility_is_over(
     assert line.did() == {"long": 1}
 
 
-async def test_a_slow_group_leaves_room_for_the_others(own_aws: Aws, name: str) -> None:
-    """As in a fair queue: ninety messages of one group do not stand before one of another."""
+async def test_a_slow_message_group_does_not_block_other_groups(own_aws: Aws, name: str) -> None:
+    """As in a fair queue: ninety messages of one group do not delay a message of another."""
     async with running(own_aws, name, environments=6, visibility_seconds=200) as line:
         slow = [{"name": f"slow-{n}", "sleep_seconds": 1.5} for n in range(90)]
         await asyncio.to_thread(line.send, *slow, group="slow")
@@ -159,10 +159,10 @@ async def test_a_slow_group_leaves_room_for_the_others(own_aws: Aws, name: str) 
             await line.until(lambda n=n: line.did()[f"quick-{n}"] == 1)  # type: ignore[misc]
 
         begun = sum(said["group"] == "slow" for said in line.said)
-        assert begun <= 20, "no slow batch had to end for that: two were begun, of ten each"
+        assert begun <= 20, "only the first two slow batches, of ten each, were in progress"
 
 
-async def test_a_queue_without_partial_failures_takes_any_answer_for_success(
+async def test_without_partial_batch_responses_every_result_is_a_success(
     own_aws: Aws, name: str
 ) -> None:
     trigger = QueueTrigger("", "", 10, 50, partial_failures=False)
@@ -170,10 +170,10 @@ async def test_a_queue_without_partial_failures_takes_any_answer_for_success(
     mapping = local_sqs._Mapping(Pool(function, 1, 1, lambda *_: None, {}), trigger, own_aws)
     batch = [{"MessageId": name}]
 
-    assert mapping._done(batch, b'{"batchItemFailures": [{"itemIdentifier": "x"}]}') == batch
+    assert mapping._succeeded(batch, b'{"batchItemFailures": [{"itemIdentifier": "x"}]}') == batch
     mapping._trigger = replace(trigger, partial_failures=True)
-    assert mapping._done(batch, b"null") == batch
-    assert mapping._done(batch, json.dumps({}).encode()) == batch
+    assert mapping._succeeded(batch, b"null") == batch
+    assert mapping._succeeded(batch, json.dumps({}).encode()) == batch
 
 
 async def test_an_unreachable_queue_server_is_logged_and_stops_nothing(name: str) -> None:
@@ -189,13 +189,13 @@ async def test_an_unreachable_queue_server_is_logged_and_stops_nothing(name: str
             await asyncio.sleep(0.1)
     await mappings.stop()
 
-    assert "its queue does not answer" in shown[0]
+    assert "cannot reach its queue" in shown[0]
 
 
-async def test_what_is_sent_while_others_receive_and_delete_is_received_once(
+async def test_concurrent_send_receive_and_delete_deliver_each_message_once(
     own_aws: Aws, name: str
 ) -> None:
-    """Without taking turns, moto hands some out twice."""
+    """Without serialized requests, moto delivers some messages twice."""
     sqs = own_aws.client("sqs")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     received: list[str] = []

@@ -8,8 +8,8 @@ import psutil
 import psycopg
 import pytest
 
-from infra.local import postgres_server
-from infra.local.postgres_server import CannotStart, server
+from infra.local.services import postgres_server
+from infra.local.services.postgres_server import CannotStart, server
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root has another account run Postgres")
 
@@ -133,7 +133,7 @@ def test_root_lets_its_account_read_what_a_strict_umask_has_installed(
         (programs / name).touch(mode)
         (programs / name).chmod(mode)
 
-    postgres_server._let_in(postgres_server._account(), programs, tmp_path / "data")
+    postgres_server._grant_access(postgres_server._account(), programs, tmp_path / "data")
 
     modes = [stat.S_IMODE((programs / name).stat().st_mode) for name in ("postgres", "notes")]
     assert modes == [0o705, 0o604]

@@ -8,7 +8,7 @@ import pytest
 
 from functions.stock import app
 from infra.local.auth.access import load
-from infra.local.cors import Cors
+from infra.local.http.cors import Cors
 from infra.local.template import model
 from infra.local.template.intrinsics import TemplateError
 from infra.openapi.operations import operations

@@ -4,11 +4,11 @@ import weakref
 
 from moto.sqs.models import Message
 
-from infra.local import moto_server
+from infra.local.aws import moto_server
 
 
 def test_a_message_without_an_owner_is_not_kept() -> None:
-    moto_server.let_moto_forget()
+    moto_server.disable_message_tracking()
 
     message = weakref.ref(Message("message-1", "{}"))
 

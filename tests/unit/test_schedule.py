@@ -4,13 +4,13 @@ import re
 
 import pytest
 
-from infra.local import schedule
+from infra.local.aws import scheduler
 from tests.support.calls import sample
 
 
 @pytest.mark.parametrize("name", ["expire", "reconcile"])
 def test_a_scheduled_call_has_the_event_of_eventbridge_scheduler(name: str) -> None:
-    ours, theirs = schedule.event("ExpireFunction"), sample(name)
+    ours, theirs = scheduler.event("ExpireFunction"), sample(name)
 
     assert ours.keys() == theirs.keys()
     for member in ("version", "detail-type", "source", "detail"):

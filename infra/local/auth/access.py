@@ -1,6 +1,6 @@
-"""Who may call what, as template.yaml says it: the scopes of each route, and what policies allow.
+"""Access rules of template.yaml: the scopes of each route, and the calls that each policy allows.
 
-Refuses a template that leaves a route without an answer, or answers in a form unknown here.
+Rejects a template with a route without a rule, or with a rule in an unsupported form.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,58 +14,66 @@ from infra.local.template.intrinsics import Intrinsic, TemplateError
 from infra.local.template.model import DEFAULT_ROUTE
 
 _ANY_METHOD = "x-amazon-apigateway-any-method"
-_OF_POLICIES = "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/$default/"
-"""How the ARNs of calls begin. What follows is `GET/api/v1/resources`."""
+_POLICY_ARN_PREFIX = (
+    "arn:${AWS::Partition}:execute-api:${AWS::Region}:${AWS::AccountId}:${Api}/$default/"
+)
+"""Prefix of `execute-api` ARNs. The rest is a call such as `GET/api/v1/resources`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may call the routes of a template."""
+    """The access rules of a template."""
 
     scopes: Mapping[str, tuple[str, ...]]
-    """By route key, with JWT: one of these is enough."""
+    """By route key, for JWT: a token needs one of these scopes."""
     open_routes: frozenset[str]
-    """Those that anybody may call."""
+    """Route keys that need no credentials."""
     policies: Mapping[str, tuple[str, ...]]
-    """By the name of a policy, with IAM: the calls that it allows, where * stands for anything."""
+    """By policy name, for IAM: patterns of the calls that it allows. * matches any text."""
 
     def allows(self, policy: str, method: str, path: str) -> bool:
-        """Whether IAM lets a caller with this policy through."""
+        """Whether the policy allows the call."""
         call = f"{method}{path}"
         return any(fnmatchcase(call, pattern) for pattern in self.policies.get(policy, ()))
 
 
 def load(path: Path) -> Access:
-    """What the template says, whatever its parameters are.
+    """The access rules of a template, for all values of its parameters.
 
     Raises:
-        TemplateError: it says nothing of a route, or something of none, or in another form.
+        TemplateError: a route has no rule, a rule has no route, or its form is unsupported.
     """
     resources = intrinsics.read(path)["Resources"]
     closed = _closed(resources["Api"]["Properties"])
     routes = dict(_routes(resources))
-    opened = frozenset(route for route, authorizer in routes.items() if authorizer == "NONE")
-    for route in sorted(routes.keys() ^ (closed.keys() | opened)):
-        raise TemplateError(f"{route}: has to be both a route and one that says who may call it")
-    for route in sorted(closed.keys() & opened):
+    open_routes = frozenset(route for route, authorizer in routes.items() if authorizer == "NONE")
+    for route in sorted(routes.keys() ^ (closed.keys() | open_routes)):
+        raise TemplateError(f"{route}: needs both an HttpApi event and a security rule")
+    for route in sorted(closed.keys() & open_routes):
         raise TemplateError(f"{route}: is closed, and open at the same time")
-    return Access(closed, opened, dict(_policies(resources)))
+    return Access(closed, open_routes, dict(_policies(resources)))
 
 
 def _routes(resources: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Every route, with an authorizer that its event names by itself."""
+    """Each route key, and the authorizer that its event overrides, if any."""
     for resource in resources.values():
         events = resource.get("Properties", {}).get("Events", {})
         for event in events.values():
             if event["Type"] == "HttpApi":
-                facts = event["Properties"]
-                route = f"{facts['Method']} {facts['Path']}" if "Path" in facts else DEFAULT_ROUTE
-                yield route, facts.get("Auth", {}).get("Authorizer", "")
+                properties = event["Properties"]
+                route = (
+                    f"{properties['Method']} {properties['Path']}"
+                    if "Path" in properties
+                    else DEFAULT_ROUTE
+                )
+                yield route, properties.get("Auth", {}).get("Authorizer", "")
 
 
 def _closed(api: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
     if api["Auth"] != {"EnableIamAuthorizer": True, "DefaultAuthorizer": "AWS_IAM"}:
-        raise TemplateError("Api: what it does with a route that nothing is said of is unknown")
+        raise TemplateError(
+            "Api: Auth has to be AWS_IAM by default, or a route that nothing is said of is open"
+        )
     return {
         DEFAULT_ROUTE if method == _ANY_METHOD else f"{method.upper()} {path}": _scopes(path, facts)
         for path, methods in api["DefinitionBody"]["paths"].items()
@@ -74,12 +82,12 @@ def _closed(api: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
 
 
 def _methods(path: str, methods: Any) -> Mapping[str, Any]:
-    """Those of a path, but for the route without which preflights would be asked for a token."""
+    """The methods of a path, without the OPTIONS route that exempts CORS preflights from JWT."""
     match methods:
         case Intrinsic("If", ["HasCors", {"options": _, **others}, _]) if not others:
             return {}
         case Intrinsic():
-            raise TemplateError(f"{path}: who may call it is said in a form that is unknown here")
+            raise TemplateError(f"{path}: the security rule has a form that is unknown here")
     return methods or {}
 
 
@@ -92,7 +100,7 @@ def _scopes(path: str, facts: Mapping[str, Any]) -> tuple[str, ...]:
             **others,
         } if not others:
             return tuple(scopes)
-    raise TemplateError(f"{path}: who may call it is said in a form that is unknown here: {facts}")
+    raise TemplateError(f"{path}: the security rule has a form that is unknown here: {facts}")
 
 
 def _policies(resources: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -100,15 +108,15 @@ def _policies(resources: Mapping[str, Any]) -> Iterator[tuple[str, tuple[str, ..
         if resource["Type"] == "AWS::IAM::ManagedPolicy":
             statements = resource["Properties"]["PolicyDocument"]["Statement"]
             if "execute-api" not in repr(statements):
-                continue  # it is of a function
+                continue  # a policy of a function
             (statement,) = statements
             if (statement["Effect"], statement["Action"]) != ("Allow", "execute-api:Invoke"):
-                raise TemplateError(f"{name}: does something else than to allow calls")
+                raise TemplateError(f"{name}: must only allow execute-api:Invoke")
             yield name, tuple(_call(name, arn) for arn in statement["Resource"])
 
 
 def _call(policy: str, arn: Any) -> str:
     match arn:
-        case Intrinsic("Sub", str(text)) if text.startswith(_OF_POLICIES):
-            return text.removeprefix(_OF_POLICIES)
-    raise TemplateError(f"{policy}: {arn} is no call that is known here")
+        case Intrinsic("Sub", str(text)) if text.startswith(_POLICY_ARN_PREFIX):
+            return text.removeprefix(_POLICY_ARN_PREFIX)
+    raise TemplateError(f"{policy}: {arn} is not a known execute-api ARN")

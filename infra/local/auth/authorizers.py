@@ -1,4 +1,4 @@
-"""Lets callers through, or not, as API Gateway's own authorizers do: access tokens, or SigV4.
+"""Authorizes requests as API Gateway's JWT and IAM authorizers do.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-jwt-authorizer.html
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-access-control-iam.html
@@ -15,72 +15,74 @@ from infra.local.auth import jwks as auth_jwks
 from infra.local.auth.access import Access
 from infra.local.template.intrinsics import TemplateError
 
-Admit = Callable[[web.Request, str, bytes], Awaitable[Mapping[str, Any]]]
-"""Takes a request, its route and its body; returns `requestContext.authorizer`, or raises Refused.
-"""
+Authorizer = Callable[[web.Request, str, bytes], Awaitable[Mapping[str, Any]]]
+"""Takes a request, its route key and its body. Returns `requestContext.authorizer`, or raises
+NotAuthorized."""
 
 
-class Refused(Exception):
-    """The request reached no function: the caller is unknown (401), or may not do this (403)."""
+class NotAuthorized(Exception):
+    """The request is rejected before it reaches a function: 401 unauthenticated, 403 forbidden."""
 
     def __init__(self, status: int, challenge: str = "") -> None:
         super().__init__(status, challenge)
         self.status = status
         self.challenge = challenge
-        """What `www-authenticate` says."""
+        """The value of the `www-authenticate` header."""
 
 
-async def everybody(_request: web.Request, _route: str, _body: bytes) -> Mapping[str, Any]:
-    """Lets all requests through."""
+async def allow_all(_request: web.Request, _route: str, _body: bytes) -> Mapping[str, Any]:
+    """Accepts unauthenticated requests."""
     return {}
 
 
-def by_token(access: Access, issuer: str, audience: str, jwks: str = "") -> Admit:
-    """Asks for an access token of the issuer, for one of the audiences, with a route's scope.
+def jwt_authorizer(access: Access, issuer: str, audience: str, jwks: str = "") -> Authorizer:
+    """Requires an access token of the issuer, for one of the audiences, with a scope of the route.
 
-    `jwks` is where the issuer's keys are: a file or a URL; else its discovery document tells.
+    `jwks` is the file or URL of the issuer's keys. Without it, OpenID discovery finds them.
 
     Raises:
-        TemplateError: there is no issuer, no audience, or there are no keys.
+        TemplateError: the issuer, the audience or the keys are missing.
     """
     if not issuer or not audience:
         raise TemplateError("Authorizer=JWT needs JwtIssuer and JwtAudience")
-    verify = jwt.verifier(issuer, audience.split(","), auth_jwks.found(issuer, jwks))
+    verify = jwt.verifier(issuer, audience.split(","), auth_jwks.load(issuer, jwks))
 
-    async def admit(request: web.Request, route: str, _body: bytes) -> Mapping[str, Any]:
+    async def authorize(request: web.Request, route: str, _body: bytes) -> Mapping[str, Any]:
         if route in access.open_routes:
             return {}
         try:
             claims = await verify(request.headers.get("authorization", ""))
-        except jwt.NotValid as reason:
-            raise Refused(401, _challenge("", "invalid_token", str(reason))) from None
-        wanted = access.scopes[route]
-        scopes = [scope for scope in jwt.scopes_of(claims) if scope in wanted]
+        except jwt.InvalidToken as reason:
+            raise NotAuthorized(401, _challenge("", "invalid_token", str(reason))) from None
+        accepted_scopes = access.scopes[route]
+        scopes = [scope for scope in jwt.scopes_of(claims) if scope in accepted_scopes]
         if not scopes:
-            missing = "the token does not have a scope that the route asks for"
-            raise Refused(403, _challenge(" ".join(wanted), "insufficient_scope", missing))
+            description = "the token has no scope that the route accepts"
+            raise NotAuthorized(
+                403, _challenge(" ".join(accepted_scopes), "insufficient_scope", description)
+            )
         return {"jwt": {"claims": jwt.as_text(claims), "scopes": scopes}}
 
-    return admit
+    return authorize
 
 
-def by_signature(access: Access, file: Path) -> Admit:
-    """Asks for AWS's signature with one of the key pairs in the file, whose policy allows the call.
+def iam_authorizer(access: Access, file: Path) -> Authorizer:
+    """Requires a SigV4 signature by an access key in the file whose policy allows the call.
 
     Raises:
-        TemplateError: the file has no key pairs, or those of policies that are unknown.
+        TemplateError: the file has no access keys, or one of an unknown policy.
     """
-    pairs = credentials.read(file, access.policies)
+    keys = credentials.read(file, access.policies)
 
-    async def admit(request: web.Request, route: str, body: bytes) -> Mapping[str, Any]:
+    async def authorize(request: web.Request, route: str, body: bytes) -> Mapping[str, Any]:
         if route in access.open_routes:
             return {}
-        pair = sigv4.signer(request, body, pairs)
-        if pair is None or not access.allows(pair.policy, request.method, request.path):
-            raise Refused(403)
-        return {"iam": pair.identity}
+        key = sigv4.signer(request, body, keys)
+        if key is None or not access.allows(key.policy, request.method, request.path):
+            raise NotAuthorized(403)
+        return {"iam": key.identity}
 
-    return admit
+    return authorize
 
 
 def _challenge(scope: str, error: str, description: str) -> str:

@@ -1,42 +1,51 @@
-"""Who may call the API on this machine: everybody, unless an authorizer is asked for by name."""
+"""Selects the authorizer of the local runtime. Without one it accepts unauthenticated requests."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from infra.local.auth import access, authorizers, credentials
-from infra.local.auth.authorizers import Admit
+from infra.local.auth.authorizers import Authorizer
 from infra.local.template.intrinsics import TemplateError
 
 
 @dataclass(frozen=True, slots=True)
 class Callers:
-    """Who may call, and how that is told."""
+    """An authorizer, and the line that describes it at start-up."""
 
-    title: str
-    admit: Admit
+    description: str
+    authorize: Authorizer
 
 
-def named(
-    given: Mapping[str, str], template: Path, state: Path, jwks: str, pairs: Path | None
+def configured(
+    parameters: Mapping[str, str],
+    template: Path,
+    state: Path,
+    jwks: str,
+    credentials_file: Path | None,
 ) -> Callers:
-    """Those that the parameters given ask for. That of the template is for AWS: this is a laptop.
+    """The authorizer that the parameters of the command line select.
 
-    Key pairs that are not given are made, and kept in the folder `state`.
+    The template's default applies to AWS only. Without a credentials file, new access keys are
+    generated and kept in the folder `state`.
 
     Raises:
-        TemplateError: what they ask for is unknown, or incomplete.
+        TemplateError: the parameters are invalid or incomplete.
     """
-    known = access.load(template)
-    match given.get("Authorizer"):
+    rules = access.load(template)
+    match parameters.get("Authorizer"):
         case None:
-            return Callers("everybody, without credentials", authorizers.everybody)
+            return Callers("accepts unauthenticated requests", authorizers.allow_all)
         case "JWT":
-            issuer, audience = given.get("JwtIssuer", ""), given.get("JwtAudience", "")
-            admit = authorizers.by_token(known, issuer, audience, jwks)
-            return Callers(f"those with an access token of {issuer}", admit)
+            issuer = parameters.get("JwtIssuer", "")
+            audience = parameters.get("JwtAudience", "")
+            authorizer = authorizers.jwt_authorizer(rules, issuer, audience, jwks)
+            return Callers(f"requires an access token of {issuer}", authorizer)
         case "IAM":
-            file = pairs or credentials.made(state / "credentials", sorted(known.policies))
-            return Callers(f"those with a key of {file}", authorizers.by_signature(known, file))
+            file = credentials_file or credentials.ensure(
+                state / "credentials", sorted(rules.policies)
+            )
+            authorizer = authorizers.iam_authorizer(rules, file)
+            return Callers(f"requires SigV4 with an access key of {file}", authorizer)
         case other:
-            raise TemplateError(f"the Authorizer is {other}, and must be IAM or JWT")
+            raise TemplateError(f"Authorizer is {other}, and must be IAM or JWT")

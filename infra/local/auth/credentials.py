@@ -1,12 +1,12 @@
-"""Key pairs of callers, in a file as the AWS tools read it: a profile for each policy.
+"""Access keys of callers, in an AWS shared credentials file with one profile per policy.
 
-`AWS_SHARED_CREDENTIALS_FILE=that file AWS_PROFILE=buyer` is then whoever has the BuyerPolicy.
+`AWS_SHARED_CREDENTIALS_FILE=<file> AWS_PROFILE=buyer` selects the caller with BuyerPolicy.
 """
 
 import secrets
 from collections.abc import Collection, Mapping
 from configparser import ConfigParser
-from configparser import Error as NotReadable
+from configparser import Error as ParseError
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,18 @@ from infra.local.template.intrinsics import ACCOUNT, REGION, TemplateError
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A caller's access key."""
+class AccessKey:
+    """The access key of one caller."""
 
     profile: str
     policy: str
-    """The logical id of what the caller is attached to."""
+    """Logical id of the caller's managed policy."""
     access_key_id: str
     secret_access_key: str = field(repr=False)
 
     @property
     def identity(self) -> Mapping[str, Any]:
-        """The caller, as API Gateway tells functions of an IAM user."""
+        """`requestContext.authorizer.iam`, as API Gateway fills it for an IAM user."""
         return {
             "accessKey": self.access_key_id,
             "accountId": ACCOUNT,
@@ -38,32 +38,34 @@ class Pair:
         }
 
 
-def read(file: Path, policies: Collection[str]) -> Mapping[str, Pair]:
-    """The pairs, by their access key id.
+def read(file: Path, policies: Collection[str]) -> Mapping[str, AccessKey]:
+    """The access keys, by access key id.
 
     Raises:
-        TemplateError: there are none, or a profile is named like no policy.
+        TemplateError: the file has no access keys, or a profile matches no policy.
     """
     profiles = ConfigParser(interpolation=None)
     try:
         profiles.read_string(file.read_text())
-        pairs = [
-            Pair(name, f"{name.capitalize()}Policy", facts["aws_access_key_id"], secret)
-            for name, facts in profiles.items()
-            if (secret := facts.get("aws_secret_access_key"))
+        keys = [
+            AccessKey(name, f"{name.capitalize()}Policy", section["aws_access_key_id"], secret)
+            for name, section in profiles.items()
+            if (secret := section.get("aws_secret_access_key"))
         ]
-    except (OSError, KeyError, NotReadable) as reason:
-        raise TemplateError(f"{file}: no credentials: {reason}") from None
-    for pair in pairs:
-        if pair.policy not in policies:
-            raise TemplateError(f"{file}: there is no {pair.policy} for the profile {pair.profile}")
-    if not pairs:
-        raise TemplateError(f"{file}: no credentials in it")
-    return {pair.access_key_id: pair for pair in pairs}
+    except (OSError, KeyError, ParseError) as reason:
+        raise TemplateError(f"{file}: cannot read credentials: {reason}") from None
+    for key in keys:
+        if key.policy not in policies:
+            raise TemplateError(
+                f"{file}: profile {key.profile} needs a policy {key.policy}, which does not exist"
+            )
+    if not keys:
+        raise TemplateError(f"{file}: has no credentials")
+    return {key.access_key_id: key for key in keys}
 
 
-def made(file: Path, policies: Collection[str]) -> Path:
-    """The file, with a new key pair for each policy if it was not there; for nobody else's eyes."""
+def ensure(file: Path, policies: Collection[str]) -> Path:
+    """Create the file with one access key per policy, unless it exists. Mode 0600."""
     if not file.exists():
         file.touch(mode=0o600)
         file.write_text("\n".join(_profile(policy) for policy in policies))

@@ -1,4 +1,4 @@
-"""The public keys of an issuer of access tokens: from a file, or from where the issuer has them."""
+"""Public keys (JWKS) of an issuer of access tokens, from a file, a URL or OpenID discovery."""
 
 import json
 import urllib.request
@@ -12,34 +12,34 @@ from jwt.exceptions import PyJWKClientError, PyJWKSetError
 
 from infra.local.template.intrinsics import TemplateError
 
-SECONDS_MAX = 10
-"""How long an issuer may take to tell its keys."""
+TIMEOUT_SECONDS = 10
+"""Timeout of each request to the issuer."""
 
 FindKey = Callable[[str], PyJWK]
-"""The key of an id. KeyError: there is none."""
+"""Returns the key with this id, or raises KeyError."""
 
 
-def found(issuer: str, where: str = "") -> FindKey:
-    """The keys at `where`, a file or a URL; without that, where the issuer says that they are.
+def load(issuer: str, location: str = "") -> FindKey:
+    """The keys at `location`, a file or a URL. Without a location, OpenID discovery finds them.
 
     Raises:
-        TemplateError: there are none. API Gateway does not take such an issuer, either.
+        TemplateError: no keys were found. API Gateway rejects such an issuer, too.
     """
     try:
-        if where and "://" not in where:
-            return _of_set(PyJWKSet.from_dict(_object(Path(where).read_text())))
-        return _of_url(where or _discovered(issuer))
+        if location and "://" not in location:
+            return _from_set(PyJWKSet.from_dict(_object(Path(location).read_text())))
+        return _from_url(location or _discovered(issuer))
     except (OSError, ValueError, KeyError, PyJWKClientError, PyJWKSetError) as reason:
-        raise TemplateError(f"there are no keys of {issuer}: {reason}") from None
+        raise TemplateError(f"cannot load the signing keys of {issuer}: {reason}") from None
 
 
-def _of_set(keys: PyJWKSet) -> FindKey:
+def _from_set(keys: PyJWKSet) -> FindKey:
     return lambda key_id: keys[key_id]
 
 
-def _of_url(url: str) -> FindKey:
-    client = PyJWKClient(url, timeout=SECONDS_MAX)
-    client.get_jwk_set()  # now, as API Gateway does
+def _from_url(url: str) -> FindKey:
+    client = PyJWKClient(url, timeout=TIMEOUT_SECONDS)
+    client.get_jwk_set()  # fails at start, as with API Gateway
 
     def find(key_id: str) -> PyJWK:
         try:
@@ -53,13 +53,13 @@ def _of_url(url: str) -> FindKey:
 def _discovered(issuer: str) -> str:
     url = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
     if not url.startswith(("http://", "https://")):
-        raise URLError("it is no URL")
-    with urllib.request.urlopen(url, timeout=SECONDS_MAX) as answer:  # noqa: S310 - just checked
-        return str(_object(answer.read())["jwks_uri"])
+        raise URLError("the issuer is not an HTTP URL")
+    with urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS) as response:  # noqa: S310 - just checked
+        return str(_object(response.read())["jwks_uri"])
 
 
 def _object(text: str | bytes) -> dict[str, Any]:
     document = json.loads(text)
     if not isinstance(document, dict):
-        raise ValueError("it is no JSON object")  # noqa: TRY004 - as json says of what is no JSON
+        raise ValueError("not a JSON object")  # noqa: TRY004 - handled like invalid JSON
     return document

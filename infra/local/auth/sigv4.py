@@ -1,6 +1,6 @@
-"""AWS's signature (SigV4) of a request, made again and compared: by botocore, which signs with it.
+"""Verifies AWS Signature Version 4: recomputes the signature with botocore and compares it.
 
-A signature in the query string is not known here, and refused.
+Signatures in the query string (presigned URLs) are not supported and are rejected.
 """
 
 import hashlib
@@ -15,13 +15,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.compat import HTTPHeaders
 from botocore.credentials import Credentials
 
-from infra.local.auth.credentials import Pair
+from infra.local.auth.credentials import AccessKey
 from infra.local.template.intrinsics import REGION
 
 SERVICE = "execute-api"
-MOMENT = "%Y%m%dT%H%M%SZ"
+TIMESTAMP_FORMAT = "%Y%m%dT%H%M%SZ"
 SKEW_MAX = timedelta(minutes=5)
-"""How far a clock may be off. AWS allows the same."""
+"""Maximum clock skew, as on AWS."""
 
 _AUTHORIZATION = re.compile(
     rf"AWS4-HMAC-SHA256 Credential=(?P<id>[^/\s,]+)/(?P<day>\d{{8}})/{REGION}/{SERVICE}/"
@@ -29,53 +29,55 @@ _AUTHORIZATION = re.compile(
 )
 
 
-class _AsSigned(SigV4Auth):
-    """Signs the headers that the request names, where botocore would choose for itself."""
+class _SignedHeadersAuth(SigV4Auth):
+    """Signs exactly the headers of the request. botocore alone would select them itself."""
 
     def headers_to_sign(self, request: AWSRequest) -> HTTPHeaders:
         return request.headers
 
 
-def signer(request: web.Request, body: bytes, pairs: Mapping[str, Pair]) -> Pair | None:
-    """The key pair that a request was signed with; None, if it was not, or is not the same now."""
-    told = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
-    pair = pairs.get(told["id"]) if told else None
-    if told is None or pair is None or not _is_recent(request, told["day"]):
+def signer(request: web.Request, body: bytes, keys: Mapping[str, AccessKey]) -> AccessKey | None:
+    """The access key that signed the request. None: there is no valid signature."""
+    authorization = _AUTHORIZATION.fullmatch(request.headers.get("authorization", ""))
+    key = keys.get(authorization["id"]) if authorization else None
+    if authorization is None or key is None or not _is_recent(request, authorization["day"]):
         return None
-    names = told["headers"].split(";")
-    if not {"host", "x-amz-date"} <= set(names) or not _tells_its_body(request, body):
+    names = authorization["headers"].split(";")
+    if not {"host", "x-amz-date"} <= set(names) or not _has_valid_body_hash(request, body):
         return None
     try:
-        expected = _signature(request, body, names, pair)
-    except ValueError:  # botocore cannot make a URL of the host
+        expected = _signature(request, body, names, key)
+    except ValueError:  # the Host header is not a valid host
         return None
-    return pair if hmac.compare_digest(expected, told["signature"]) else None
+    return key if hmac.compare_digest(expected, authorization["signature"]) else None
 
 
 def _is_recent(request: web.Request, day: str) -> bool:
-    moment = request.headers.get("x-amz-date", "")
+    timestamp = request.headers.get("x-amz-date", "")
     try:
-        signed_at = datetime.strptime(moment, MOMENT).replace(tzinfo=UTC)
+        signed_at = datetime.strptime(timestamp, TIMESTAMP_FORMAT).replace(tzinfo=UTC)
     except ValueError:
         return False
-    return moment.startswith(day) and abs(datetime.now(UTC) - signed_at) <= SKEW_MAX
+    return timestamp.startswith(day) and abs(datetime.now(UTC) - signed_at) <= SKEW_MAX
 
 
-def _tells_its_body(request: web.Request, body: bytes) -> bool:
-    """A hash that came with the request is the one that was signed: it has to be the body's."""
-    told = request.headers.get("x-amz-content-sha256")
-    return told is None or told == hashlib.sha256(body).hexdigest()
+def _has_valid_body_hash(request: web.Request, body: bytes) -> bool:
+    """Whether the body matches x-amz-content-sha256, which botocore signs unchecked."""
+    body_hash = request.headers.get("x-amz-content-sha256")
+    return body_hash is None or body_hash == hashlib.sha256(body).hexdigest()
 
 
-def _signature(request: web.Request, body: bytes, names: list[str], pair: Pair) -> str:
-    again = AWSRequest(
+def _signature(request: web.Request, body: bytes, names: list[str], key: AccessKey) -> str:
+    unsigned = AWSRequest(
         method=request.method, url=f"http://{request.host}{request.rel_url.raw_path_qs}", data=body
     )
     for name in names:
         for value in request.headers.getall(name, []):
-            again.headers.add_header(name, value)
-    again.context["timestamp"] = request.headers["x-amz-date"]
-    auth = _AsSigned(Credentials(pair.access_key_id, pair.secret_access_key), SERVICE, REGION)
-    canonical = auth.canonical_request(again)
-    signature: str = auth.signature(auth.string_to_sign(again, canonical), again)
+            unsigned.headers.add_header(name, value)
+    unsigned.context["timestamp"] = request.headers["x-amz-date"]
+    auth = _SignedHeadersAuth(
+        Credentials(key.access_key_id, key.secret_access_key), SERVICE, REGION
+    )
+    canonical = auth.canonical_request(unsigned)
+    signature: str = auth.signature(auth.string_to_sign(unsigned, canonical), unsigned)
     return signature

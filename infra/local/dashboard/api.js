@@ -1,13 +1,13 @@
-// Calls to the runtime that serves this page.
+// HTTP calls to the runtime that serves this page.
 
 const TIMEOUT_MS = 10_000;
-const OWN = { "x-openreserve-untold": "1" }; // else the page would show itself
+const HEADERS = { "x-openreserve-unreported": "1" }; // excludes this page's polling from metrics
 
-/** An answer that is not a success: the message is for people. */
-export class Refused extends Error {}
+/** An error response. The message is shown to the user. */
+export class ErrorResponse extends Error {}
 
-/** There was no answer. */
-export class Away extends Error {}
+/** The runtime is unreachable. */
+export class Unreachable extends Error {}
 
 export async function readText(path) {
   return (await call(path)).text();
@@ -21,27 +21,27 @@ export async function post(path) {
   return (await call(path, { method: "POST" })).json();
 }
 
-/** The beginning of a token: the whole of it is a secret. */
-export function beginningOf(token) {
+/** Tokens are secrets: show only the first characters. */
+export function masked(token) {
   return `${token.slice(0, 8)}…`;
 }
 
 async function call(path, options = {}) {
   const signal = AbortSignal.timeout(TIMEOUT_MS);
-  const answer = await fetch(path, { headers: OWN, cache: "no-store", signal, ...options }).catch(
+  const response = await fetch(path, { headers: HEADERS, cache: "no-store", signal, ...options }).catch(
     () => {
-      throw new Away(`${path} was not answered`);
+      throw new Unreachable(`No response from ${path}`);
     },
   );
-  if (!answer.ok) throw new Refused(await reason(answer));
-  return answer;
+  if (!response.ok) throw new ErrorResponse(await reason(response));
+  return response;
 }
 
-async function reason(answer) {
+async function reason(response) {
   try {
-    const problem = await answer.json();
-    return problem.detail ?? problem.title ?? problem.message; // API Gateway has a message alone
+    const problem = await response.json();
+    return problem.detail ?? problem.title ?? problem.message; // API Gateway sends only a message
   } catch {
-    return `The answer was ${answer.status}.`;
+    return `The response status was ${response.status}.`;
   }
 }

@@ -1,28 +1,28 @@
-// The button that starts a Black Friday, and what comes of it.
+// The button that starts a Black Friday, its progress and its verdict.
 
-import { Refused, post, readJson } from "./api.js";
+import { ErrorResponse, post, readJson } from "./api.js";
 import { byId, say } from "./elements.js";
 import { Bars } from "./stock.js";
 
 const PATH = "/dashboard/black-friday";
 const VERDICTS = {
-  running: "Running: the buyers are on their way.",
+  running: "Running.",
   passed: "✓ Passed: every unit is accounted for.",
-  failed: "✗ Failed: the lines that begin with ✗ say what is wrong.",
-  "could not run": "Could not run: the last lines say why.",
+  failed: "✗ Failed: lines that begin with ✗ list the errors.",
+  "could not run": "Could not run: see the last lines of the output.",
 };
 
 export class BlackFriday {
   #bars = new Bars(byId("black-friday-stock"));
   #button = byId("black-friday-start");
   #run = { state: "not started", resourceId: "", lines: [] };
-  #refusal = "";
+  #error = "";
 
   constructor() {
     this.#button.addEventListener("click", () => this.#start());
   }
 
-  /** Where the run is, and the stock that it sells. */
+  /** Update the state of the run, and the stock that it sells. */
   async show() {
     this.#run = await readJson(PATH);
     this.#draw();
@@ -31,12 +31,12 @@ export class BlackFriday {
 
   async #start() {
     if (this.#button.ariaDisabled === "true") return;
-    this.#button.ariaDisabled = "true"; // not `disabled`, which would take the focus away
+    this.#button.ariaDisabled = "true"; // not `disabled`, which would lose the focus
     try {
       this.#run = await post(PATH);
-      this.#refusal = "";
+      this.#error = "";
     } catch (error) {
-      this.#refusal = error.message;
+      this.#error = error.message;
     }
     this.#draw();
   }
@@ -45,9 +45,9 @@ export class BlackFriday {
     try {
       const prefix = encodeURIComponent(this.#run.resourceId);
       const { resources } = await readJson(`/api/v1/resources?limit=1&prefix=${prefix}`);
-      this.#bars.show(resources); // none, as long as it is not created
+      this.#bars.show(resources); // empty until the resource is created
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      if (!(error instanceof ErrorResponse)) throw error;
     }
   }
 
@@ -55,8 +55,8 @@ export class BlackFriday {
     const { state, lines } = this.#run;
     this.#button.ariaDisabled = String(state === "running");
     const verdict = byId("black-friday-verdict");
-    verdict.dataset.state = this.#refusal ? "refused" : state;
-    say(verdict, this.#refusal || (VERDICTS[state] ?? ""));
+    verdict.dataset.state = this.#error ? "refused" : state;
+    say(verdict, this.#error || (VERDICTS[state] ?? ""));
     const printed = byId("black-friday-lines");
     const wasAtEnd = printed.scrollTop + printed.clientHeight >= printed.scrollHeight - 4;
     printed.hidden = !lines.length;

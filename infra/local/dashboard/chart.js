@@ -1,4 +1,4 @@
-// A line chart of one panel, by uPlot. For the eye alone: the panel's table says it in words.
+// A line chart of one panel, by uPlot. Hidden from assistive technology: the table has the same data.
 
 const { uPlot } = window;
 
@@ -7,12 +7,12 @@ const HEIGHT_PX = 160;
 const DASHES = [[], [8, 4], [2, 3], [12, 3, 2, 3]];
 const COLOURS = 6;
 
-/** How the line of that number looks: lines differ in colour and in dashes. */
+/** The style of a line. Lines differ in colour and dash pattern. */
 export function line(number) {
   return { colour: `--line-${(number % COLOURS) + 1}`, dash: DASHES[number % DASHES.length] };
 }
 
-/** A chart that fills the element's width. `names` are its series, in the order of their lines. */
+/** Draw a chart as wide as the element. `names` are the series, in the order of their lines. */
 export function drawChart(element, names, unit) {
   const series = names.map((name, number) => {
     const { colour, dash } = line(number);
@@ -36,7 +36,7 @@ export function drawChart(element, names, unit) {
   return new uPlot(options, [[], ...names.map(() => [])], element);
 }
 
-/** Fit the chart to its element, which the window's width has changed. */
+/** Resize the chart after its element was resized. */
 export function fit(chart, element) {
   if (element.clientWidth && element.clientWidth !== chart.width) {
     chart.setSize({ width: element.clientWidth, height: HEIGHT_PX });

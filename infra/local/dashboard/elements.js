@@ -1,14 +1,14 @@
-// Making elements. Texts are set as texts, never as HTML: ids and lines are other people's.
+// Creates elements. Text is never parsed as HTML: ids and output lines are untrusted.
 
 export function element(name, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(name), properties);
-  made.append(...children);
-  return made;
+  const created = Object.assign(document.createElement(name), properties);
+  created.append(...children);
+  return created;
 }
 
 export const byId = (id) => document.getElementById(id);
 
-/** Set the text, unless it is that already: what did not change is not read out again. */
+/** Set the text if it differs: screen readers announce every change. */
 export function say(target, text) {
   if (target.textContent !== text) target.textContent = text;
 }

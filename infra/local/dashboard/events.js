@@ -1,10 +1,10 @@
-// The newest events, and the reservations that hold stock.
+// Lists the newest events and the held reservations.
 
-import { Refused, beginningOf, readJson } from "./api.js";
+import { ErrorResponse, masked, readJson } from "./api.js";
 import { byId, element, say } from "./elements.js";
 
 const PAGE_SIZE = 200;
-const PAGES_MAX = 10; // in one go; the rest is read in the next
+const PAGES_MAX = 10; // per poll; the next poll continues
 const SHOWN_MAX = 20;
 const TOKENS_SHOWN_MAX = 3;
 
@@ -12,19 +12,19 @@ export class Events {
   #cursor = "";
   #newest = [];
 
-  /** Read on from where it was; at first the newest. */
+  /** Read new events from the cursor on; initially the newest. */
   async show() {
     try {
       const more = await this.#read();
-      say(byId("events-note"), more ? "Reading what happened before …" : this.#none());
+      say(byId("events-note"), more ? "Loading earlier events …" : this.#emptyNote());
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      if (!(error instanceof ErrorResponse)) throw error;
       say(byId("events-note"), error.message);
     }
   }
 
-  /** Begin anew: it may be another runtime that answers. */
-  forget() {
+  /** Drop the cursor: a restarted runtime may have other data. */
+  reset() {
     this.#cursor = "";
     this.#newest = [];
   }
@@ -41,20 +41,20 @@ export class Events {
     return true;
   }
 
-  #none() {
-    return this.#newest.length ? "" : "Nothing has happened yet.";
+  #emptyNote() {
+    return this.#newest.length ? "" : "No events yet.";
   }
 }
 
-/** Those that end first. */
+/** List the held reservations, earliest expiry first. */
 export async function showReservations() {
   try {
     const path = `/api/v1/reservations?status=HELD&limit=${SHOWN_MAX}`;
     const { reservations } = await readJson(path);
     byId("reservations-list").replaceChildren(...reservations.map(reservationEntry));
-    say(byId("reservations-note"), reservations.length ? "" : "Nothing is held.");
+    say(byId("reservations-note"), reservations.length ? "" : "No reservations are held.");
   } catch (error) {
-    if (!(error instanceof Refused)) throw error;
+    if (!(error instanceof ErrorResponse)) throw error;
     say(byId("reservations-note"), error.message);
   }
 }
@@ -75,11 +75,11 @@ function entry({ type, resourceId, value, timestamp, tokens }) {
 function reservationEntry({ token, items, expiresAt }) {
   const lines = items.map(({ resourceId, quantity }) => `${quantity} × ${resourceId}`).join(", ");
   const until = element("span", {}, ", until ", time(expiresAt));
-  return element("li", {}, element("code", {}, beginningOf(token)), ` ${lines}`, until);
+  return element("li", {}, element("code", {}, masked(token)), ` ${lines}`, until);
 }
 
 function namesOf(tokens) {
-  const shown = tokens.slice(0, TOKENS_SHOWN_MAX).map(beginningOf).join(" ");
+  const shown = tokens.slice(0, TOKENS_SHOWN_MAX).map(masked).join(" ");
   const others = tokens.length - TOKENS_SHOWN_MAX;
   return others > 0 ? `${shown} and ${others} more` : shown;
 }

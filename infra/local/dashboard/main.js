@@ -1,6 +1,6 @@
-// Once a second: ask the runtime, and show what it says.
+// Polls the runtime once a second, and updates the page.
 
-import { Away, readText } from "./api.js";
+import { Unreachable, readText } from "./api.js";
 import { BlackFriday } from "./black_friday.js";
 import { byId, say } from "./elements.js";
 import { Events, showReservations } from "./events.js";
@@ -21,18 +21,18 @@ const stock = new Stock();
 const events = new Events();
 
 for (;;) {
-  const begun = performance.now();
-  const done = await Promise.allSettled([
+  const startedAt = performance.now();
+  const results = await Promise.allSettled([
     showMetrics(),
     blackFriday.show(),
     stock.show(),
     events.show(),
     showReservations(),
   ]);
-  const failures = done.flatMap(({ reason }) => reason ?? []);
-  tellConnection(failures.some((failure) => failure instanceof Away));
-  for (const failure of failures) if (!(failure instanceof Away)) console.error(failure);
-  await pause(EVERY_MS - (performance.now() - begun));
+  const failures = results.flatMap(({ reason }) => reason ?? []);
+  showConnection(failures.some((failure) => failure instanceof Unreachable));
+  for (const failure of failures) if (!(failure instanceof Unreachable)) console.error(failure);
+  await pause(EVERY_MS - (performance.now() - startedAt));
   await untilVisible();
 }
 
@@ -43,15 +43,15 @@ async function showMetrics() {
   for (const panel of panels) panel.take(atSeconds, polls);
 }
 
-function tellConnection(isAway) {
+function showConnection(isUnreachable) {
   const connection = byId("connection");
-  const wasAway = connection.dataset.state === "away";
-  connection.dataset.state = isAway ? "away" : "live";
-  if (isAway && !wasAway) {
+  const wasUnreachable = connection.dataset.state === "unreachable";
+  connection.dataset.state = isUnreachable ? "unreachable" : "live";
+  if (isUnreachable && !wasUnreachable) {
     const since = new Date().toTimeString().slice(0, 8);
-    say(connection, `No answer since ${since}. This page goes on when the runtime is back.`);
-  } else if (!isAway) {
-    if (wasAway) events.forget();
+    say(connection, `No response since ${since}. This page reconnects automatically.`);
+  } else if (!isUnreachable) {
+    if (wasUnreachable) events.reset();
     say(connection, "Live");
   }
 }
@@ -60,7 +60,7 @@ function pause(milliseconds) {
   return new Promise((resolve) => setTimeout(resolve, Math.max(0, milliseconds)));
 }
 
-/** Nobody looks at a page that is hidden: it lets the runtime be. */
+/** Pause polling while the page is hidden. */
 async function untilVisible() {
   while (document.hidden) {
     await new Promise((resolve) =>

@@ -1,4 +1,4 @@
-// The names of the metrics at /metrics. They stand nowhere else on this page.
+// The names of the metrics at /metrics. No other file of this page has them.
 
 export const METRICS = Object.freeze({
   httpRequestSeconds: "openreserve_http_request_seconds",

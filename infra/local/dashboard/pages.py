@@ -1,7 +1,6 @@
-"""/dashboard, a page that shows the runtime at work, and the Black Friday that it starts.
+"""Serves /dashboard: live metrics, stock and events, and a button that starts the load test.
 
-All of it is served from here, so that it works without the Internet; what it shows it reads from
-/metrics and from the API itself.
+All files are served locally, so that the page works offline. It reads /metrics and the API.
 """
 
 from collections.abc import Awaitable, Callable
@@ -11,8 +10,8 @@ from urllib.parse import urlsplit
 
 from aiohttp import hdrs, web
 
-from infra.local.black_friday import BlackFriday, NotInstalled, Running
-from infra.local.refusals import problem
+from infra.local.dashboard.black_friday import AlreadyRunning, BlackFriday, NotInstalled
+from infra.local.http.error_responses import problem
 
 _FOLDER = Path(__file__).parent
 _HEADERS = {
@@ -22,19 +21,20 @@ _HEADERS = {
     ),
     "x-content-type-options": "nosniff",
     "referrer-policy": "same-origin",
-    "cache-control": "no-cache",  # after an update no file of before is shown with a new one
+    "cache-control": "no-cache",  # so that an update never mixes old and new files
 }
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def add_pages(app: web.Application, black_friday: BlackFriday) -> None:
-    """Add the page, its files and its Black Friday, which ends with the application."""
+    """Add the page, its files and its load test, which is stopped with the application."""
     app.router.add_get("/dashboard", _file(_FOLDER / "index.html"))
-    app.router.add_get("/dashboard/black-friday", _tell(black_friday))
+    app.router.add_get("/dashboard/black-friday", _status(black_friday))
     app.router.add_post("/dashboard/black-friday", _start(black_friday))
     for path in sorted(_FOLDER.rglob("*.*")):
-        app.router.add_get(f"/dashboard/{path.relative_to(_FOLDER)}", _file(path))
+        if path.suffix not in (".py", ".pyc"):
+            app.router.add_get(f"/dashboard/{path.relative_to(_FOLDER)}", _file(path))
 
     async def stop(_app: web.Application) -> None:
         await black_friday.stop()
@@ -43,52 +43,52 @@ def add_pages(app: web.Application, black_friday: BlackFriday) -> None:
 
 
 def _file(path: Path) -> Handler:
-    async def answer(_request: web.Request) -> web.FileResponse:
+    async def respond(_request: web.Request) -> web.FileResponse:
         return web.FileResponse(path, headers=_HEADERS)
 
-    return answer
+    return respond
 
 
-def _tell(black_friday: BlackFriday) -> Handler:
-    async def answer(_request: web.Request) -> web.Response:
-        return web.json_response(black_friday.told(), headers={"cache-control": "no-store"})
+def _status(black_friday: BlackFriday) -> Handler:
+    async def respond(_request: web.Request) -> web.Response:
+        return web.json_response(black_friday.status(), headers={"cache-control": "no-store"})
 
-    return answer
+    return respond
 
 
 def _start(black_friday: BlackFriday) -> Handler:
-    async def answer(request: web.Request) -> web.Response:
-        if _is_foreign(request):
+    async def respond(request: web.Request) -> web.Response:
+        if _is_cross_origin(request):
             return problem(
                 HTTPStatus.FORBIDDEN,
                 request.path,
                 code="origin_not_allowed",
-                detail="Only the dashboard itself may start a Black Friday, not another page.",
+                detail="Only the dashboard may start a Black Friday, not a page of another origin.",
             )
         try:
             await black_friday.start()
-        except Running:
+        except AlreadyRunning:
             return problem(
                 HTTPStatus.CONFLICT,
                 request.path,
                 code="black_friday_running",
-                detail="One Black Friday runs at a time.",
+                detail="A Black Friday is already running.",
             )
         except NotInstalled as missing:
             return problem(
                 HTTPStatus.NOT_IMPLEMENTED,
                 request.path,
                 code="load_test_not_installed",
-                detail=f"The load test needs {missing}, which is not installed: run"
-                " `make blackfriday` once, which installs it.",
+                detail=f"The load test needs {missing}, which is not installed. To install it,"
+                " run `make blackfriday` once.",
             )
-        return web.json_response(black_friday.told(), status=HTTPStatus.ACCEPTED)
+        return web.json_response(black_friday.status(), status=HTTPStatus.ACCEPTED)
 
-    return answer
+    return respond
 
 
-def _is_foreign(request: web.Request) -> bool:
-    """Whether a page of another site asks: browsers name the page's origin with every POST."""
+def _is_cross_origin(request: web.Request) -> bool:
+    """Whether a page of another origin sent the request: browsers send Origin with every POST."""
     origin = request.headers.get(hdrs.ORIGIN)
     if origin is None:
         return False

@@ -1,18 +1,18 @@
-// One panel: a title, a chart, and a table with the same in words.
+// One panel: a title, a chart, and a table with the same data.
 
 import { WINDOW_SECONDS, drawChart, fit, line } from "./chart.js";
 import { element } from "./elements.js";
 
-/** A panel that takes the values of each poll, and keeps those of the last minutes. */
+/** A panel that records the values of each poll for the last minutes. */
 export class Panel {
   #panel;
   #times = [];
-  #values = new Map(); // of each series, one for each time
+  #values = new Map(); // per series, one value per time
   #rows = new Map();
   #chart = null;
   #canvas = element("div", { className: "chart", ariaHidden: "true" });
   #body = element("tbody");
-  #nothing = element("p", { className: "note" }, "Nothing yet.");
+  #empty = element("p", { className: "note" }, "No data yet.");
   #table;
 
   constructor(panel, parent) {
@@ -23,7 +23,7 @@ export class Panel {
     this.#table.hidden = true;
     const title = element("h3", {}, panel.title);
     const note = element("p", { className: "note" }, panel.note);
-    const parts = [title, note, this.#canvas, this.#nothing, this.#table];
+    const parts = [title, note, this.#canvas, this.#empty, this.#table];
     parent.append(element("article", { className: "panel" }, ...parts));
     new ResizeObserver(() => this.#chart && fit(this.#chart, this.#canvas)).observe(this.#canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () =>
@@ -34,7 +34,7 @@ export class Panel {
   take(atSeconds, polls) {
     const read = this.#panel.read(polls);
     this.#times.push(atSeconds);
-    for (const name of Object.keys(read)) this.#begin(name);
+    for (const name of Object.keys(read)) this.#addSeries(name);
     for (const [name, values] of this.#values) values.push(read[name] ?? null);
     while (this.#times[0] < atSeconds - WINDOW_SECONDS) {
       this.#times.shift();
@@ -43,11 +43,11 @@ export class Panel {
     this.#show();
   }
 
-  #begin(name) {
+  #addSeries(name) {
     if (this.#values.has(name)) return;
     this.#values.set(name, new Array(this.#times.length - 1).fill(null));
     this.#rows.set(name, this.#row(name, this.#rows.size));
-    this.#nothing.hidden = true;
+    this.#empty.hidden = true;
     this.#table.hidden = false;
     this.#chart?.destroy();
     this.#chart = null;

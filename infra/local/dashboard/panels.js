@@ -1,4 +1,4 @@
-// What is drawn: each panel reads its series, by name, from what changed between polls.
+// The panels. Each reads its series by name from the polls.
 
 import { METRICS } from "./metrics.js";
 import { count, duration, perSecond } from "./units.js";
@@ -12,7 +12,7 @@ export const PANELS = [
   {
     group: "traffic",
     title: "Throughput by endpoint",
-    note: "Requests a second.",
+    note: "Requests per second.",
     unit: perSecond,
     read: (polled) => ({
       "all endpoints": polled.rate(`${httpRequestSeconds}_count`),
@@ -21,8 +21,8 @@ export const PANELS = [
   },
   {
     group: "traffic",
-    title: "Answers: 200, 409 or 5xx",
-    note: "Answers a second. 409: out of stock, mostly. 5xx must stay at zero.",
+    title: "Responses: 2xx, 409 or 5xx",
+    note: "Responses per second. 409 mostly means out of stock. 5xx must stay at zero.",
     unit: perSecond,
     read: (polled) => ({
       "2xx": answered(polled, (status) => status.startsWith("2")),
@@ -33,7 +33,7 @@ export const PANELS = [
   {
     group: "traffic",
     title: "Latency",
-    note: "From a request to its answer, over ten seconds.",
+    note: "Time from request to response, over ten seconds.",
     unit: duration,
     read: (polled) => ({
       p95: polled.quantile(0.95, httpRequestSeconds),
@@ -43,42 +43,42 @@ export const PANELS = [
   {
     group: "traffic",
     title: "Postgres connections",
-    note: "Of the functions. Many waiting: everybody wants the same row.",
+    note: "Connections of the functions. Many waiting: contention for one row.",
     unit: count,
     read: (polled) => polled.levelsBy("state", METRICS.postgresConnections),
   },
   {
     group: "engine",
     title: "Expiry lag, p99",
-    note: "How late holds are closed, by path, over ten seconds.",
+    note: "Delay between the deadline of a hold and its expiry, by path, over ten seconds.",
     unit: duration,
     read: (polled) => polled.quantilesBy("path", 0.99, METRICS.expiryLagSeconds),
   },
   {
     group: "engine",
     title: "Holds expired",
-    note: "Closed a second, by path. What the net closes, the prompt path did not find.",
+    note: "Expired per second, by path. The scheduled sweep expires what the prompt path missed.",
     unit: perSecond,
     read: (polled) => polled.ratesBy("path", METRICS.holdsExpired),
   },
   {
     group: "engine",
     title: "Outbox age, p99",
-    note: "How old events are when they are handed on, over ten seconds.",
+    note: "Age of events when they are published, over ten seconds.",
     unit: duration,
     read: (polled) => ({ p99: polled.quantile(0.99, METRICS.outboxAgeSeconds) }),
   },
   {
     group: "engine",
     title: "Webhooks",
-    note: "Messages a second, by what became of them.",
+    note: "Deliveries per second, by outcome.",
     unit: perSecond,
     read: (polled) => polled.ratesBy("outcome", METRICS.deliveries),
   },
   {
     group: "engine",
     title: "Refusals by path",
-    note: "Refused by the sold-out marker in Redis, or by Postgres. A second.",
+    note: "Refusals per second by the sold-out marker in Redis, and by Postgres.",
     unit: perSecond,
     read: (polled) => ({
       marker: polled.rate(METRICS.refusalsByMarker),
@@ -88,28 +88,28 @@ export const PANELS = [
   {
     group: "engine",
     title: "Cold starts",
-    note: "First requests of environments, a second.",
+    note: "First requests of environments, per second.",
     unit: perSecond,
     read: (polled) => ({ "cold starts": polled.rate(METRICS.coldStarts) }),
   },
   {
     group: "engine",
     title: "Environments by state",
-    note: "Processes that run a function, of all functions.",
+    note: "Processes of all functions.",
     unit: count,
     read: (polled) => polled.levelsBy("state", METRICS.environments),
   },
   {
     group: "engine",
     title: "Wait for an environment, p99",
-    note: "How long events wait before a function takes them, over ten seconds.",
+    note: "Time that events wait for an environment, over ten seconds.",
     unit: duration,
     read: (polled) => polled.quantilesBy("function", 0.99, METRICS.eventWaitSeconds),
   },
   {
     group: "engine",
     title: "Time in Postgres and Redis, p99",
-    note: "Of one request, over ten seconds.",
+    note: "Per request, over ten seconds.",
     unit: duration,
     read: (polled) => ({
       Postgres: polled.quantile(0.99, METRICS.postgresDurationSeconds),
@@ -118,8 +118,8 @@ export const PANELS = [
   },
   {
     group: "engine",
-    title: "Books that do not agree",
-    note: "Resources found with a wrong counter since the start. Must stay at zero.",
+    title: "Stock drift",
+    note: "Resources whose counters differed from their reservations, since start. Must stay at zero.",
     unit: count,
     read: (polled) => ({ resources: polled.level(METRICS.resourcesDrifting) }),
   },

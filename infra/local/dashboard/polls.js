@@ -1,11 +1,11 @@
-// What changed between polls of /metrics: rates from the last one, quantiles over a longer time.
+// Differences between polls of /metrics: rates since the last poll, quantiles over ten seconds.
 
 import { parseNumber } from "./prometheus.js";
 
 const QUANTILE_SECONDS = 10;
 const ALL = () => true;
 
-/** The polls of the last seconds. Metrics that are not there count as zero. */
+/** The polls of the last seconds. Missing metrics count as zero. */
 export class Polls {
   #polls = [];
 
@@ -16,32 +16,32 @@ export class Polls {
     }
   }
 
-  /** By how much a counter grew in a second. */
-  rate(name, isMeant = ALL) {
-    return sum(this.#rates(name, isMeant).map(({ value }) => value));
+  /** The increase of a counter per second. */
+  rate(name, matches = ALL) {
+    return sum(this.#rates(name, matches).map(({ value }) => value));
   }
 
-  /** The rates for each value of a label. */
+  /** The rates by value of a label. */
   ratesBy(label, name) {
     return grouped(label, this.#rates(name, ALL), (group) => sum(group.map(({ value }) => value)));
   }
 
-  /** The value of a gauge; or of a counter since the start. */
+  /** The value of a gauge, or of a counter since the start. */
   level(name) {
     return sum(this.#series(name).map(({ value }) => value));
   }
 
-  /** The values of a gauge for each value of a label. */
+  /** The values of a gauge by value of a label. */
   levelsBy(label, name) {
     return grouped(label, this.#series(name), (group) => sum(group.map(({ value }) => value)));
   }
 
-  /** A quantile of a histogram's new observations; null if there is none. */
+  /** A quantile of the new observations of a histogram. Null without observations. */
   quantile(share, name) {
     return quantile(share, this.#newInBuckets(name));
   }
 
-  /** The quantiles for each value of a label that has new observations. */
+  /** The quantiles by value of a label, for values with new observations. */
   quantilesBy(label, share, name) {
     const quantiles = grouped(label, this.#newInBuckets(name), (group) => quantile(share, group));
     return Object.fromEntries(Object.entries(quantiles).filter(([, value]) => value !== null));
@@ -51,12 +51,12 @@ export class Polls {
     return this.#polls.at(-1)?.metrics.get(name) ?? [];
   }
 
-  #rates(name, isMeant) {
+  #rates(name, matches) {
     if (this.#polls.length < 2) return [];
     const [before, now] = this.#polls.slice(-2);
     const seconds = now.atSeconds - before.atSeconds;
     return increases(name, before, now)
-      .filter(({ labels }) => isMeant(labels))
+      .filter(({ labels }) => matches(labels))
       .map((series) => ({ ...series, value: series.value / seconds }));
   }
 
@@ -66,7 +66,7 @@ export class Polls {
   }
 }
 
-/** By how much each series grew. One that shrank began anew, and grew from zero. */
+/** The increase of each series. A series that decreased was reset to zero. */
 function increases(name, before, now) {
   const earlier = new Map();
   for (const { key, value } of before.metrics.get(name) ?? []) earlier.set(key, value);
@@ -76,7 +76,7 @@ function increases(name, before, now) {
   });
 }
 
-/** As Prometheus does: the bucket that has the rank, and a straight line within it. */
+/** As in Prometheus: linear interpolation within the bucket of the rank. */
 function quantile(share, series) {
   const counts = grouped("le", series, (group) => sum(group.map(({ value }) => value)));
   const buckets = Object.entries(counts)

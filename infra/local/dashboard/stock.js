@@ -1,20 +1,20 @@
-// Resources as bars: how much of the total is available, held and committed.
+// Shows resources as bars: available, held and committed units of the total.
 
-import { Refused, readJson } from "./api.js";
+import { ErrorResponse, readJson } from "./api.js";
 import { byId, element, say } from "./elements.js";
 
-const LOOKED_AT_MAX = 200;
+const READ_MAX = 200;
 const SHOWN_MAX = 12;
 const STATES = ["committed", "held", "available"];
 
-/** The resources that changed last. */
+/** The most recently changed resources. */
 export class Stock {
   #bars = new Bars(byId("stock-list"));
 
   async show() {
     const prefix = encodeURIComponent(byId("stock-prefix").value);
     try {
-      const path = `/api/v1/resources?limit=${LOOKED_AT_MAX}&prefix=${prefix}`;
+      const path = `/api/v1/resources?limit=${READ_MAX}&prefix=${prefix}`;
       const { resources, nextCursor } = await readJson(path);
       const newest = resources.toSorted((one, other) =>
         other.updatedAt.localeCompare(one.updatedAt),
@@ -23,13 +23,13 @@ export class Stock {
       this.#bars.show(shown.toSorted((one, other) => (one.resourceId < other.resourceId ? -1 : 1)));
       say(byId("stock-note"), note(shown.length, resources.length, Boolean(nextCursor)));
     } catch (error) {
-      if (!(error instanceof Refused)) throw error;
+      if (!(error instanceof ErrorResponse)) throw error;
       say(byId("stock-note"), error.message);
     }
   }
 }
 
-/** A list of resources, each with its bar. */
+/** A list of resources with bars. */
 export class Bars {
   #list;
   #items = new Map();
@@ -87,8 +87,8 @@ function draw(item, { totalStock, ...stock }) {
   );
 }
 
-function note(shown, lookedAt, more) {
-  if (!lookedAt) return "There is no such resource. POST /api/v1/resources creates one.";
-  const of = more ? `the first ${lookedAt} by name; there are more` : lookedAt;
-  return shown < lookedAt || more ? `The ${shown} that changed last, of ${of}.` : "";
+function note(shown, count, more) {
+  if (!count) return "No resources found. POST /api/v1/resources creates one.";
+  const of = more ? `the first ${count} by name; there are more` : count;
+  return shown < count || more ? `The ${shown} most recently changed of ${of}.` : "";
 }

@@ -1,4 +1,4 @@
-// Numbers as people read them.
+// Formats numbers.
 
 const whole = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
 const exact = new Intl.NumberFormat("en", { maximumFractionDigits: 1 });

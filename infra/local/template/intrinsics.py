@@ -1,6 +1,6 @@
-"""What stands in a template of CloudFormation for something else: `!Ref x`, parameters, conditions.
+"""Resolves parameters, conditions and intrinsic functions (`!Ref x`) of a CloudFormation template.
 
-Decides what can be decided on this machine, and refuses the rest.
+Rejects what cannot be resolved on this machine.
 """
 
 import re
@@ -13,35 +13,35 @@ import yaml
 
 ACCOUNT = "123456789012"
 REGION = "eu-central-1"
-_OF_AWS = {
+_PSEUDO_PARAMETERS = {
     "AWS::AccountId": ACCOUNT,
     "AWS::Partition": "aws",
     "AWS::Region": REGION,
     "AWS::StackName": "openreserve",
 }
-"""Parameters that AWS itself gives a value."""
+"""Parameters that CloudFormation predefines."""
 
 
 class TemplateError(Exception):
-    """The template was not run: something in it is unknown here, missing or misspelt."""
+    """The template or its parameters are invalid, incomplete or not supported locally."""
 
 
 @dataclass(frozen=True, slots=True)
 class Intrinsic:
-    """CloudFormation's short form of a function: `!Ref x`."""
+    """An intrinsic function in its short form: `!Ref x`."""
 
     tag: str
     argument: Any
 
 
 def read(path: Path) -> Any:
-    """The document as it stands; what it refers to is an `Intrinsic`."""
-    return yaml.load(path.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader, below
+    """The unresolved document. References are `Intrinsic` values."""
+    return yaml.load(path.read_text(), Loader=Loader)  # noqa: S506 - Loader is a SafeLoader
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the names that a template refers to stand for."""
+    """The values of the names that a template refers to."""
 
     parameters: Mapping[str, str | None]
     conditions: Mapping[str, Any]
@@ -49,16 +49,16 @@ class Names:
     queues: frozenset[str]
 
     def ref(self, name: str) -> str:
-        """A parameter's value, a queue's URL; any other resource goes by its logical id here."""
+        """The value of `!Ref`: a parameter, a queue URL, or the logical id of another resource."""
         if name in self.queues:
             return f"{self.aws_url}/{ACCOUNT}/{name}"
-        value = _OF_AWS.get(name) or self.parameters.get(name, name)
+        value = _PSEUDO_PARAMETERS.get(name) or self.parameters.get(name, name)
         if value is None:
-            raise TemplateError(f"{name} is in Parameter Store, which is not read here")
+            raise TemplateError(f"{name} is in Parameter Store, which is not available locally")
         return value
 
     def holds(self, condition: Any) -> bool:
-        """Whether a condition holds, which is a name or an intrinsic."""
+        """Evaluate a condition, overrides by its name or as an intrinsic."""
         match condition:
             case str(name) if name in self.conditions:
                 return self.holds(self.conditions[name])
@@ -73,37 +73,42 @@ class Names:
         raise TemplateError(f"the condition {condition} is unknown here")
 
     def attribute(self, path: str) -> str:
-        """A queue's ARN; no other attribute of anything is known here."""
+        """The value of `!GetAtt`: the ARN of a queue. Other attributes are not supported."""
         name, _, attribute = path.partition(".")
         if name in self.queues and attribute == "Arn":
             return f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}"
         raise TemplateError(f"!GetAtt {path} is unknown here")
 
 
-def values_of(declared: Mapping[str, Any], given: Mapping[str, str]) -> dict[str, str | None]:
-    """The values of all parameters; None: the value is in Parameter Store."""
-    unknown = given.keys() - declared.keys()
+def values_of(
+    declarations: Mapping[str, Any], overrides: Mapping[str, str]
+) -> dict[str, str | None]:
+    """The values of all parameters. None: the value is in Parameter Store."""
+    unknown = overrides.keys() - declarations.keys()
     if unknown:
-        raise TemplateError(f"no parameters of these names: {', '.join(sorted(unknown))}")
-    values = {name: given.get(name, facts.get("Default")) for name, facts in declared.items()}
+        raise TemplateError(f"unknown parameters: {', '.join(sorted(unknown))}")
+    values = {
+        name: overrides.get(name, declaration.get("Default"))
+        for name, declaration in declarations.items()
+    }
     missing = [name for name, value in values.items() if value is None]
     if missing:
         raise TemplateError(f"parameters without a value: {', '.join(missing)}")
     return {
-        name: None if name not in given and _is_in_store(declared[name]) else str(value)
+        name: None if name not in overrides and _is_in_store(declarations[name]) else str(value)
         for name, value in values.items()
     }
 
 
-def _is_in_store(declared: Mapping[str, Any]) -> bool:
-    return str(declared["Type"]).startswith("AWS::SSM::Parameter::Value<")
+def _is_in_store(declarations: Mapping[str, Any]) -> bool:
+    return str(declarations["Type"]).startswith("AWS::SSM::Parameter::Value<")
 
 
 def resolved(value: Any, names: Names) -> Any:
-    """The value with all in it that stands for something else replaced by that.
+    """The value with all references and intrinsics replaced.
 
     Raises:
-        TemplateError: something is unknown here.
+        TemplateError: an intrinsic is not supported.
     """
     match value:
         case dict():
@@ -111,11 +116,11 @@ def resolved(value: Any, names: Names) -> Any:
         case list():
             return [resolved(part, names) for part in value]
         case Intrinsic():
-            return _stands_for(value, names)
+            return _evaluate(value, names)
     return value
 
 
-def _stands_for(value: Intrinsic, names: Names) -> Any:
+def _evaluate(value: Intrinsic, names: Names) -> Any:
     match value:
         case Intrinsic("Ref", "AWS::NoValue"):
             return None
@@ -126,19 +131,19 @@ def _stands_for(value: Intrinsic, names: Names) -> Any:
         case Intrinsic("GetAtt", str(path)):
             return names.attribute(path)
         case Intrinsic("Sub", str(text)):
-            return re.sub(r"\$\{([^!}]+)\}", lambda found: _named(found[1], names), text)
+            return re.sub(r"\$\{([^!}]+)\}", lambda match: _substitute(match[1], names), text)
         case Intrinsic("If", [str(condition), then, otherwise]):
             return resolved(then if names.holds(condition) else otherwise, names)
     raise TemplateError(f"!{value.tag} {value.argument} is unknown here")
 
 
-def _named(path: str, names: Names) -> str:
-    """What `${Name}` or `${Name.Attribute}` stands for in a text."""
+def _substitute(path: str, names: Names) -> str:
+    """The value of `${Name}` or `${Name.Attribute}` in `!Sub`."""
     return names.attribute(path) if "." in path else names.ref(path)
 
 
 class Loader(yaml.SafeLoader):
-    """YAML with CloudFormation's short forms: `!Ref x` becomes an `Intrinsic`."""
+    """A YAML loader that turns CloudFormation's short forms such as `!Ref x` into `Intrinsic`."""
 
 
 def _construct(loader: Loader, tag: str, node: yaml.Node) -> Intrinsic:

@@ -1,6 +1,6 @@
-"""Reads template.yaml: which functions there are, and what each is invoked by.
+"""Reads template.yaml: its functions, their triggers, the queues and CORS.
 
-Refuses what it does not know, instead of running something else than AWS would.
+Rejects unsupported resources and properties, so that the runtime never differs silently from AWS.
 """
 
 import json
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from infra.local import cors
-from infra.local.cors import Cors
+from infra.local.http import cors
+from infra.local.http.cors import Cors
 from infra.local.template.intrinsics import Names, TemplateError, read, resolved, values_of
 
 DEFAULT_ROUTE = "$default"
@@ -23,21 +23,21 @@ class Queue:
 
     name: str
     attributes: Mapping[str, str]
-    """As CreateQueue takes them."""
+    """In the form of CreateQueue."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueTrigger:
-    """A queue as an event source of a function."""
+    """A queue that invokes a function."""
 
     queue_url: str
     queue_arn: str
     batch_size: int
     concurrency_max: int
     partial_failures: bool
-    """Whether the function tells which messages of a batch are to come back."""
+    """Whether the function reports failed messages individually (ReportBatchItemFailures)."""
     window_seconds: int = 0
-    """How long messages may wait for others to make a batch."""
+    """Maximum batching window."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,22 +53,22 @@ class Function:
     routes: tuple[str, ...]
     """Route keys of API Gateway: `POST /reserve`, or `$default`."""
     every_seconds: tuple[int, ...]
-    """How often its schedules call it."""
+    """The rates of its schedules."""
     queues: tuple[QueueTrigger, ...] = ()
-    """The queues whose messages call it."""
+    """The queues that invoke it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """All that runs here of a template."""
+    """The parts of a template that run locally."""
 
     functions: tuple[Function, ...]
     queues: tuple[Queue, ...]
     cors: Cors | None = None
-    """Which pages may call the API; None: none."""
+    """None: cross-origin requests are not allowed."""
 
 
-_OF_AWS = {
+_AWS_ONLY_FUNCTION_PROPERTIES = {
     "AutoPublishAlias",
     "AutoPublishAliasAllProperties",
     "AutoPublishCodeSha256",
@@ -80,8 +80,8 @@ _OF_AWS = {
     "SnapStart",
     "VpcConfig",
 }
-"""Properties that matter only on AWS: here, everything may do everything, and is there at once."""
-_FUNCTION_PROPERTIES = _OF_AWS | {
+"""Properties without an effect here: permissions, networking, deployment and provisioning."""
+_FUNCTION_PROPERTIES = _AWS_ONLY_FUNCTION_PROPERTIES | {
     "Architectures",
     "CodeUri",
     "Description",
@@ -104,18 +104,18 @@ _SQS_EVENT_PROPERTIES = {
     "Queue",
     "ScalingConfig",
 }
-_SCHEDULE_PROPERTIES_OF_AWS = {"DeadLetterConfig", "OmitName", "RetryPolicy", "RoleArn"}
-_QUEUE_PROPERTIES_OF_AWS = {"KmsMasterKeyId", "SqsManagedSseEnabled"}
-_QUEUE_PROPERTIES = _QUEUE_PROPERTIES_OF_AWS | {
+_AWS_ONLY_SCHEDULE_PROPERTIES = {"DeadLetterConfig", "OmitName", "RetryPolicy", "RoleArn"}
+_AWS_ONLY_QUEUE_PROPERTIES = {"KmsMasterKeyId", "SqsManagedSseEnabled"}
+_QUEUE_PROPERTIES = _AWS_ONLY_QUEUE_PROPERTIES | {
     "MessageRetentionPeriod",
     "RedrivePolicy",
     "VisibilityTimeout",
 }
 
-_RESOURCES_HERE = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
+_LOCAL_RESOURCES = {"AWS::SQS::Queue", "AWS::Serverless::Function"}
 
-# These matter only on AWS: the layers are installed in .venv, and logs come to the terminal.
-_RESOURCES_OF_AWS = {
+# No effect here: layers are installed in .venv, and logs go to the terminal.
+_AWS_ONLY_RESOURCES = {
     "AWS::ApiGatewayV2::ApiMapping",
     "AWS::ApiGatewayV2::DomainName",
     "AWS::ApplicationAutoScaling::ScalableTarget",
@@ -136,10 +136,10 @@ _RESOURCES_OF_AWS = {
 
 
 def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Template:
-    """What runs of the template, with these values for its parameters, and AWS at this URL.
+    """The local parts of a template with these parameters, and with AWS services at this URL.
 
     Raises:
-        TemplateError: it has something that this runtime does not know how to run.
+        TemplateError: the template has unsupported resources, properties or intrinsics.
     """
     document = read(path)
     values = values_of(document.get("Parameters", {}), parameters)
@@ -148,7 +148,7 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
     queues = frozenset(_of_type(resources, "AWS::SQS::Queue"))
     names = Names(values, document.get("Conditions", {}), aws_url, queues)
     for name, resource in resources.items():
-        if resource["Type"] not in _RESOURCES_HERE | _RESOURCES_OF_AWS:
+        if resource["Type"] not in _LOCAL_RESOURCES | _AWS_ONLY_RESOURCES:
             raise TemplateError(f"{name}: resources of type {resource['Type']} are unknown here")
     functions = _of_type(resources, "AWS::Serverless::Function")
     return Template(
@@ -166,19 +166,19 @@ def load(path: Path, parameters: Mapping[str, str], aws_url: str = "") -> Templa
 
 def _cors(resources: Mapping[str, Any], names: Names) -> Cors | None:
     body = resources.get("Api", {}).get("Properties", {}).get("DefinitionBody", {})
-    return cors.configured(resolved(body.get(cors.IN_TEMPLATE), names))
+    return cors.configured(resolved(body.get(cors.EXTENSION), names))
 
 
-def _of_type(resources: Mapping[str, Any], wanted: str) -> dict[str, Any]:
+def _of_type(resources: Mapping[str, Any], resource_type: str) -> dict[str, Any]:
     return {
         name: resource.get("Properties", {})
         for name, resource in resources.items()
-        if resource["Type"] == wanted
+        if resource["Type"] == resource_type
     }
 
 
 def _merged(defaults: Any, own: Any) -> Any:
-    """As SAM merges Globals: maps key by key, lists one behind the other, the rest replaced."""
+    """Merge as SAM merges Globals: maps by key, lists concatenated, other values replaced."""
     if isinstance(defaults, dict) and isinstance(own, dict):
         return defaults | {
             key: _merged(defaults[key], value) if key in defaults else value
@@ -193,8 +193,10 @@ def _function(root: Path, name: str, raw: Mapping[str, Any], names: Names) -> Fu
     unknown = raw.keys() - _FUNCTION_PROPERTIES
     if unknown:
         raise TemplateError(f"{name}: properties unknown here: {', '.join(sorted(unknown))}")
-    here = _without(raw, _OF_AWS) | {"Events": _events_here(raw.get("Events", {}))}
-    properties = resolved(here, names)
+    local = _without(raw, _AWS_ONLY_FUNCTION_PROPERTIES) | {
+        "Events": _local_events(raw.get("Events", {}))
+    }
+    properties = resolved(local, names)
     variables = properties.get("Environment", {}).get("Variables", {})
     return Function(
         name=name,
@@ -203,11 +205,11 @@ def _function(root: Path, name: str, raw: Mapping[str, Any], names: Names) -> Fu
         timeout_seconds=properties["Timeout"],
         memory_mb=properties["MemorySize"],
         environment={variable: str(value) for variable, value in variables.items()},
-        routes=tuple(_route(facts) for facts in _events(name, properties, "HttpApi")),
+        routes=tuple(_route(event) for event in _events(name, properties, "HttpApi")),
         every_seconds=tuple(
-            _every_seconds(name, facts) for facts in _events(name, properties, "ScheduleV2")
+            _every_seconds(name, event) for event in _events(name, properties, "ScheduleV2")
         ),
-        queues=tuple(_trigger(name, facts, names) for facts in _events(name, properties, "SQS")),
+        queues=tuple(_trigger(name, event, names) for event in _events(name, properties, "SQS")),
     )
 
 
@@ -219,22 +221,22 @@ def _queue(name: str, raw: Mapping[str, Any], names: Names) -> Queue:
         name,
         {
             key: json.dumps(value) if isinstance(value, dict) else str(value)
-            for key, value in resolved(_without(raw, _QUEUE_PROPERTIES_OF_AWS), names).items()
+            for key, value in resolved(_without(raw, _AWS_ONLY_QUEUE_PROPERTIES), names).items()
         },
     )
 
 
-def _events_here(events: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what matters only on AWS: here, a schedule's call is always taken."""
+def _local_events(events: Mapping[str, Any]) -> dict[str, Any]:
+    """The events without AWS-only properties of schedules."""
     return {
         name: dict(event)
-        | {"Properties": _without(event["Properties"], _SCHEDULE_PROPERTIES_OF_AWS)}
+        | {"Properties": _without(event["Properties"], _AWS_ONLY_SCHEDULE_PROPERTIES)}
         for name, event in events.items()
     }
 
 
-def _without(properties: Mapping[str, Any], left_out: set[str]) -> dict[str, Any]:
-    return {key: value for key, value in properties.items() if key not in left_out}
+def _without(properties: Mapping[str, Any], excluded: set[str]) -> dict[str, Any]:
+    return {key: value for key, value in properties.items() if key not in excluded}
 
 
 def _events(function: str, properties: Mapping[str, Any], of_type: str) -> list[Mapping[str, Any]]:
@@ -266,7 +268,7 @@ def _route(event: Mapping[str, Any]) -> str:
 
 def _every_seconds(function: str, event: Mapping[str, Any]) -> int:
     expression = event["ScheduleExpression"]
-    found = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
-    if found is None:
+    match = re.fullmatch(r"rate\((\d+) (minute|hour|day)s?\)", expression)
+    if match is None:
         raise TemplateError(f"{function}: the schedule {expression} is unknown here")
-    return int(found[1]) * {"minute": 60, "hour": 3_600, "day": 86_400}[found[2]]
+    return int(match[1]) * {"minute": 60, "hour": 3_600, "day": 86_400}[match[2]]

@@ -1,4 +1,4 @@
-"""Answers that the gateway gives itself: API Gateway's own where AWS has them, else problems.
+"""Error responses of the gateway itself: API Gateway's messages where AWS has them, or problems.
 
 docs/reference/local-gateway.md lists them.
 """
@@ -17,28 +17,31 @@ AWS_MESSAGES: Mapping[int, str] = {
     500: "Internal Server Error",
     503: "Service Unavailable",
 }
-"""The messages of API Gateway's HTTP API, by status."""
+"""Messages of API Gateway's HTTP API, by status."""
 
 PROBLEMS: Mapping[int, tuple[str, str]] = {
     400: ("request_malformed", "The request is not valid HTTP/1.1."),
-    404: ("route_not_found", "There is nothing at this path."),
-    405: ("method_not_allowed", "This path does not take this method. Allow lists those it takes."),
+    404: ("route_not_found", "No route matches this path."),
+    405: (
+        "method_not_allowed",
+        "This path does not support this method. The Allow header lists supported methods.",
+    ),
     408: ("request_timeout", "The body of the request did not arrive in time."),
     414: ("uri_too_long", "The request target is too long."),
-    417: ("expectation_unsupported", "The only expectation that is supported is 100-continue."),
-    431: ("headers_too_large", "The request line and the headers are too large together."),
+    417: ("expectation_unsupported", "The only supported expectation is 100-continue."),
+    431: ("headers_too_large", "The request line and the headers together are too large."),
     500: ("internal_error", "The gateway failed. It is safe to repeat the request."),
     501: (
         "transfer_encoding_unsupported",
-        "The only transfer coding that is supported is chunked.",
+        "The only supported transfer coding is chunked.",
     ),
-    505: ("http_version_unsupported", "The gateway speaks HTTP/1.0 and HTTP/1.1."),
+    505: ("http_version_unsupported", "The gateway supports HTTP/1.0 and HTTP/1.1."),
 }
-"""Code and detail by status, for requests that never reach a function."""
+"""Code and detail by status, for requests that the gateway rejects."""
 
 
-def aws_answer(status: int, challenge: str = "") -> web.Response:
-    """The answer of API Gateway itself. `challenge` goes into www-authenticate."""
+def aws_error(status: int, challenge: str = "") -> web.Response:
+    """An error of API Gateway. `challenge` is the value of www-authenticate."""
     return web.Response(
         status=status,
         text=json.dumps({"message": AWS_MESSAGES[status]}, separators=(",", ":")),
@@ -55,17 +58,17 @@ def problem(
     detail: str = "",
     headers: Mapping[str, str] | None = None,
 ) -> web.Response:
-    """A problem document, in the form of those that the API answers."""
+    """A problem document in the format of the API's own."""
     phrase = HTTPStatus(status).phrase
-    usual_code, usual_detail = PROBLEMS.get(status, (phrase.lower().replace(" ", "_"), phrase))
+    default_code, default_detail = PROBLEMS.get(status, (phrase.lower().replace(" ", "_"), phrase))
     request_id = str(uuid4())
     document = {
-        "type": f"urn:openreserve:problem:{code or usual_code}",
+        "type": f"urn:openreserve:problem:{code or default_code}",
         "title": phrase,
         "status": status,
-        "detail": detail or usual_detail,
+        "detail": detail or default_detail,
         "instance": path.encode(errors="replace").decode(),
-        "code": code or usual_code,
+        "code": code or default_code,
         "requestId": request_id,
     }
     return web.Response(

@@ -1,4 +1,4 @@
-"""Payload format 2.0 of API Gateway: an HTTP request as an event, an answer as an HTTP response.
+"""API Gateway's payload format 2.0: converts requests to events, and results to responses.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-develop-integrations-lambda.html
 """
@@ -13,20 +13,20 @@ from aiohttp import hdrs, web
 
 from infra.local.template.model import DEFAULT_ROUTE
 
-_OF_THE_CONNECTION = {"connection", "content-length", "keep-alive", "transfer-encoding"}
-"""Headers that the gateway sets itself, whatever a function answers."""
+_CONNECTION_HEADERS = {"connection", "content-length", "keep-alive", "transfer-encoding"}
+"""Headers that the gateway sets itself. Those of a function are ignored."""
 
 
-class NotAResponse(Exception):
-    """What a function answered is no HTTP response; API Gateway calls that an internal error."""
+class InvalidResponse(Exception):
+    """The result of a function is not a valid HTTP response. API Gateway answers 500."""
 
 
 def event(request: web.Request, route: str, request_id: str, body: bytes) -> dict[str, Any]:
-    """The event of a request. Path and path parameters are decoded once, as on AWS."""
+    """The event for a request. Path and path parameters are decoded once, as on AWS."""
     now = datetime.now(UTC)
     headers = _joined((name.lower(), value) for name, value in request.headers.items())
     cookies = headers.pop("cookie", "")
-    made: dict[str, Any] = {
+    payload: dict[str, Any] = {
         "version": "2.0",
         "routeKey": route,
         "rawPath": request.path,
@@ -53,61 +53,61 @@ def event(request: web.Request, route: str, request_id: str, body: bytes) -> dic
         "isBase64Encoded": False,
     }
     if cookies:
-        made["cookies"] = [cookie.strip() for cookie in cookies.split(";")]
+        payload["cookies"] = [cookie.strip() for cookie in cookies.split(";")]
     if body:
         is_encoded = headers.get("content-encoding", "identity").lower() != "identity"
-        made["body"], made["isBase64Encoded"] = _text(body, is_encoded=is_encoded)
+        payload["body"], payload["isBase64Encoded"] = _text(body, is_encoded=is_encoded)
     if request.query:
-        made["queryStringParameters"] = _joined(request.query.items())
+        payload["queryStringParameters"] = _joined(request.query.items())
     if request.match_info and route != DEFAULT_ROUTE:
-        made["pathParameters"] = dict(request.match_info)
-    return made
+        payload["pathParameters"] = dict(request.match_info)
+    return payload
 
 
 def serialized(event: Mapping[str, Any]) -> bytes:
-    """The event as Lambda hands it over.
+    """The event as the JSON that Lambda receives.
 
-    Header bytes that are not UTF-8 become question marks: a lone surrogate is no valid text.
+    Header bytes that are not UTF-8 become question marks: JSON has no lone surrogates.
     """
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def response(answer: bytes) -> web.Response:
-    """The response that a function's answer describes.
+def response(result: bytes) -> web.Response:
+    """The HTTP response for the result of a function.
 
     Raises:
-        NotAResponse: it describes none.
+        InvalidResponse: the result has `statusCode`, and other members are invalid.
     """
     try:
-        parts = json.loads(answer)
+        parts = json.loads(result)
         if isinstance(parts, dict) and "statusCode" in parts:
-            return _described(parts)
+            return _from_parts(parts)
     except (ValueError, TypeError, AttributeError) as reason:
-        raise NotAResponse from reason
-    return web.Response(body=answer, content_type="application/json")
+        raise InvalidResponse from reason
+    return web.Response(body=result, content_type="application/json")
 
 
-def _described(parts: Mapping[str, Any]) -> web.Response:
+def _from_parts(parts: Mapping[str, Any]) -> web.Response:
     body = parts.get("body") or ""
     content = base64.b64decode(body) if parts.get("isBase64Encoded") else body.encode()
-    made = web.Response(status=int(parts["statusCode"]), body=content)
+    response = web.Response(status=int(parts["statusCode"]), body=content)
     for name, value in (parts.get("headers") or {}).items():
-        if name.lower() not in _OF_THE_CONNECTION:
-            made.headers[name] = _fit(str(value))
+        if name.lower() not in _CONNECTION_HEADERS:
+            response.headers[name] = _header_value(str(value))
     for cookie in parts.get("cookies") or ():
-        made.headers.add(hdrs.SET_COOKIE, _fit(cookie))
-    return made
+        response.headers.add(hdrs.SET_COOKIE, _header_value(cookie))
+    return response
 
 
-def _fit(text: str) -> str:
-    """The text, if it can be part of a header."""
+def _header_value(text: str) -> str:
+    """The text. ValueError: it would inject another header."""
     if any(character in text for character in "\r\n\0"):
-        raise ValueError("a header must be one line")
+        raise ValueError("a header value must not contain line breaks or NUL")
     return text
 
 
 def _text(body: bytes, *, is_encoded: bool) -> tuple[str, bool]:
-    """The body as text; or in base64, and true, if it is none."""
+    """The body as text and False; or in base64 and True, if it is not UTF-8."""
     if not is_encoded:
         try:
             return body.decode(), False
@@ -117,7 +117,7 @@ def _text(body: bytes, *, is_encoded: bool) -> tuple[str, bool]:
 
 
 def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Payload 2.0 has no lists: values of one name are joined with commas."""
+    """Joins repeated names with commas: payload format 2.0 has no multi-value fields."""
     joined: dict[str, str] = {}
     for name, value in pairs:
         joined[name] = f"{joined[name]},{value}" if name in joined else value

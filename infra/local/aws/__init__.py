@@ -1,7 +1,7 @@
-"""SQS and Secrets Manager for one machine: moto's server, in a process of its own.
+"""Local AWS services: SQS and Secrets Manager by moto's server, in a separate process.
 
-What it has is in its memory. Secrets are written down beside it and put back with the next start;
-messages that wait are gone with it, and their events can still be pulled.
+moto keeps its state in memory. Secrets are saved to a file and restored at the next start. Queued
+messages are lost when it stops; their events can still be read from the API.
 """
 
 import json
@@ -24,22 +24,22 @@ from botocore.exceptions import BotoCoreError, ClientError
 from infra.local.processes import stop_leftover
 from infra.local.template.intrinsics import ACCOUNT, REGION
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 START_SECONDS_MAX = 30
-LOOK_SECONDS = 0.02
-KEEP_SECONDS = 2
-"""Between two looks whether there are other secrets to write down."""
+POLL_SECONDS = 0.02
+SAVE_SECONDS = 2
+"""Interval between checks for changed secrets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aws:
-    """Where AWS is, as far as functions need it."""
+    """The endpoint of the local AWS services."""
 
     url: str
 
     @property
     def variables(self) -> Mapping[str, str]:
-        """What Lambda sets, so that clients find it and may use it."""
+        """The environment variables that make AWS clients use the endpoint."""
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "local",
@@ -49,31 +49,31 @@ class Aws:
         }
 
     def client(self, service: Literal["secretsmanager", "sqs"]) -> Any:
-        """A client of a service; each thread may use it."""
+        """A thread-safe client of a service."""
         return boto3.client(
             service,
             endpoint_url=self.url,
             aws_access_key_id="local",
-            aws_secret_access_key="local",  # noqa: S106 - it opens nothing
+            aws_secret_access_key="local",  # noqa: S106 - a dummy value
             region_name=REGION,
-            # Long polling, by as many threads as there are environments.
+            # One long-polling thread per environment.
             config=Config(read_timeout=30, max_pool_connections=50, retries={"max_attempts": 1}),
         )
 
     def wait_until_up(self) -> None:
-        """Return when it takes connections.
+        """Wait until the server accepts connections.
 
         Raises:
-            TimeoutError: it does not.
+            TimeoutError: it does not within START_SECONDS_MAX.
         """
         deadline = time.monotonic() + START_SECONDS_MAX
         while not self.is_up():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"moto's server did not start within {START_SECONDS_MAX} s")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
 
     def is_up(self) -> bool:
-        """Whether it takes connections."""
+        """Whether the server accepts connections."""
         port = int(self.url.rpartition(":")[2])
         with suppress(OSError), socket.create_connection(("127.0.0.1", port)):
             return True
@@ -82,22 +82,22 @@ class Aws:
 
 @contextmanager
 def server(state: Path) -> Iterator[Aws]:
-    """A server that is starting; its log, and what outlives it, are in `state`."""
+    """Start a server without waiting for it. Its log and saved secrets are in `state`."""
     pid_file = state / "aws.pid"
     stop_leftover(pid_file, mark="moto_server")
     aws = Aws(f"http://127.0.0.1:{_free_port()}")
     with (state / "aws.log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "infra.local.moto_server", aws.url.rpartition(":")[2]],
+            [sys.executable, "-m", "infra.local.aws.moto_server", aws.url.rpartition(":")[2]],
             cwd=ROOT,
             env={"PATH": os.environ.get("PATH", ""), "MOTO_ACCOUNT_ID": ACCOUNT},
             stdout=log,
             stderr=log,
-            start_new_session=True,  # Ctrl-C in the terminal is for the runtime alone
+            start_new_session=True,  # so that Ctrl-C in the terminal reaches only the runtime
         )
         pid_file.write_text(str(process.pid))
         try:
-            with _secrets_kept(aws, state / "secrets.json"):
+            with _secrets_saved(aws, state / "secrets.json"):
                 yield aws
         finally:
             process.kill()
@@ -106,34 +106,34 @@ def server(state: Path) -> Iterator[Aws]:
 
 
 @contextmanager
-def _secrets_kept(aws: Aws, file: Path) -> Iterator[None]:
-    over = threading.Event()
-    keeper = threading.Thread(target=_keep_secrets, args=(aws, file, over))
-    keeper.start()
+def _secrets_saved(aws: Aws, file: Path) -> Iterator[None]:
+    stop = threading.Event()
+    saver = threading.Thread(target=_save_secrets, args=(aws, file, stop))
+    saver.start()
     try:
         yield
     finally:
-        over.set()
-        keeper.join()
+        stop.set()
+        saver.join()
 
 
-def _keep_secrets(aws: Aws, file: Path, over: threading.Event) -> None:
-    """Put back what was kept, then keep what there is, until it is over."""
+def _save_secrets(aws: Aws, file: Path, stop: threading.Event) -> None:
+    """Restore the saved secrets, then save changes until stopped."""
     while not aws.is_up():
-        if over.wait(LOOK_SECONDS):
-            return  # nothing was put back: what was kept stays as it is
+        if stop.wait(POLL_SECONDS):
+            return  # nothing was restored, so the file stays unchanged
     manager = aws.client("secretsmanager")
-    kept = json.loads(file.read_text()) if file.exists() else []
-    for secret in kept:
+    saved = json.loads(file.read_text()) if file.exists() else []
+    for secret in saved:
         manager.create_secret(**secret)
     while True:
-        last = over.wait(KEEP_SECONDS)
-        with suppress(BotoCoreError, ClientError):  # or one was just removed
-            found = _secrets(manager)
-            if found != kept:
-                _write_whole(file, json.dumps(found, indent=2))
-                kept = found
-        if last:
+        stopping = stop.wait(SAVE_SECONDS)
+        with suppress(BotoCoreError, ClientError):  # for example a secret that was just deleted
+            current = _secrets(manager)
+            if current != saved:
+                _write_atomically(file, json.dumps(current, indent=2))
+                saved = current
+        if stopping:
             return
 
 
@@ -149,12 +149,12 @@ def _secrets(manager: Any) -> list[dict[str, Any]]:
     ]
 
 
-def _write_whole(file: Path, text: str) -> None:
-    """All of it or nothing, and for nobody else's eyes."""
-    fresh = file.with_suffix(".new")
-    fresh.touch(mode=0o600)
-    fresh.write_text(text)
-    fresh.replace(file)
+def _write_atomically(file: Path, text: str) -> None:
+    """Replace the file atomically. Only its owner may read it."""
+    new = file.with_suffix(".new")
+    new.touch(mode=0o600)
+    new.write_text(text)
+    new.replace(file)
 
 
 def _free_port() -> int:

@@ -1,6 +1,6 @@
 """A client of the Lambda Runtime API, for systems that awslambdaric has no wheels for.
 
-Run as a program with the handler's name, as awslambdaric is, and does to a function what that does.
+A program with the arguments of awslambdaric, and the same behaviour towards the function.
 https://docs.aws.amazon.com/lambda/latest/dg/runtimes-api.html
 """
 
@@ -25,7 +25,7 @@ Handler = Callable[[Any, "Context"], Any]
 
 @dataclass(frozen=True)
 class Context:
-    """What a handler is given beside its event."""
+    """The context object of a handler."""
 
     aws_request_id: str
     invoked_function_arn: str
@@ -37,19 +37,19 @@ class Context:
     log_stream_name: str = os.environ.get("AWS_LAMBDA_LOG_STREAM_NAME", "")
 
     def get_remaining_time_in_millis(self) -> int:
-        """How long the handler may still take."""
+        """Time until the invocation times out."""
         return max(0, self.deadline_ms - int(time.time() * 1_000))
 
 
 class Api:
-    """The Runtime API, over one connection."""
+    """A client of the Runtime API that uses one connection."""
 
     def __init__(self, address: str) -> None:
         """`address`: host and port."""
         self._connection = http.client.HTTPConnection(address)
 
     def next(self) -> tuple[bytes, Context]:
-        """The next event, as soon as there is one."""
+        """Wait for the next event."""
         event, headers = self._call("GET", "/invocation/next")
         _set_trace(headers["Lambda-Runtime-Trace-Id"])
         context = Context(
@@ -59,17 +59,17 @@ class Api:
         )
         return event, context
 
-    def answer(self, context: Context, response: bytes) -> None:
-        """What the handler returned."""
+    def respond(self, context: Context, response: bytes) -> None:
+        """Report the result of the handler."""
         self._call("POST", f"/invocation/{context.aws_request_id}/response", response)
 
     def fail(self, context: Context, error: dict[str, Any]) -> None:
-        """The handler raised."""
+        """Report an exception of the handler."""
         path = f"/invocation/{context.aws_request_id}/error"
         self._call("POST", path, json.dumps(error).encode(), error["errorType"])
 
     def fail_to_start(self, error: dict[str, Any]) -> None:
-        """The handler could not be loaded."""
+        """Report that the handler could not be loaded."""
         self._call("POST", "/init/error", json.dumps(error).encode(), error["errorType"])
 
     def _call(
@@ -77,20 +77,20 @@ class Api:
     ) -> tuple[bytes, Message]:
         headers = {"Lambda-Runtime-Function-Error-Type": error_type} if error_type else {}
         self._connection.request(method, RUNTIME + path, body, headers)
-        reply = self._connection.getresponse()
-        content = reply.read()
-        if reply.status >= http.client.BAD_REQUEST:
-            raise RuntimeError(f"the Runtime API answered {path} with {reply.status}")
-        return content, reply.headers
+        response = self._connection.getresponse()
+        content = response.read()
+        if response.status >= http.client.BAD_REQUEST:
+            raise RuntimeError(f"the Runtime API returned {response.status} for {path}")
+        return content, response.headers
 
 
 def run(name: str, api: Api) -> None:
-    """Load the handler, then have it handle one event after the other."""
+    """Load the handler, then process events one at a time."""
     try:
         module, _, function = name.rpartition(".")
         handler: Handler = getattr(importlib.import_module(module), function)
-    except Exception as error:  # noqa: BLE001 - whatever it is, the API is told
-        api.fail_to_start(_described(error))
+    except Exception as error:  # noqa: BLE001 - reported to the API
+        api.fail_to_start(_error_document(error))
         sys.exit(1)
     while True:
         event, context = api.next()
@@ -100,20 +100,20 @@ def run(name: str, api: Api) -> None:
 def _handle(event: bytes, context: Context, handler: Handler, api: Api) -> None:
     try:
         response = json.dumps(handler(json.loads(event), context)).encode()
-    except Exception as error:  # noqa: BLE001 - it costs its event, not the environment
-        api.fail(context, _described(error))
+    except Exception as error:  # noqa: BLE001 - fails the event, not the environment
+        api.fail(context, _error_document(error))
     else:
-        api.answer(context, response)
+        api.respond(context, response)
 
 
 def _set_trace(trace_id: str | None) -> None:
-    """Where the X-Ray SDK and Powertools look for it."""
+    """Set the variable that the X-Ray SDK and Powertools read."""
     os.environ.pop("_X_AMZN_TRACE_ID", None)
     if trace_id is not None:
         os.environ["_X_AMZN_TRACE_ID"] = trace_id
 
 
-def _described(error: Exception) -> dict[str, Any]:
+def _error_document(error: Exception) -> dict[str, Any]:
     frames = traceback.extract_tb(error.__traceback__)
     own = [frame for frame in frames if frame.filename != __file__]
     return {
@@ -124,7 +124,7 @@ def _described(error: Exception) -> dict[str, Any]:
 
 
 def main() -> None:
-    """As Lambda starts it: in the function's folder, where its imports are looked up first."""
+    """Run in the function's folder, which comes first on the import path, as on Lambda."""
     sys.path.insert(0, str(Path.cwd()))
     assert isinstance(sys.stdout, io.TextIOWrapper)
     sys.stdout.reconfigure(line_buffering=True)

@@ -1,6 +1,6 @@
-"""The API's own pages: /openapi.json and, made from it, /docs.
+"""Serves /openapi.json, and Swagger UI for it at /docs.
 
-Swagger UI's files are served from here, so that the page works without the Internet.
+The files of Swagger UI are served locally, so that the page works offline.
 """
 
 import importlib.util
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-OPENAPI = Path(__file__).parents[1] / "openapi.json"
+OPENAPI = Path(__file__).parents[2] / "openapi.json"
 
 _PAGE = """<!doctype html>
 <html lang="en">
@@ -25,7 +25,7 @@ _PAGE = """<!doctype html>
 
 
 def add_pages(app: web.Application) -> None:
-    """Add the pages to the gateway. They come before the functions' `$default` route."""
+    """Add the pages to the gateway, ahead of the functions' `$default` route."""
     app.router.add_get("/openapi.json", _openapi)
     app.router.add_get("/docs", _docs)
     folder = _swagger_ui()
@@ -34,10 +34,10 @@ def add_pages(app: web.Application) -> None:
 
 
 def _file(path: Path) -> Callable[[web.Request], Awaitable[web.FileResponse]]:
-    async def answer(_request: web.Request) -> web.FileResponse:
+    async def respond(_request: web.Request) -> web.FileResponse:
         return web.FileResponse(path)
 
-    return answer
+    return respond
 
 
 async def _openapi(_request: web.Request) -> web.FileResponse:
@@ -49,8 +49,8 @@ async def _docs(_request: web.Request) -> web.Response:
 
 
 def _swagger_ui() -> Path:
-    """Found, not imported: the package would load Flask."""
-    carrier = importlib.util.find_spec("flask_openapi3_swagger")
-    assert carrier is not None
-    assert carrier.origin is not None
-    return Path(carrier.origin).parent / "templates" / "swagger"
+    """The folder of the files. Located without an import, which would load Flask."""
+    spec = importlib.util.find_spec("flask_openapi3_swagger")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "templates" / "swagger"

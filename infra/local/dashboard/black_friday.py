@@ -1,6 +1,6 @@
-"""A run of the load test against this runtime, as the dashboard starts and watches it.
+"""Runs the load test against this runtime for the dashboard.
 
-The load test is a program of its own: its exit code is the verdict, and its lines are for people.
+The load test is a separate process: its exit code is the verdict, its output is shown to users.
 """
 
 import asyncio
@@ -18,36 +18,41 @@ from typing import Any
 from infra.local.processes import LINE_BYTES_MAX, kill
 
 LINES_MAX = 200
-"""The last lines of a run that are kept."""
+"""Output lines that are kept, the latest ones."""
 VERDICTS = {0: "passed", 1: "failed"}
-"""What exit codes say. Every other says that there is none."""
+"""Verdict by exit code. Any other exit code: could not run."""
 COULD_NOT_RUN = "could not run"
 
 
 class NotInstalled(Exception):
-    """The run was not started: the text names what is not installed."""
+    """The run was not started: a module is not installed. The message names it."""
 
 
-class Running(Exception):
-    """The run was not started: there is one already."""
+class AlreadyRunning(Exception):
+    """The run was not started: another one is in progress."""
 
 
 @dataclass(slots=True, eq=False)
 class BlackFriday:
-    """Runs `module`, one run at a time, against the API at `url`."""
+    """Runs `module` against the API at `url`, one run at a time."""
 
     url: str
     module: str
     state: str = "not started"
     resource_id: str = ""
     _lines: deque[str] = field(default_factory=lambda: deque(maxlen=LINES_MAX))
-    _watching: asyncio.Task[None] | None = None
+    _watcher: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Start a run on a resource of its own. NotInstalled, Running: it was not started."""
+        """Start a run on a new resource.
+
+        Raises:
+            AlreadyRunning: another run is in progress.
+            NotInstalled: a module is missing.
+        """
         if self.state == "running":
-            raise Running
-        self._look_for("locust", self.module)
+            raise AlreadyRunning
+        self._require("locust", self.module)
         self.state = "running"
         self.resource_id = f"black-friday-{datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
         self._lines.clear()
@@ -57,40 +62,40 @@ class BlackFriday:
             self.state = COULD_NOT_RUN
             self._lines.append(str(error))
             return
-        self._watching = asyncio.create_task(self._watch(process))
+        self._watcher = asyncio.create_task(self._watch(process))
 
-    def told(self) -> dict[str, Any]:
-        """How far it is."""
+    def status(self) -> dict[str, Any]:
+        """State, resource and latest output of the run."""
         return {"state": self.state, "resourceId": self.resource_id, "lines": list(self._lines)}
 
     async def stop(self) -> None:
         """Kill the run, if there is one."""
-        if self._watching:
-            self._watching.cancel()
+        if self._watcher:
+            self._watcher.cancel()
             with suppress(asyncio.CancelledError):
-                await self._watching
+                await self._watcher
 
     @staticmethod
-    def _look_for(*modules: str) -> None:
-        importlib.invalidate_caches()  # it may have been installed meanwhile
+    def _require(*modules: str) -> None:
+        importlib.invalidate_caches()  # it may have been installed since the start
         for module in modules:
             try:
-                found = find_spec(module)
-            except ModuleNotFoundError:  # a package above it
-                found = None
-            if found is None:
+                spec = find_spec(module)
+            except ModuleNotFoundError:  # its parent package is missing
+                spec = None
+            if spec is None:
                 raise NotInstalled(module)
 
     async def _spawn(self) -> Process:
-        chosen = {"HOST": self.url, "RESOURCE": self.resource_id, "SHAPE": "blackfriday"}
+        parameters = {"HOST": self.url, "RESOURCE": self.resource_id, "SHAPE": "blackfriday"}
         return await asyncio.create_subprocess_exec(
             *(sys.executable, "-u", "-m", self.module),
-            env=os.environ | chosen,
+            env=os.environ | parameters,
             stdin=DEVNULL,
             stdout=PIPE,
             stderr=STDOUT,
             limit=LINE_BYTES_MAX,
-            start_new_session=True,  # so that all that it starts can be killed with it
+            start_new_session=True,  # so that its child processes can be killed with it
         )
 
     async def _watch(self, process: Process) -> None:

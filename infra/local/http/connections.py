@@ -1,7 +1,7 @@
-"""HTTP connections that no client can break: deadlines, limits, and an answer to malformed bytes.
+"""HTTP connections with deadlines, size limits, and problem documents for malformed requests.
 
-aiohttp answers a malformed request in plain text, prints a traceback, and waits an hour for the
-rest of a header.
+aiohttp alone answers a malformed request in plain text, prints a traceback, and waits an hour for
+the rest of a header.
 """
 
 import asyncio
@@ -13,18 +13,18 @@ from aiohttp import hdrs, web
 from aiohttp.http_exceptions import BadHttpMessage, LineTooLong
 from aiohttp.web_protocol import ERROR, RequestPayloadError, _ErrInfo
 
-from infra.local.refusals import aws_answer, problem
+from infra.local.http.error_responses import aws_error, problem
 
 CONNECTIONS_MAX = 10_000
 URL_BYTES_MAX = 8_192
 HEADERS_BYTES_MAX = 10_240
-"""Of the request line and the values of the headers together: API Gateway's own limit."""
-_ERRORS = 400
+"""Request line and header values combined, as in API Gateway."""
+_CLIENT_ERROR = 400
 _CONTINUE = "100-continue"
 _VERSIONS = ((1, 0), (1, 1))
-_HARMLESS = (404, 405)
-"""After these, the connection may go on: the request was read, and understood."""
-_FULL = (
+_KEEP_ALIVE_STATUSES = (404, 405)
+"""The request was read completely, so the connection can be reused."""
+_TOO_MANY_CONNECTIONS = (
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/json\r\n"
     b"content-length: 33\r\nconnection: close\r\n\r\n"
     b'{"message":"Service Unavailable"}'
@@ -33,22 +33,22 @@ _FULL = (
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How many connections there may be, and how long each may keep the gateway waiting."""
+    """The maximum number of connections, and the timeouts of each."""
 
     connections: int = CONNECTIONS_MAX
     header_seconds: float = 10
-    """From the first byte of a request to the last of its headers."""
+    """From the first byte of a request to the end of its headers."""
     body_seconds: float = 30
     idle_seconds: float = 75
     """Between two requests."""
     write_seconds: float = 30
-    """For the client to take the response."""
+    """For sending the response."""
     linger_seconds: float = 2
-    """For the client to read a refusal before the connection closes."""
+    """For the client to read an error response before the connection closes."""
 
 
 class Runner(web.AppRunner):
-    """Serves an application on connections with limits."""
+    """Serves an application with connection limits."""
 
     def __init__(self, app: web.Application, limits: Limits | None = None) -> None:
         super().__init__(app)
@@ -59,41 +59,41 @@ class Runner(web.AppRunner):
 
 
 class _Server(web.Server):
-    """Makes a connection for each client."""
+    """Creates a connection per client."""
 
-    def __init__(self, made: web.Server, limits: Limits) -> None:
-        super().__init__(self._answer, request_factory=self._begin)
-        self._made = made
+    def __init__(self, server: web.Server, limits: Limits) -> None:
+        super().__init__(self._respond, request_factory=self._begin)
+        self._server = server
         self._limits = limits
 
     def __call__(self) -> "_Connection":
         return _Connection(self, self._limits)
 
     def is_full(self) -> bool:
-        """Whether there are more connections than there may be."""
+        """Whether the maximum number of connections is exceeded."""
         return len(self._connections) > self._limits.connections
 
     def _begin(self, message: Any, payload: Any, protocol: Any, *others: Any) -> web.BaseRequest:
         protocol.begin(payload)
         try:
-            return self._made.request_factory(message, payload, protocol, *others)
+            return self._server.request_factory(message, payload, protocol, *others)
         except AttributeError:  # CONNECT without a target has no URL
-            return self._made.request_factory(ERROR, payload, protocol, *others)
+            return self._server.request_factory(ERROR, payload, protocol, *others)
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        _refuse_unsupported(request)
-        return await self._made.request_handler(request)
+    async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
+        _reject_unsupported(request)
+        return await self._server.request_handler(request)
 
 
 class _Connection(web.RequestHandler):
-    """One connection, which closes when its client is too slow or does not speak HTTP."""
+    """One connection. It closes when the client is too slow, or sends something other than HTTP."""
 
     def __init__(self, server: _Server, limits: Limits) -> None:
         super().__init__(
             server,
             loop=asyncio.get_running_loop(),
-            access_log=None,  # type: ignore[arg-type] # none, as its documentation allows
-            auto_decompress=False,  # the function gets the bytes that were sent, as on AWS
+            access_log=None,  # type: ignore[arg-type] # None is documented as allowed
+            auto_decompress=False,  # the function gets the bytes as sent, as on AWS
             keepalive_timeout=limits.idle_seconds,
             lingering_time=limits.linger_seconds,
             max_line_size=URL_BYTES_MAX,
@@ -102,32 +102,32 @@ class _Connection(web.RequestHandler):
         self._server = server
         self._limits = limits
         self._body: Any = None
-        """Of the request that is being answered."""
+        """The body of the request in progress."""
         self._header_deadline: asyncio.TimerHandle | None = None
         self._client_closed: asyncio.Future[None] | None = None
-        """Set once a refusal ends the connection: what the client still sends is discarded."""
+        """Set when an error response ends the connection. Further bytes are discarded."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """A client has connected."""
+        """Start the header timeout, or reject the connection if there are too many."""
         super().connection_made(transport)
         if self._server.is_full():
-            cast("asyncio.Transport", transport).write(_FULL)
+            cast("asyncio.Transport", transport).write(_TOO_MANY_CONNECTIONS)
             self.force_close()
         else:
             self._await_headers()
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """The connection has closed."""
-        self._forget_header_deadline()
-        self._end_of_client()
+        """Cancel the header timeout, and end lingering."""
+        self._cancel_header_deadline()
+        self._end_linger()
         super().connection_lost(exc)
 
     def eof_received(self) -> None:
-        """The client sends no more."""
-        self._end_of_client()
+        """The client has closed its side: end lingering."""
+        self._end_linger()
 
     def data_received(self, data: bytes) -> None:
-        """Some bytes have come: parts of requests, or of one."""
+        """Parse received bytes, and report a malformed body to its reader."""
         if self._client_closed is not None:
             return
         super().data_received(data)
@@ -138,15 +138,15 @@ class _Connection(web.RequestHandler):
             self._fail_body()
 
     def begin(self, body: Any) -> None:
-        """A request with complete headers is about to be answered."""
-        self._forget_header_deadline()
+        """Handle a request whose headers are complete."""
+        self._cancel_header_deadline()
         self._body = body
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
-        """Send the response. aiohttp's own refusals become problem documents."""
-        if isinstance(resp, web.HTTPException) and resp.status >= _ERRORS:
+        """Send the response. Converts aiohttp's own errors to problem documents."""
+        if isinstance(resp, web.HTTPException) and resp.status >= _CLIENT_ERROR:
             resp = _as_problem(request, resp)
         try:
             async with asyncio.timeout(self._limits.write_seconds):
@@ -155,7 +155,7 @@ class _Connection(web.RequestHandler):
             self.force_close()
             return resp, True
         finally:
-            self._forget_body()
+            self._release_body()
         if self._client_closed is not None:
             await self._linger(self._client_closed)
         return finished
@@ -165,14 +165,14 @@ class _Connection(web.RequestHandler):
         request: web.BaseRequest,
         status: int = 500,
         exc: BaseException | None = None,
-        message: str | None = None,  # noqa: ARG002 - aiohttp's, and not for the client
+        message: str | None = None,  # noqa: ARG002 - aiohttp's signature; not shown to the client
     ) -> web.StreamResponse:
-        """The answer to a request that is malformed, or to a failure of the gateway."""
+        """The response to a malformed request (4xx), or to an unhandled exception (500)."""
         if isinstance(exc, ConnectionError):
-            raise exc  # the client has gone
+            raise exc  # the client has disconnected
         if request.writer.output_size:
-            raise ConnectionError("the response has begun: only closing can end it")
-        if status < 500:  # noqa: PLR2004 - the class of statuses
+            raise ConnectionError("the response has started and can only be aborted")
+        if status < 500:  # noqa: PLR2004 - client errors
             self._client_closed = self._loop.create_future()
             response = problem(_status_of(exc), "/")
         else:
@@ -186,28 +186,28 @@ class _Connection(web.RequestHandler):
             seconds = self._limits.header_seconds
             self._header_deadline = self._loop.call_later(seconds, self.force_close)
 
-    def _forget_header_deadline(self) -> None:
+    def _cancel_header_deadline(self) -> None:
         if self._header_deadline is not None:
             self._header_deadline.cancel()
             self._header_deadline = None
 
     def _fail_body(self) -> None:
-        """The parser gave up within a body, and does not say so to whoever reads the body."""
+        """Fail the body: aiohttp's parser does not notify its reader of malformed chunks."""
         if not self._body.is_eof():
             self._body.set_exception(RequestPayloadError("malformed"))
 
-    def _forget_body(self) -> None:
+    def _release_body(self) -> None:
         if self._body is not None and self._body.exception() is not None:
-            self._body.feed_eof()  # else aiohttp would read on
+            self._body.feed_eof()  # otherwise aiohttp keeps reading
             self._client_closed = self._client_closed or self._loop.create_future()
         self._body = None
 
-    def _end_of_client(self) -> None:
+    def _end_linger(self) -> None:
         if self._client_closed is not None and not self._client_closed.done():
             self._client_closed.set_result(None)
 
     async def _linger(self, client_closed: asyncio.Future[None]) -> None:
-        """Let the client read the refusal: closing with unread bytes would reset the connection."""
+        """Let the client read the response: closing with unread bytes resets the connection."""
         if self.transport is not None and not client_closed.done():
             with suppress(OSError):
                 self.transport.write_eof()
@@ -215,8 +215,8 @@ class _Connection(web.RequestHandler):
                 await asyncio.wait_for(client_closed, self._limits.linger_seconds)
 
 
-def _refuse_unsupported(request: web.BaseRequest) -> None:
-    """Raise the refusal of a request that is well-formed, and that the gateway cannot take."""
+def _reject_unsupported(request: web.BaseRequest) -> None:
+    """Raise the HTTP error of a well-formed request that the gateway does not support."""
     if request.version not in _VERSIONS:
         raise web.HTTPVersionNotSupported
     if request.method in (hdrs.METH_CONNECT, ERROR.method):
@@ -240,11 +240,11 @@ def _status_of(exc: BaseException | None) -> int:
     return 400
 
 
-def _as_problem(request: web.BaseRequest, refusal: web.HTTPException) -> web.Response:
-    if refusal.status == web.HTTPRequestEntityTooLarge.status_code:
-        return aws_answer(refusal.status)
-    allow = refusal.headers.get(hdrs.ALLOW)
-    response = problem(refusal.status, request.path, headers={hdrs.ALLOW: allow} if allow else None)
-    if refusal.status not in _HARMLESS:
+def _as_problem(request: web.BaseRequest, error: web.HTTPException) -> web.Response:
+    if error.status == web.HTTPRequestEntityTooLarge.status_code:
+        return aws_error(error.status)
+    allow = error.headers.get(hdrs.ALLOW)
+    response = problem(error.status, request.path, headers={hdrs.ALLOW: allow} if allow else None)
+    if error.status not in _KEEP_ALIVE_STATUSES:
         response.force_close()
     return response
