@@ -30,7 +30,7 @@ def publish() -> int:
     else:
         taken = [True] * len(claimed)  # there is no queue: nobody is to get them, now or later
     events.mark_published(
-        [event.place for (event, _), was in zip(claimed, taken, strict=True) if was]
+        [event.cursor for (event, _), was in zip(claimed, taken, strict=True) if was]
     )
     _account(taken, oldest_ms=max(age_ms for _, age_ms in claimed))
     return len(claimed)
