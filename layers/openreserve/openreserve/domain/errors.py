@@ -97,7 +97,7 @@ class IdempotencyKeyMissing(BadRequest):
 
 
 class IdempotencyKeyInvalid(BadRequest):
-    """The request was not processed: the Idempotency-Key is repeated, empty, too long or invalid."""
+    """The request was not processed: the Idempotency-Key is sent twice, empty or invalid."""
 
 
 class ConditionInvalid(BadRequest):
