@@ -167,9 +167,9 @@ def test_a_search_among_those_of_others_ends_before_they_are_found_again(
         time.sleep(0.01)
         return [letter]
 
-    monkeypatch.setattr(queue, "_LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(queue, "_DEAD_LETTER_VISIBILITY_SECONDS", 0.5)
     monkeypatch.setattr(queue, "_receive_dead", find_another)
-    monkeypatch.setattr(queue, "_show_again", shown.extend)
+    monkeypatch.setattr(queue, "_make_visible", shown.extend)
 
     assert queue.resend_dead_letters("bank", 10) == 0
     assert set(shown) == {letter}

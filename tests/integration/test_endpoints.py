@@ -253,9 +253,9 @@ def test_a_ping_reports_the_answer_and_disables_no_endpoint(
     ("url", "development", "reason"),
     [
         ("http://127.0.0.1:9/", "1", "ConnectError: All connection attempts failed"),
-        ("https://127.0.0.1/", "0", "its name leads to an address that is not public"),
-        ("https://127.0.0.1:9/", "0", "port 9 is not one that deliveries may go to"),
-        (f"https://{'a' * 64}.example/", "0", "its name is none that a host can have"),
+        ("https://127.0.0.1/", "0", "the host name resolves to an address that is not public"),
+        ("https://127.0.0.1:9/", "0", "port 9 is not allowed"),
+        (f"https://{'a' * 64}.example/", "0", "the host name is invalid"),
     ],
 )
 def test_a_ping_that_reaches_no_server_reports_why(

@@ -62,7 +62,7 @@ async def test_a_certificate_of_an_unknown_authority_gets_nothing(shop: Shop) ->
 async def test_the_name_is_asked_for_and_verified_not_the_address(
     shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "_trusted", authority.trusted)
+    monkeypatch.setattr(sender, "_ssl_context", authority.trusted)
 
     assert (await shop.post()).status == 204
 
@@ -76,7 +76,7 @@ async def test_the_name_is_asked_for_and_verified_not_the_address(
 async def test_a_certificate_for_another_name_gets_nothing(
     host: str, shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "_trusted", authority.trusted)
+    monkeypatch.setattr(sender, "_ssl_context", authority.trusted)
 
     with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
         await shop.post(host)
@@ -86,7 +86,7 @@ async def test_a_certificate_for_another_name_gets_nothing(
 
 async def test_public_certificate_authorities_are_trusted_by_default() -> None:
     """That of the tests is none of them; without any, nobody would be."""
-    trusted = sender._trusted()
+    trusted = sender._ssl_context()
 
     assert trusted.verify_mode == ssl.CERT_REQUIRED
     assert trusted.check_hostname

@@ -85,7 +85,7 @@ def test_every_command_goes_to_one_slot_of_a_cluster(
 ) -> None:
     everything(name)
 
-    assert cache_connection._of_this_thread.pause.length_ms == 0, "no refusal, by any node"
+    assert cache_connection._state.get().pause.length_ms == 0, "no refusal, by any node"
     for command in sent:
         keys = nodes[0].execute_command("COMMAND GETKEYS", *command) if len(command) > 1 else []
         assert {key_slot(key.encode()) for key in keys} <= {slot(command)}, command
@@ -99,13 +99,13 @@ def test_where_a_cluster_has_what_is_found_out_once(
 ) -> None:
     assert sent == []
     asked: list[int] = []
-    ask = Nodes._ask
+    ask = Nodes._send
 
     def counted(self: Nodes, node: Any, given: Sequence[Command], **rest: Any) -> list[Any]:
         asked.append(len(given))
         return ask(self, node, given, **rest)
 
-    monkeypatch.setattr(Nodes, "_ask", counted)
+    monkeypatch.setattr(Nodes, "_send", counted)
     commands = [("SET", f"key-{number}", number) for number in range(20)]
     reached = Nodes(5)
     reached.exchange(*commands)
@@ -150,7 +150,7 @@ def test_nodes_that_send_us_to_each_other_are_left_alone(
     try:
         set_stock(name, 2)
         assert reserve((name, 1)).status == 200
-        assert cache_connection._of_this_thread.pause.length_ms > 0
+        assert cache_connection._state.get().pause.length_ms > 0
     finally:
         nodes[had].execute_command("CLUSTER", "SETSLOT", where, "NODE", ids[had])
     assert sent
@@ -239,7 +239,7 @@ def test_a_connection_that_elasticache_cuts_is_replaced_with_a_new_token(
     serverless.admin.execute_command("CLIENT", "KILL", "USER", USER)
 
     assert call("health").json["redis"] == "ok"
-    assert cache_connection._of_this_thread.pause.length_ms == 0
+    assert cache_connection._state.get().pause.length_ms == 0
     assert serverless.told() == 2
 
 
@@ -312,7 +312,7 @@ def test_to_let_in_may_take_longer_than_to_answer(
         server = beside(lambda: _serve_nobody(door, lets_in=lets_in))
         start = time.monotonic()
 
-        assert cache_connection.ask(("GET", "anything")) is None
+        assert cache_connection.execute(("GET", "anything")) is None
 
         assert time.monotonic() - start < 30, "it waited for the other one"
         cache_connection.disconnect()

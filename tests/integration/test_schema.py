@@ -91,7 +91,7 @@ def test_a_migration_that_was_edited_after_it_was_applied_is_refused(
         "openreserve.postgres.sql.migrations", lambda: [(first, text + b"\n"), *others]
     )
 
-    with pytest.raises(MigrationChanged, match=f"{first} was applied with another text"):
+    with pytest.raises(MigrationChanged, match=f"{first} was applied with a different text"):
         migrate(empty_url)
 
 

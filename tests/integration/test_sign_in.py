@@ -213,7 +213,7 @@ def test_a_server_that_is_gone_without_a_word_is_noticed_within_seconds(
 ) -> None:
     """Before the 10 seconds that a function may take are over."""
     set_stock(name, 5)
-    connection = postgres_connection._of_this_thread.connection
+    connection = postgres_connection._connection.get()
     assert connection is not None
 
     with socket.socket(fileno=connection.fileno()) as dialled:

@@ -50,15 +50,15 @@ def test_what_is_open_before_a_snapshot_is_closed_and_opened_again_after_it(
 ) -> None:
     set_stock(name, 5)
     assert reserve((name, 1)).status == 200
-    before = postgres_connection._of_this_thread.connection
+    before = postgres_connection._connection.get()
     assert before is not None
 
     hooks.run_before_snapshot()
 
     assert before.closed
     assert (
-        postgres_connection._of_this_thread.connection,
-        cache_connection._of_this_thread.nodes,
+        postgres_connection._connection.get(),
+        cache_connection._state.get().nodes,
     ) == (None, None)
     hooks.run_after_restore()
     assert reserve((name, 1)).status == 200
@@ -68,7 +68,7 @@ def test_what_is_open_before_a_snapshot_is_closed_and_opened_again_after_it(
 
 @pytest.mark.usefixtures("engine", "_registered")
 def test_a_pause_of_redis_is_not_carried_over_to_another_machines_clock() -> None:
-    cache_connection._of_this_thread.pause.until = float("inf")
+    cache_connection._state.get().pause.until = float("inf")
     snapstart.opened(cache_connection.disconnect)
 
     hooks.run_before_snapshot()

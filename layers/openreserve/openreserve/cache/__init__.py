@@ -1,1 +1,1 @@
-"""Redis: hints that save time. It is never asked for the truth, and may vanish."""
+"""Redis as a cache of hints. It is never the source of truth, and may be unavailable or empty."""

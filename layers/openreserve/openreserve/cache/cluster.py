@@ -1,7 +1,7 @@
-"""Connections to Redis: one, or one to each node that a cluster sends us to. Knows no command.
+"""Connections to Redis: one, or one per cluster node after a MOVED redirect. Knows no command.
 
-ElastiCache Serverless is a cluster that answers for all keys at one address. redis-py's client for
-clusters would ask for its layout first, with each cold start, and sleeps when a node is gone.
+ElastiCache Serverless is a cluster that serves all keys at one address. redis-py's cluster client
+would query the cluster layout in each cold start, and sleeps when a node is unreachable.
 """
 
 from collections import defaultdict
@@ -20,49 +20,48 @@ from openreserve.runtime.settings import settings
 
 Command = tuple[Any, ...]
 Node = tuple[str, int] | None
-"""Host and port; None: where the URL leads."""
+"""Host and port; None: those of the URL."""
 
 MOVES_MAX = 2
-"""How often one command is sent on: a second time if its keys were moved again meanwhile."""
+"""How many MOVED redirects are followed per command: a second if the slot moved in the meantime."""
 
 
 class Nodes:
-    """What one thread has open. Connects when it is first used, and again after a loss."""
+    """The connections of one thread. Connects at the first use, and again after a loss."""
 
-    def __init__(self, answer_seconds_max: float) -> None:
-        """`answer_seconds_max`: how long an answer may take."""
-        self._answer_seconds_max = answer_seconds_max
+    def __init__(self, reply_timeout_seconds: float) -> None:
+        self._reply_timeout_seconds = reply_timeout_seconds
         self._connections: dict[Node, ConnectionInterface] = {}
         self._moved: dict[int, Node] = {}
-        """Where the keys of a slot are, of those that are not where the URL leads."""
+        """The node of each slot that is not at the node of the URL."""
 
     def exchange(self, *commands: Command, repeatable: bool = True) -> list[Any]:
-        """The replies, in one round trip; in another one for what a cluster has elsewhere.
+        """The replies, in one round trip, plus one for commands that a cluster redirects.
 
-        `repeatable`: whether all may be carried out twice, if a connection turns out to be dead.
+        `repeatable`: whether all commands may be executed twice, if a connection is found dead.
 
         Raises:
-            redis.RedisError: no answer in time, or a refusal; `disconnect` then.
+            redis.RedisError: timeout or error reply; call `disconnect` then.
         """
         replies: list[Any] = [None] * len(commands)
-        left = list(range(len(commands)))
+        pending = list(range(len(commands)))
         for _ in range(1 + MOVES_MAX):
-            for node, numbers in self._by_node(commands, left).items():
-                sent = [commands[number] for number in numbers]
+            for node, numbers in self._by_node(commands, pending).items():
+                batch = [commands[number] for number in numbers]
                 for number, reply in zip(
-                    numbers, self._ask(node, sent, repeatable=repeatable), strict=True
+                    numbers, self._send(node, batch, repeatable=repeatable), strict=True
                 ):
                     replies[number] = reply
-            left = [number for number in left if isinstance(replies[number], MovedError)]
-            if not left:
+            pending = [number for number in pending if isinstance(replies[number], MovedError)]
+            if not pending:
                 return replies
-            for number in left:
+            for number in pending:
                 moved = replies[number]
                 self._moved[moved.slot_id] = (moved.host, moved.port)
-        raise replies[left[0]]
+        raise replies[pending[0]]
 
     def disconnect(self) -> None:
-        """Close all, and forget where a cluster had what."""
+        """Close all connections, and forget the redirects."""
         for connection in self._connections.values():
             connection.disconnect()
         self._connections.clear()
@@ -76,11 +75,11 @@ class Nodes:
             grouped[self._moved.get(slot(commands[number]))].append(number)
         return grouped
 
-    def _ask(self, node: Node, commands: Sequence[Command], *, repeatable: bool) -> list[Any]:
+    def _send(self, node: Node, commands: Sequence[Command], *, repeatable: bool) -> list[Any]:
         """Send all commands, then read all replies.
 
-        Over the bare connection: the library's client costs several times the CPU, mostly for
-        choosing among connections, of which there is one, and for its own metrics.
+        Uses redis-py's connection directly: its client costs several times the CPU, mostly for the
+        connection pool, which has one connection here, and for its own metrics.
         """
         connection = self._connections.get(node)
         if connection is None:
@@ -90,8 +89,8 @@ class Nodes:
             connection.send_packed_command(packed)
             return [self._reply(connection) for _ in commands]
         except redis.ConnectionError:
-            # It died while this environment was frozen, or ElastiCache has cut it after 12 hours.
-            # A server that does not answer in time, which is another error, is not asked again.
+            # The connection was lost while this environment was frozen, or ElastiCache closed it
+            # after 12 hours. A timeout is a different error, and the commands are not sent again.
             connection.disconnect()
             if not repeatable:
                 raise
@@ -100,20 +99,20 @@ class Nodes:
 
     def _reply(self, connection: ConnectionInterface) -> Any:
         try:
-            return connection.read_response(timeout=self._answer_seconds_max)
+            return connection.read_response(timeout=self._reply_timeout_seconds)
         except MovedError as moved:
             return moved
 
 
 def slot(command: Command) -> int:
-    """Where in a cluster the keys of the command are: all of a command's are in one slot."""
+    """The cluster slot of the command's keys: all keys of a command are in one slot."""
     if len(command) == 1:
-        return -1  # it has no keys
+        return -1  # no keys
     return key_slot(str(command[3 if command[0] == "EVAL" else 1]).encode())
 
 
 class _Token(redis.CredentialProvider):
-    """Signs in with a new token whenever a connection is opened."""
+    """Authenticates each new connection with a new IAM token."""
 
     def __init__(self, user: str) -> None:
         self._user = user
@@ -122,13 +121,13 @@ class _Token(redis.CredentialProvider):
         cache = settings().redis_cache_name
         try:
             token = iam_auth.cache_token(cache, self._user, settings().redis_resource_type)
-        except iam_auth.CannotSign as missing:
-            raise redis.AuthenticationError(str(missing)) from missing
+        except iam_auth.CannotSign as error:
+            raise redis.AuthenticationError(str(error)) from error
         return self._user, token
 
 
 def _connection(node: Node) -> ConnectionInterface:
-    """Not connected yet. To connect, encrypt and sign in may take longer than an answer."""
+    """A connection that is not open yet. TCP, TLS and AUTH have a timeout apart from replies."""
     connect_seconds_max = settings().redis_connect_timeout_ms / 1_000
     options = {
         "socket_timeout": connect_seconds_max,
@@ -139,7 +138,7 @@ def _connection(node: Node) -> ConnectionInterface:
         **parse_url(settings().redis_url),
     }
     if settings().redis_auth == "iam":
-        # Whoever has the token can sign in with it: it is told to no other server.
+        # The token is a bearer credential, so the certificate of the server is always verified.
         options = {"ssl_ca_certs": str(certificates.AMAZON_ROOTS)} | options
         options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         options["credential_provider"] = _Token(options.pop("username"))

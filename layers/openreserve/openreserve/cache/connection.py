@@ -1,9 +1,8 @@
-"""The connection to Redis, which may vanish: never waited for long, and left alone after that.
+"""Access to Redis with short timeouts, and a pause after each failure (a circuit breaker).
 
-One per thread. Knows no key and no command's meaning.
+One connection per thread. Knows no key and no command.
 """
 
-import threading
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,62 +11,63 @@ import redis
 
 from openreserve.cache.cluster import Command, Nodes
 from openreserve.runtime import snapstart, telemetry
+from openreserve.runtime.per_thread import PerThread
 from openreserve.runtime.settings import settings
 from openreserve.runtime.telemetry import logger
 
 
-def ask(*commands: Command) -> list[Any] | None:
-    """The replies to the commands, in one round trip; None: Redis is away, and left alone a while.
+def execute(*commands: Command) -> list[Any] | None:
+    """The replies to the commands, in one round trip; None: Redis is unavailable or paused.
 
-    Without the pause, each request would wait for the timeout of a Redis that hangs. It is short at
-    first, since one late answer may mean nothing, and doubles for as long as none comes.
+    Without the pause, each request would wait for the timeout of a Redis that hangs. The pause is
+    short at first, because one late reply may be an exception, and doubles with each failure.
     """
-    mine = _of_this_thread
-    if mine.nodes is None:
-        mine.nodes = _nodes(settings().redis_timeout_ms / 1_000)
-    if mine.nodes is None or time.monotonic() < mine.pause.until:
+    state = _state.get()
+    if state.nodes is None:
+        state.nodes = _nodes(settings().redis_timeout_ms / 1_000)
+    if state.nodes is None or time.monotonic() < state.pause.until:
         return None
     try:
         with telemetry.measured("RedisDuration"):
-            replies = mine.nodes.exchange(*commands)
+            replies = state.nodes.exchange(*commands)
     except redis.RedisError as error:
-        mine.nodes.disconnect()  # what it still has to say answers nothing any more
-        mine.pause.lengthen()
-        logger().warning("Redis is left alone for a while", extra={"reason": repr(error)})
+        state.nodes.disconnect()  # a late reply must not answer a later command
+        state.pause.lengthen()
+        logger().warning("Redis failed; pausing its use", extra={"reason": repr(error)})
         return None
-    mine.pause.length_ms = 0
+    state.pause.length_ms = 0
     return replies
 
 
-def sleep(seconds: float, wake_key: str) -> bool | None:
-    """Wait in Redis for something to come into a list, at most so long, and whether it came.
+def wait(seconds: float, wake_key: str) -> bool | None:
+    """Wait in Redis for an entry in a list, at most `seconds`, and return whether one arrived.
 
-    None: Redis is away, or went away.
+    None: Redis is unavailable.
     """
-    mine = _of_this_thread
-    if mine.sleeper is None:
-        mine.sleeper = _nodes(settings().expire_stay_seconds + 1)
-    if mine.sleeper is None:
+    state = _state.get()
+    if state.waiting_nodes is None:
+        state.waiting_nodes = _nodes(settings().expire_stay_seconds + 1)
+    if state.waiting_nodes is None:
         return None
     try:
-        # A millisecond more, since Redis may count its time-out from a clock tick before.
-        wait = ("BLPOP", wake_key, round(seconds, 3) + 0.001)
-        (came,) = mine.sleeper.exchange(wait, repeatable=False)
+        # One millisecond more, because Redis may count its timeout from an earlier clock tick.
+        command = ("BLPOP", wake_key, round(seconds, 3) + 0.001)
+        (entry,) = state.waiting_nodes.exchange(command, repeatable=False)
     except redis.RedisError as error:
-        mine.sleeper.disconnect()
-        logger().warning("Redis went away while it was waited in", extra={"reason": repr(error)})
+        state.waiting_nodes.disconnect()
+        message = "Lost the connection to Redis while waiting"
+        logger().warning(message, extra={"reason": repr(error)})
         return None
-    return came is not None
+    return entry is not None
 
 
 def disconnect() -> None:
-    """Close the connections of this thread. The next use opens others."""
-    mine = _of_this_thread
-    for nodes in (mine.nodes, mine.sleeper):
+    """Close the connections of this thread. The next use opens new ones."""
+    state = _state.get()
+    for nodes in (state.nodes, state.waiting_nodes):
         if nodes is not None:
             nodes.disconnect()
-    mine.__dict__.clear()
-    mine.pause = _Pause()
+    _state.set(_State())
 
 
 @dataclass(slots=True)
@@ -76,25 +76,23 @@ class _Pause:
     length_ms: int = 0
 
     def lengthen(self) -> None:
-        first, last = settings().redis_pause_ms_min, settings().redis_pause_ms_max
-        self.length_ms = min(max(first, 2 * self.length_ms), last)
+        shortest, longest = settings().redis_pause_ms_min, settings().redis_pause_ms_max
+        self.length_ms = min(max(shortest, 2 * self.length_ms), longest)
         self.until = time.monotonic() + self.length_ms / 1_000
 
 
-@dataclass
-class _Thread(threading.local):
-    """What this thread has: most functions have just one."""
-
+@dataclass(slots=True)
+class _State:
     nodes: Nodes | None = None
     """For requests."""
-    sleeper: Nodes | None = None
-    """May be kept waiting, for as long as the prompt expiry stays."""
+    waiting_nodes: Nodes | None = None
+    """For blocking commands, with a timeout as long as the prompt expiry runs."""
     pause: _Pause = field(default_factory=_Pause)
 
 
-_of_this_thread = _Thread()
+_state = PerThread(_State)
 
 
-def _nodes(answer_seconds_max: float) -> Nodes | None:
+def _nodes(reply_timeout_seconds: float) -> Nodes | None:
     snapstart.opened(disconnect)
-    return Nodes(answer_seconds_max) if settings().redis_url else None
+    return Nodes(reply_timeout_seconds) if settings().redis_url else None

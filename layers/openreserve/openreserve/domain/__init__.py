@@ -1,1 +1,1 @@
-"""The rules. Pure: no clock, no chance, no I/O."""
+"""The rules of the domain. Pure: no clock, no randomness, no I/O."""

@@ -1,7 +1,7 @@
-"""Every way in which a request is not carried out. Pure: no clock, no I/O.
+"""All errors that a request can end with. Pure: no clock, no I/O.
 
-Refusal                       the caller is told why, and nothing was changed
-├── BadRequest                the request is not of the documented form
+Refusal                       the request was refused; nothing was changed
+├── BadRequest                the request does not have the documented form
 │   ├── BodyMissing
 │   ├── BodyMalformed
 │   ├── BodyInvalid
@@ -20,20 +20,20 @@ Refusal                       the caller is told why, and nothing was changed
 │   ├── ReservationNotFound
 │   └── EndpointNotFound
 ├── IdempotencyKeyReused      the Idempotency-Key belongs to another request
-├── IdempotencyInProgress     ... to a request that is still being answered
+├── IdempotencyInProgress     the Idempotency-Key belongs to a request that is in progress
 ├── TtlOutOfRange
 ├── OutOfStock
 ├── BelowAllocated
 ├── TotalOutOfRange
 ├── VersionMismatch
-├── PreconditionFailed        ... of a route that gives out no ETags
+├── PreconditionFailed        likewise, on a route that issues no ETags
 ├── HoldExpired
 ├── AlreadyReleased
 ├── AlreadyCommitted
 └── AlreadyCancelled
 
-Fault                         something that the engine needs did not answer; the same call may be
-├── Contention                repeated, with the same Idempotency-Key
+Fault                         a dependency failed; the same request may be repeated, with the same
+├── Contention                Idempotency-Key
 ├── DatabaseUnavailable
 └── ServiceUnavailable
 """
@@ -46,13 +46,13 @@ class OpenReserveError(Exception):
     """The request was not carried out."""
 
     def __init__(self, **details: Any) -> None:
-        """Keeps the details, which callers see as members of the problem document."""
+        """Keep the details, which become members of the problem document."""
         super().__init__(self.sentence())
         self.details: Mapping[str, Any] = details
 
     @classmethod
     def sentence(cls) -> str:
-        """What was not done, and why: the first line of the class's docstring."""
+        """The first line of the class's docstring: what was not done, and why."""
         return (cls.__doc__ or OpenReserveError.__doc__ or "").split("\n", 1)[0]
 
 
@@ -61,43 +61,43 @@ class Refusal(OpenReserveError):
 
 
 class BadRequest(Refusal):
-    """The request was not understood."""
+    """The request was refused: it does not have the documented form."""
 
 
 class BodyMissing(BadRequest):
-    """The request was not read: it needs a JSON body and has none."""
+    """The request was not processed: it needs a JSON body and has none."""
 
 
 class BodyMalformed(BadRequest):
-    """The request was not read: its body is not JSON in UTF-8, or names a member twice."""
+    """The request was not processed: its body is not JSON in UTF-8, or has a duplicate member."""
 
 
 class BodyInvalid(BadRequest):
-    """The request was not read: fields of its body are missing, unknown or of the wrong form."""
+    """The request was not processed: fields of its body are missing, unknown or invalid."""
 
 
 class BodyTooLarge(BadRequest):
-    """The request was not read: its body is too large."""
+    """The request was not processed: its body is too large."""
 
 
 class ContentTypeUnsupported(BadRequest):
-    """The request was not read: its Content-Type is not application/json."""
+    """The request was not processed: its Content-Type is not application/json."""
 
 
 class ContentEncodingUnsupported(BadRequest):
-    """The request was not read: its body is compressed or otherwise encoded. Send it as it is."""
+    """The request was not processed: its body is compressed or encoded. Send it unencoded."""
 
 
 class TooManyItems(BadRequest):
-    """Nothing was reserved: the reservation names too many items."""
+    """Nothing was reserved: the request has too many items."""
 
 
 class IdempotencyKeyMissing(BadRequest):
-    """Nothing was done: the Idempotency-Key header is missing."""
+    """The request was not processed: the Idempotency-Key header is missing."""
 
 
 class IdempotencyKeyInvalid(BadRequest):
-    """Nothing was done: the Idempotency-Key is sent twice, empty, too long or not of its form."""
+    """The request was not processed: the Idempotency-Key is sent twice, empty or invalid."""
 
 
 class ConditionInvalid(BadRequest):
@@ -105,68 +105,68 @@ class ConditionInvalid(BadRequest):
 
 
 class QueryInvalid(BadRequest):
-    """Nothing was listed: a query parameter is unknown or not of its documented form."""
+    """Nothing was listed: a query parameter is unknown or invalid."""
 
 
 class NotFound(Refusal):
-    """The request was not carried out: what it names does not exist."""
+    """The request was not processed: the object that it names does not exist."""
 
 
 class RouteNotFound(NotFound):
-    """The request was not carried out: there is nothing at this path."""
+    """The request was not processed: no route has this path."""
 
 
 class MethodNotAllowed(NotFound):
-    """The request was not carried out: this path does not take this method."""
+    """The request was not processed: this path does not support this method."""
 
 
 class ResourceNotFound(NotFound):
-    """The request was not carried out: there is no such resource."""
+    """The request was not processed: the resource does not exist."""
 
 
 class ReservationNotFound(NotFound):
-    """The request was not carried out: there is no reservation with this token."""
+    """The request was not processed: no reservation has this token."""
 
 
 class EndpointNotFound(NotFound):
-    """The request was not carried out: there is no webhook endpoint with this id."""
+    """The request was not processed: no webhook endpoint has this id."""
 
 
 class IdempotencyKeyReused(Refusal):
-    """Nothing was done: the Idempotency-Key was used before, for another request."""
+    """The request was not processed: the Idempotency-Key was used for a different request."""
 
 
 class IdempotencyInProgress(Refusal):
-    """Nothing was done: a request with this Idempotency-Key is still being answered."""
+    """The request was not processed: a request with this Idempotency-Key is in progress."""
 
 
 class TtlOutOfRange(Refusal):
-    """Nothing was reserved: ttlSeconds is shorter or longer than a hold may last."""
+    """Nothing was reserved: ttlSeconds is below the minimum or above the maximum."""
 
 
 class OutOfStock(Refusal):
-    """Nothing was reserved: fewer units are available than were asked for."""
+    """Nothing was reserved: fewer units are available than were requested."""
 
     by_marker: bool = False
-    """Whether Redis knew it, and Postgres was not asked."""
+    """Whether a sold-out marker in Redis caused the refusal, without a query to Postgres."""
     short_for_ms: int | None = None
-    """When the first live hold on what is short ends: its units may be had then. None: no hold."""
+    """Time until the earliest deadline of a live hold on a short resource. None: no live hold."""
 
 
 class BelowAllocated(Refusal):
-    """The stock was not changed: more units are held or committed than the new total has."""
+    """The stock was not changed: more units are held or committed than the new total."""
 
 
 class TotalOutOfRange(Refusal):
-    """The stock was not changed: no resource may have so many units."""
+    """The stock was not changed: the new total exceeds the maximum."""
 
 
 class VersionMismatch(Refusal):
-    """The stock was not changed: its version is not one that If-Match or If-None-Match allows."""
+    """The stock was not changed: If-Match or If-None-Match does not allow its present version."""
 
 
 class PreconditionFailed(Refusal):
-    """The request was not carried out: what it is about has no ETag that its condition allows."""
+    """The request was not processed: its condition does not match the ETag of the target."""
 
 
 class HoldExpired(Refusal):
@@ -174,28 +174,28 @@ class HoldExpired(Refusal):
 
 
 class AlreadyReleased(Refusal):
-    """The hold was not committed: it was released before."""
+    """The hold was not committed: it is already released."""
 
 
 class AlreadyCommitted(Refusal):
-    """The hold was not released: it was committed before."""
+    """The hold was not released: it is already committed."""
 
 
 class AlreadyCancelled(Refusal):
-    """The reservation was not changed: it was cancelled before."""
+    """The reservation was not changed: it is already cancelled."""
 
 
 class Fault(OpenReserveError):
-    """The request was not carried out: something that it needs did not answer."""
+    """The request was not completed: a dependency failed."""
 
 
 class Contention(Fault):
-    """The request was not carried out: too many others wanted the same thing. Try again."""
+    """The request was not processed: too many concurrent requests for the same rows. Try again."""
 
 
 class DatabaseUnavailable(Fault):
-    """The request was not carried out, or not answered: Postgres cannot be reached. Try again."""
+    """The request may not have been carried out: Postgres is unavailable. Try again."""
 
 
 class ServiceUnavailable(Fault):
-    """The request was not carried out, or not answered: a service of AWS failed. Try again."""
+    """The request may not have been carried out: an AWS service failed. Try again."""

@@ -1,4 +1,4 @@
-"""Events: what happened to stock and reservations, and their order. Pure: no clock, no I/O."""
+"""Events of stock and reservations, and their order. Pure: no clock, no I/O."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,24 +7,25 @@ from uuid import UUID
 
 @dataclass(frozen=True, slots=True)
 class EventCursor:
-    """A place in the order of all events: behind everything that was written before."""
+    """A position in the order of all events. Without arguments, the beginning."""
 
     written_by: int = 0
+    """The transaction id of the writer."""
     position: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened to a resource's stock, or to a reservation's item of it."""
+    """A change of a resource's stock, or of the status of a reservation's item."""
 
     event_id: UUID
     type: str
     resource_id: str
     value: int
-    """Units that are available after it; or of the reservation's item."""
+    """Stock event: the units available after it. Reservation event: the quantity of the item."""
     sequence: int | None
-    """Counts the stock events of the resource, without a gap; None for those of reservations."""
+    """Counts the stock events of the resource without gaps; None for reservation events."""
     tokens: tuple[UUID, ...]
     created_at: datetime
-    place: EventCursor
-    """Where it stands among all events."""
+    cursor: EventCursor
+    """Its position in the order of all events."""

@@ -1,4 +1,4 @@
-"""Reservations: what is asked for, what stands, and what each verb makes of it. Pure."""
+"""Reservations: requests, statuses, and the results of verbs. Pure: no clock, no I/O."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from openreserve.domain.resources import Item
 
 
 class Status(StrEnum):
-    """Where a reservation stands. HELD comes first, then one other for ever, but for a cancel."""
+    """The status of a reservation. HELD is the first. All others are final, except for a cancel."""
 
     HELD = "HELD"
     COMMITTED = "COMMITTED"
@@ -28,9 +28,9 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HoldRequest:
-    """One request to reserve, under its Idempotency-Key.
+    """One request to reserve, with its Idempotency-Key.
 
-    `items` come from `stock.summed`: each resource once, in the order of the locks.
+    `items` come from `resources.summed`: each resource once, in the lock order.
     """
 
     key: str
@@ -41,49 +41,50 @@ class HoldRequest:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """Some units of one or more resources, set aside under one token."""
+    """Quantities of one or more resources, held or committed under one token."""
 
     token: UUID
     items: tuple[Item, ...]
     status: Status
     expires_at: datetime
     reacquired: bool = False
+    """Whether it was committed after its deadline, with its stock taken again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """When a live hold will be over."""
+    """The deadline of a live hold."""
 
     expires_at: datetime
     token: UUID
 
 
-_BEFORE_ANY = UUID(int=0)
+_TOKEN_MIN = UUID(int=0)
 
 
 @dataclass(frozen=True, slots=True)
 class ReservationCursor:
-    """A place in the list of reservations: behind this one. Without arguments, the beginning."""
+    """A position in the list of reservations, after this one. Without arguments, the beginning."""
 
-    token: UUID = _BEFORE_ANY
+    token: UUID = _TOKEN_MIN
     expires_at: datetime | None = None
-    """The deadline of the hold there; None: the beginning, or among those that hold nothing."""
+    """The deadline of the hold at this position; None at the beginning and for settled ones."""
     settled: bool = False
-    """Whether it is among those that hold nothing any more, which come second."""
+    """Whether the position is among the settled reservations, which are listed after the holds."""
 
 
 SETTLED = ReservationCursor(settled=True)
-"""The place before the first reservation that holds nothing any more."""
+"""The position before the first settled reservation."""
 
 
 @dataclass(frozen=True, slots=True)
 class Expired:
-    """What became of a batch of holds that were thought to be over."""
+    """The result of closing a batch of expired holds."""
 
     lags_ms: tuple[int, ...]
-    """How late each one was closed; as many as were closed."""
+    """For each hold that was closed: the time since its deadline."""
     still_held: frozenset[UUID]
-    """Those asked for that are not over yet, or that somebody else is closing."""
+    """The requested holds that are live, or locked by another transaction."""
 
 
 AFTER_COMMIT: Mapping[Status, type[Refusal] | None] = {
@@ -92,8 +93,8 @@ AFTER_COMMIT: Mapping[Status, type[Refusal] | None] = {
     Status.RELEASED: AlreadyReleased,
     Status.CANCELLED: AlreadyCancelled,
 }
-"""What commit answers, by where the reservation stands after it. HELD cannot be: a live hold was
-committed, and one that is over reads EXPIRED."""
+"""The result of commit by the status after it; None: success. HELD is impossible: commit settles a
+live hold, and an expired one reads as EXPIRED."""
 
 AFTER_RELEASE: Mapping[Status, type[Refusal] | None] = {
     Status.RELEASED: None,
@@ -101,18 +102,18 @@ AFTER_RELEASE: Mapping[Status, type[Refusal] | None] = {
     Status.COMMITTED: AlreadyCommitted,
     Status.CANCELLED: AlreadyCancelled,
 }
-"""What release answers, likewise."""
+"""The result of release by the status after it; None: success."""
 
 
 def settled(
-    reservation: Reservation, answers: Mapping[Status, type[Refusal] | None]
+    reservation: Reservation, refusals: Mapping[Status, type[Refusal] | None]
 ) -> Reservation:
-    """The reservation, if where it stands is what the verb wanted. Asked again, the same answer.
+    """The reservation, if the verb succeeded. A repeat has the same result.
 
     Raises:
-        Refusal: the one that `answers` has for its status, which `reservationStatus` repeats.
+        Refusal: the one that `refusals` has for its status, with the status in `reservationStatus`.
     """
-    refusal = answers[reservation.status]
+    refusal = refusals[reservation.status]
     if refusal is not None:
         raise refusal(reservationStatus=reservation.status.value, expiresAt=reservation.expires_at)
     return reservation

@@ -1,4 +1,4 @@
-"""Resources and what they are asked for. Pure: no clock, no database, no HTTP."""
+"""Resources, their ids and their stock. Pure: no clock, no I/O."""
 
 import re
 from collections import Counter
@@ -9,12 +9,12 @@ from unicodedata import normalize
 
 RESOURCE_ID_LENGTH_MAX = 200
 TOTAL_STOCK_MAX = 10**12
-"""Units. Far above any shop, far below where sums of bigint could overflow."""
+"""Units. Far above any real stock, and far below the overflow of a sum of bigint."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Item:
-    """Some units of one resource."""
+    """A quantity of one resource."""
 
     resource_id: str
     quantity: int
@@ -22,7 +22,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """A thing with stock, as it stands: expired holds count as available.
+    """A resource and its stock. The units of expired holds are available.
 
     total_stock = available_stock + held_stock + committed_stock, each at least 0.
     """
@@ -38,7 +38,7 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """How many units there shall be of a resource, in all."""
+    """A total to set for a resource."""
 
     resource_id: str
     total_stock: int
@@ -46,20 +46,20 @@ class Total:
 
 @dataclass(frozen=True, slots=True)
 class Adjustment:
-    """A total that was moved by a difference, and why."""
+    """A change of a total by a difference, with its reason."""
 
     resource_id: str
     difference: int
     reason: str
     total_stock: int
-    """After it."""
+    """The total after the adjustment."""
     created_at: datetime
 
 
 def summed(lines: Iterable[Item]) -> tuple[Item, ...]:
-    """The lines with those of one resource added up, in the order in which rows are locked.
+    """One item per resource, with the quantities of its lines added up, in the lock order.
 
-    That order is by code point, which for UTF-8 is the byte order of Postgres's collation "C".
+    The lock order is by code point, which for UTF-8 is the byte order of Postgres's collation "C".
     """
     quantities: Counter[str] = Counter()
     for line in lines:
@@ -68,12 +68,12 @@ def summed(lines: Iterable[Item]) -> tuple[Item, ...]:
 
 
 def normalized_resource_id(text: str) -> str:
-    """The id that the text stands for: the text in Unicode's form NFC.
+    """The text in Unicode normalization form NFC, validated as a resource id.
 
-    Every way into the engine calls this: bodies, paths, queries, the command line, import files.
+    All input goes through this: bodies, paths, queries, the command line, import files.
 
     Raises:
-        ValueError: the reason why the text is no id, in one line.
+        ValueError: the text is not a valid id; the message is one line.
     """
     resource_id = text if text.isascii() else normalize("NFC", text)
     if not 1 <= len(resource_id) <= RESOURCE_ID_LENGTH_MAX:
@@ -90,19 +90,19 @@ def normalized_resource_id(text: str) -> str:
 
 
 def normalized_prefix(text: str) -> str:
-    """The text in the form NFC, as the beginning of ids. Every id begins with the empty text.
+    """The text in NFC, validated as a prefix of resource ids. The empty prefix is valid.
 
     Raises:
-        ValueError: no id begins like this.
+        ValueError: no valid id has this prefix.
     """
     prefix = normalize("NFC", text)
-    whole = len(prefix) >= RESOURCE_ID_LENGTH_MAX
-    normalized_resource_id(prefix if whole else prefix + _ANY_CONTINUATION)
+    is_full_length = len(prefix) >= RESOURCE_ID_LENGTH_MAX
+    normalized_resource_id(prefix if is_full_length else prefix + _ANY_CONTINUATION)
     return prefix
 
 
 def is_resource_id(text: str) -> bool:
-    """Whether the text stands for the id of a resource."""
+    """Whether the text is a valid resource id."""
     try:
         normalized_resource_id(text)
     except ValueError:
@@ -111,22 +111,22 @@ def is_resource_id(text: str) -> bool:
 
 
 def _is_printable(text: str) -> bool:
-    """Whether no character is a control, a format, a separator, private or unassigned.
+    """Whether the text has no control, format, separator, private or unassigned character.
 
-    Python's `isprintable` refuses all of those but the space. Two format characters are part of
-    ordinary words: the joiners, which Persian, many Indian languages and emoji are written with.
+    Python's `isprintable` rejects all of these except the space. Two format characters are valid in
+    words: the joiners U+200C and U+200D, used in Persian, many Indian languages and emoji.
     """
     return text.isprintable() or text.translate(_WITHOUT_JOINERS).isprintable()
 
 
 _WITHOUT_JOINERS = {0x200C: None, 0x200D: None}
 _STRAY_JOINER = re.compile(
-    r"""^[\u200c\u200d] | [\u200c\u200d]\Z   # at an end
-    | [\u200c\u200d]{2}                      # twice
-    | [\0-\x7f][\u200c\u200d][\0-\x7f]       # nothing there is joined
+    r"""^[\u200c\u200d] | [\u200c\u200d]\Z   # at the start or end
+    | [\u200c\u200d]{2}                      # twice in a row
+    | [\0-\x7f][\u200c\u200d][\0-\x7f]       # between ASCII characters, which do not join
     """,
     re.VERBOSE,
 )
-"""An invisible character that only makes another id of one that looks the same."""
+"""A joiner without effect on the text: it would make two ids that look the same."""
 _ANY_CONTINUATION = "\u5b57"
-"""A character that may stand behind any other and that NFC never composes with it."""
+"""A character that may follow any other, and that NFC never composes with the one before it."""

@@ -1,6 +1,6 @@
-"""Endpoints, what they want, and what their answers mean. Pure: no clock, no chance, no I/O.
+"""Webhook endpoints, subscriptions, retries and URL checks. Pure: no clock, no randomness, no I/O.
 
-After Standard Webhooks:
+Follows Standard Webhooks:
 https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
 """
 
@@ -12,15 +12,15 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 ENDPOINT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
-"""An id is part of a secret's name and of a message group's: this is what both can have."""
+"""Part of the name of a secret and of a message group id: valid characters in both."""
 SECRETS_MAX = 2
-"""The present one, and the one before it, so that receivers can change over in their own time."""
+"""The present secret and the previous one, so that receivers can rotate without a gap."""
 DELAY_SECONDS_MAX = 43_200 - 300
-"""SQS hides a message for 12 hours at most, counted from when it was received."""
+"""SQS limits the visibility timeout to 12 hours from the receipt of the message."""
 SLOW_SECONDS = 2
-"""An endpoint that takes so long to answer is slow."""
+"""The response time from which an endpoint counts as slow."""
 SLOW_FOR_SECONDS = 600
-"""How long that is remembered at least; at most twice as long."""
+"""How long an endpoint counts as slow at least; at most twice as long."""
 
 EVENT_TYPES = (
     "STOCK_DEPLETED",
@@ -35,30 +35,30 @@ EVENT_TYPES = (
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Somebody's URL that wants to know of events."""
+    """A URL that is subscribed to events."""
 
     endpoint_id: str
     url: str
     events: tuple[str, ...] = ()
-    """The types it wants; empty: all."""
+    """The event types of the subscription; empty: all."""
     secrets: tuple[str, ...] = field(default=(), repr=False)
-    """What deliveries are signed with, the newest first."""
+    """The signing secrets, the newest first."""
     disabled: str = ""
-    """Since when and why it gets nothing; empty: it gets what it wants."""
+    """When and why it was disabled; empty: it is enabled."""
 
     def wants(self, event_type: str) -> bool:
-        """Whether events of this type are for it."""
+        """Whether it is enabled and subscribed to events of this type."""
         return not self.disabled and (not self.events or event_type in self.events)
 
 
 class SlowEndpoints:
-    """Which endpoints were slow of late. Each moment is in seconds of one clock."""
+    """The endpoints that were slow recently. All moments are seconds of one clock."""
 
     def __init__(self) -> None:
         self._until: dict[str, float] = {}
 
     def note(self, endpoint_id: str, now: float, chance: float) -> None:
-        """It was slow now. `chance`, from 0 to 1: not all who noted it forget it at once."""
+        """Record that an endpoint was slow. `chance`, from 0 to 1, spreads the expiry."""
         self._until[endpoint_id] = now + SLOW_FOR_SECONDS * (1 + chance)
 
     def is_slow(self, endpoint_id: str, now: float) -> bool:
@@ -68,23 +68,23 @@ class SlowEndpoints:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """An event on its way."""
+    """An event in a queue."""
 
     content: str
-    """The event in JSON: these very bytes are signed and delivered."""
+    """The event in JSON: exactly these bytes are signed and delivered."""
     endpoint_id: str = ""
-    """Its endpoint; empty: it is still to be spread to the endpoints that subscribe to it."""
+    """Its endpoint; empty: it is not fanned out to the subscribed endpoints yet."""
     attempts: int = 0
-    """Attempts to deliver it that were made before it was sent to this queue."""
+    """Delivery attempts before it was sent to this queue."""
     delay_seconds: int = 0
-    """How long SQS keeps it back, at most SEND_DELAY_SECONDS_MAX."""
+    """Its DelaySeconds in SQS, at most SEND_DELAY_SECONDS_MAX."""
     due_at: int = 0
-    """In seconds since the epoch. 0: it is due when SQS shows it."""
+    """In seconds since the epoch. 0: it is due at its first receipt."""
 
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that was given up."""
+    """A message in the dead-letter queue."""
 
     message: Message
     attempts: int
@@ -93,39 +93,41 @@ class DeadLetter:
 
 
 class Verdict(StrEnum):
-    """What became of an attempt to deliver."""
+    """The result of a delivery attempt."""
 
     DELIVERED = "delivered"
     GONE = "gone"
-    """The endpoint says that it wants nothing any more, now or later."""
+    """410: the endpoint does not accept events any more."""
     FAILED = "failed"
 
 
 def verdict(status: int) -> Verdict:
-    """What an answer means. A redirect is a failure: whoever moves tells us where to."""
+    """The result for an HTTP status. A redirect is a failure: redirects are not followed."""
     if 200 <= status < 300:  # noqa: PLR2004 - the classes of RFC 9110
         return Verdict.DELIVERED
     return Verdict.GONE if status == 410 else Verdict.FAILED  # noqa: PLR2004 - likewise
 
 
-def delay_seconds(attempt: int, schedule: Sequence[int], asked_seconds: int, chance: float) -> int:
-    """How long to wait after the failure of this attempt, the first of which is 1.
+def delay_seconds(
+    attempt: int, schedule: Sequence[int], retry_after_seconds: int, chance: float
+) -> int:
+    """The wait after the failure of this attempt; attempts count from 1.
 
-    `schedule`: the waits between attempts. `asked_seconds`: what Retry-After asked for; it is
-    waited for at least as long. `chance`, from 0 to 1, spreads the wait by a tenth both ways, so
-    that what failed together does not come back together. 0 after the last attempt: what comes
-    next is the dead-letter queue.
+    `schedule`: the waits between attempts. `retry_after_seconds`: the Retry-After of the response,
+    which is the minimum. `chance`, from 0 to 1, spreads the wait by 10% in both directions, so that
+    deliveries that failed together are not retried together. 0 after the last attempt, which the
+    dead-letter queue follows.
     """
     if attempt > len(schedule):
         return 0
     spread = schedule[attempt - 1] * (0.9 + 0.2 * chance)
-    return min(max(round(spread), asked_seconds), DELAY_SECONDS_MAX)
+    return min(max(round(spread), retry_after_seconds), DELAY_SECONDS_MAX)
 
 
 def url_fault(url: str, *, development: bool) -> str:
-    """Why deliveries can not go to this URL; empty, if they can as far as one can tell from it.
+    """Why this URL is not a valid target of deliveries; empty if it is valid.
 
-    `development` allows http, too. Where its name leads to is looked at with each delivery.
+    `development` also allows http. The addresses of its host are checked at each delivery.
     """
     try:
         parts = urlsplit(url)
@@ -142,18 +144,18 @@ def url_fault(url: str, *, development: bool) -> str:
 
 
 def is_public(address: str) -> bool:
-    """Whether a machine at this address may be one of the public Internet, and no other.
+    """Whether this is a unicast address of the public Internet.
 
-    What leads elsewhere in disguise is not: IPv4 addresses within IPv6 ones (mapped, NAT64, 6to4,
-    Teredo), multicast, and what is set aside for protocols. `is_global` lets some of them through.
+    Rejects IPv4 addresses embedded in IPv6 (mapped, NAT64, 6to4, Teredo), multicast, and protocol
+    assignments. `is_global` accepts some of them.
     """
-    found = ip_address(address.partition("%")[0])
-    if isinstance(found, IPv4Address):
-        return found.is_global and not any(found in network for network in _NOT_PUBLIC_4)
+    ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv4Address):
+        return ip.is_global and not any(ip in network for network in _NOT_PUBLIC_4)
     return (
-        found.is_global
-        and found in _GLOBAL_UNICAST
-        and not any(found in network for network in _NOT_PUBLIC_6)
+        ip.is_global
+        and ip in _GLOBAL_UNICAST
+        and not any(ip in network for network in _NOT_PUBLIC_6)
     )
 
 
@@ -163,9 +165,9 @@ _NOT_PUBLIC_4: tuple[IPv4Network, ...] = (
     IPv4Network("224.0.0.0/4"),  # multicast
     IPv4Network("240.0.0.0/4"),
 )
-_GLOBAL_UNICAST = IPv6Network("2000::/3")  # the only one that IANA has given out
+_GLOBAL_UNICAST = IPv6Network("2000::/3")  # the only range that IANA has allocated for it
 _NOT_PUBLIC_6: tuple[IPv6Network, ...] = (
     IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
-    IPv6Network("2002::/16"),  # 6to4: an IPv4 address stands in it
+    IPv6Network("2002::/16"),  # 6to4: contains an IPv4 address
     IPv6Network("3fff::/20"),  # documentation
 )

@@ -1,6 +1,6 @@
-"""Audit: whether the counters match the reservations, and their repair. For operators.
+"""Compares the counters with the reservations, and repairs them. For operators.
 
-Opens a direct connection of its own, from the command line or from AuditFunction.
+The command line and AuditFunction use it. It opens a direct connection as the owner.
 """
 
 import time
@@ -17,79 +17,81 @@ from openreserve.postgres.sql import statements
 
 CONNECT_TIMEOUT_SECONDS = 5
 LOCK_TIMEOUT = "5s"
-"""How long a repair waits for a row that others have locked; the owner has no such limit."""
+"""How long a repair waits for a row lock. The owner's role has no limit of its own."""
 
 
 class AuditFailed(Exception):
-    """The books were not checked, or not mended: Postgres did not do what it was asked to."""
+    """The counters were not checked or not repaired: Postgres failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """A resource whose counter, or whose marks, are not what its reservations say.
+    """A resource whose counter or item marks disagree with its reservations.
 
-    total_stock - available_stock - held_stock - committed_stock = difference, which is 0 in order.
+    difference = total_stock - available_stock - held_stock - committed_stock. Correct: 0.
     """
 
     resource_id: str
     total_stock: int
     available_stock: int
-    """What the counter says."""
+    """The counter."""
     held_stock: int
-    """What the reservations say."""
+    """The sum over reservations."""
     committed_stock: int
-    """What the reservations say."""
+    """The sum over reservations."""
     wrong_marks: int
-    """Items that are marked as held, or not, unlike their reservations."""
+    """The number of items whose held_until or returned disagrees with the reservation."""
     difference: int
-    """By how much the counter is too low; below zero: too high."""
+    """How many units the counter is too low; negative: too high."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """What a check covered, all in one snapshot, and what it found."""
+    """The scope and the result of a check, in one snapshot."""
 
     resources: int
     reservations: int
     drift: tuple[Drift, ...]
     not_listed: int = 0
-    """How many more resources drift than `drift` has: a stage lists only so many at once."""
+    """The number of drifting resources that `drift` leaves out: AuditFunction limits its list."""
 
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What became of a repair: clean, repaired, oversold or unknown_resource."""
+    """The result of a repair."""
 
     outcome: str
+    """clean, repaired, oversold or unknown_resource."""
     difference: int
-    """By how much available_stock was moved; oversold: how many units there are too few."""
+    """The change of available_stock; if oversold, the number of missing units."""
     marks_mended: int
+    """The number of items whose held_until or returned was corrected."""
 
 
 def check(
     database_url: str, timeout_seconds: float, *, secret_arn: str = "", **overrides: Any
 ) -> Check:
-    """Recompute everything from the reservations, in one snapshot, while traffic runs.
+    """Recompute all counters from the reservations, in one snapshot, while traffic runs.
 
-    `timeout_seconds` is for all statements together. `secret_arn`: the secret that has the
-    password, if the URL does not.
+    `timeout_seconds` is for all statements together. `secret_arn`: the secret with the password, if
+    the URL has none.
 
     Raises:
-        AuditFailed: Postgres was not reached, or took too long.
+        AuditFailed: Postgres is unreachable, or took too long.
     """
-    names = statements("audit")
-    over = time.monotonic() + timeout_seconds
+    queries = statements("audit")
+    deadline = time.monotonic() + timeout_seconds
     with (
         _connected(database_url, secret_arn, **overrides) as connection,
         connection.transaction(),
     ):
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
-        answers = []
-        for statement in (names.count, names.find_drift):
-            left_ms = max(1, int((over - time.monotonic()) * 1_000))
-            connection.execute(names.allow, {"timeout_ms": left_ms})
-            answers.append(connection.execute(statement).fetchall())
-    (counts,), drift = answers
+        results = []
+        for query in (queries.count, queries.find_drift):
+            left_ms = max(1, int((deadline - time.monotonic()) * 1_000))
+            connection.execute(queries.limit_statement_time, {"timeout_ms": left_ms})
+            results.append(connection.execute(query).fetchall())
+    (counts,), drift = results
     return Check(**counts, drift=tuple(Drift(**row) for row in drift))
 
 
@@ -101,15 +103,15 @@ def repair(
     *,
     secret_arn: str = "",
 ) -> Iterator[tuple[str, Repair]]:
-    """Make each counter what the reservations say, and keep the reason. A repeat finds it clean.
+    """Set each counter to the sum of the reservations, and store the reason. A repeat is clean.
 
     `timeout_seconds` is for each resource.
 
     Raises:
-        AuditFailed: Postgres was not reached, or refused; what was yielded before is repaired.
+        AuditFailed: Postgres is unreachable, or failed; resources yielded before are repaired.
     """
-    # As options of the connection: a procedure that rolls back cannot have them set before it in
-    # its transaction. A pooling proxy refuses options, so this needs Postgres itself.
+    # As options of the connection: a procedure that rolls back would undo a SET in its transaction.
+    # A pooling proxy rejects options, so the connection must be direct.
     limits = f"-c statement_timeout={int(timeout_seconds * 1_000)} -c lock_timeout={LOCK_TIMEOUT}"
     with _connected(database_url, secret_arn, options=limits) as connection:
         for resource_id in resource_ids:

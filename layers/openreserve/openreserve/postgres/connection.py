@@ -1,9 +1,8 @@
-"""The border to Postgres: one connection per thread of a function, one statement per call.
+"""Access to Postgres: one connection per thread, one statement per call.
 
-Never sends what would tie a proxy's backend to this client: no SET, no BEGIN, nothing prepared.
+Sends nothing that pins the backend of a proxy: no SET, no BEGIN, no prepared statement.
 """
 
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +21,7 @@ from openreserve.postgres import sqlstates
 from openreserve.postgres.sql import statements
 from openreserve.postgres.sqlstates import Done
 from openreserve.runtime import certificates, iam_auth, snapstart, telemetry
+from openreserve.runtime.per_thread import PerThread
 from openreserve.runtime.settings import settings
 from openreserve.runtime.telemetry import logger
 
@@ -35,18 +35,12 @@ DEFAULTS = {
     "keepalives_count": 3,
     "tcp_user_timeout": 5_000,
 }
-"""Unless the URL says otherwise. A server that is gone without a word, as after a failover, is
-noticed before the function's time is over; by the defaults of most systems it takes hours."""
+"""Connection parameters, unless the URL has them. They detect a silently lost server, as after a
+failover, within the timeout of the function; the defaults of most systems take hours."""
 DEADLOCK_RETRIES_MAX = 3
 
-
-class _Thread(threading.local):
-    """The connection of this thread. Most functions have one thread, hence one connection."""
-
-    connection: psycopg.Connection[Row] | None = None
-
-
-_of_this_thread = _Thread()
+_connection: PerThread[psycopg.Connection[Row] | None] = PerThread(lambda: None)
+"""Most functions have one thread, hence one connection."""
 
 
 def fetch_all(
@@ -54,16 +48,16 @@ def fetch_all(
 ) -> list[Row]:
     """Run one statement in one round trip, committed when this returns, and return its rows.
 
-    `sqlstates` says what each error means. A kept connection that turns out to be dead, or to lead
-    to a server that no longer writes, is replaced and the statement is sent once more: always if
-    nothing was done, and only if it is `repeatable` if that is unknown. A new connection that fails
-    is not replaced. A deadlock was rolled back, so it is always sent again.
+    `sqlstates` classifies the errors. If a reused connection is dead, or its server is read-only,
+    the connection is replaced and the statement is sent a second time: always if it had no effect,
+    and only if it is `repeatable` if its outcome is unknown. A new connection that fails is not
+    replaced. A deadlock was rolled back, so the statement is always sent again.
 
     Raises:
-        Contention: a lock or the statement took longer than the role may wait; nothing was done.
-        IdempotencyInProgress: the lock was an Idempotency-Key's; nothing was done.
+        Contention: a lock or the statement exceeded the timeout of the role; no effect.
+        IdempotencyInProgress: the lock was an Idempotency-Key's; no effect.
         DatabaseUnavailable: no connection, or it broke; the outcome may be unknown.
-        psycopg.Error: the statement is wrong, or the schema is.
+        psycopg.Error: the statement or the schema is wrong.
     """
     with telemetry.measured("PostgresDuration"):
         return _fetch_all(statement, parameters, repeatable=repeatable)
@@ -83,15 +77,16 @@ def row(file: str, name: str, *, repeatable: bool = True, **parameters: Any) -> 
 
 def disconnect() -> None:
     """Close the connection, if there is one. The next statement opens another."""
-    if _of_this_thread.connection is not None:
-        _of_this_thread.connection.close()
-        _of_this_thread.connection = None
+    connection = _connection.get()
+    if connection is not None:
+        connection.close()
+        _connection.set(None)
 
 
 def _fetch_all(statement: str, parameters: Mapping[str, Any], *, repeatable: bool) -> list[Row]:
     deadlocks = 0
     while True:
-        open_before = _of_this_thread.connection
+        open_before = _connection.get()
         connection = _connect()
         try:
             return connection.execute(statement.encode(), parameters).fetchall()
@@ -100,21 +95,21 @@ def _fetch_all(statement: str, parameters: Mapping[str, Any], *, repeatable: boo
             if deadlocks > DEADLOCK_RETRIES_MAX:
                 raise Contention from deadlock
         except psycopg.Error as error:
-            failed = sqlstates.meaning(error)
-            if failed is None:
+            meaning = sqlstates.meaning(error)
+            if meaning is None:
                 raise
-            if not failed.reconnects:
+            if not meaning.reconnects:
                 raise _contention(error) from error
             disconnect()
-            kept = connection is open_before
-            if not kept or not (repeatable or failed.done is Done.NOTHING):
-                _warn("Postgres did not carry a statement out", error, failed.cause)
+            is_reused = connection is open_before
+            if not is_reused or not (repeatable or meaning.done is Done.NOTHING):
+                _warn("A statement failed in Postgres", error, meaning.cause)
                 raise DatabaseUnavailable from error
-            _warn("Replacing the connection to Postgres", error, failed.cause)
+            _warn("Replacing the connection to Postgres", error, meaning.cause)
 
 
 def _contention(error: psycopg.Error) -> OpenReserveError:
-    """The one lock that is waited for in the order of a key is its index entry."""
+    """A lock timeout while inserting an Idempotency-Key waited for a request with the same key."""
     waited_for_key = "openreserve.idempotency_keys" in (error.diag.context or "")
     if isinstance(error, postgres.LockNotAvailable) and waited_for_key:
         return IdempotencyInProgress()
@@ -126,29 +121,29 @@ def _warn(message: str, error: psycopg.Error, cause: str) -> None:
 
 
 def _connect() -> psycopg.Connection[Row]:
-    connection = _of_this_thread.connection
+    connection = _connection.get()
     if connection is None or connection.closed:
         try:
             connection = psycopg.connect(
-                autocommit=True, prepare_threshold=None, row_factory=dict_row, **_where()
+                autocommit=True, prepare_threshold=None, row_factory=dict_row, **_parameters()
             )
-        except (psycopg.OperationalError, iam_auth.CannotSign) as refused:
-            logger().warning("Could not connect to Postgres", extra={"reason": repr(refused)})
-            raise DatabaseUnavailable from refused
+        except (psycopg.OperationalError, iam_auth.CannotSign) as error:
+            logger().warning("Could not connect to Postgres", extra={"reason": repr(error)})
+            raise DatabaseUnavailable from error
         snapstart.opened(disconnect)
-        _of_this_thread.connection = connection
+        _connection.set(connection)
     return connection
 
 
-def _where() -> dict[str, Any]:
-    """The URL in parts, with a new token if that is the way to sign in.
+def _parameters() -> dict[str, Any]:
+    """The connection parameters: those of the URL, with a new IAM token if DATABASE_AUTH is iam.
 
-    Whoever has the token can sign in with it: it is told to nobody but the server of that name.
+    The token is a bearer credential, so the certificate of the server is always verified.
     """
-    where: dict[str, Any] = DEFAULTS | conninfo_to_dict(settings().database_url)
+    parameters: dict[str, Any] = DEFAULTS | conninfo_to_dict(settings().database_url)
     if settings().database_auth == "iam":
-        port = int(where.get("port") or POSTGRES_PORT)
-        where = {"sslrootcert": str(certificates.AMAZON_ROOTS)} | where
-        where["sslmode"] = "verify-full"
-        where["password"] = iam_auth.database_token(where["host"], port, where["user"])
-    return where
+        host, port = parameters["host"], int(parameters.get("port") or POSTGRES_PORT)
+        parameters = {"sslrootcert": str(certificates.AMAZON_ROOTS)} | parameters
+        parameters["sslmode"] = "verify-full"
+        parameters["password"] = iam_auth.database_token(host, port, parameters["user"])
+    return parameters

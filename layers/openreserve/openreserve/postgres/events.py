@@ -1,4 +1,4 @@
-"""Events in Postgres: list them, claim them for delivery. Each function is one round trip."""
+"""Events in Postgres: list them, claim them for publishing. Each function is one round trip."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from openreserve.postgres import connection
 
 
 def list_events(after: EventCursor, limit: int) -> list[Event]:
-    """At most `limit` events behind the place, in the order in which nothing is ever missed."""
+    """At most `limit` events after the cursor, in an order that never misses an event."""
     rows = connection.rows(
         "events",
         "list_events",
@@ -19,7 +19,7 @@ def list_events(after: EventCursor, limit: int) -> list[Event]:
 
 
 def event(row: connection.Row) -> Event:
-    """The event that a row of the table tells of."""
+    """The event in a row of the table."""
     return Event(
         event_id=row["event_id"],
         type=row["type"],
@@ -28,14 +28,14 @@ def event(row: connection.Row) -> Event:
         sequence=row["sequence"],
         tokens=tuple(row["tokens"]),
         created_at=row["created_at"],
-        place=EventCursor(int(row["written_by"]), row["position"]),
+        cursor=EventCursor(int(row["written_by"]), row["position"]),
     )
 
 
 def find_place_before_newest(count: int) -> EventCursor:
-    """The place from which on so many events are listed; the beginning, if there are not as many.
+    """The cursor before the newest `count` events; the beginning, if there are fewer.
 
-    An event that comes meanwhile is listed behind them.
+    Events written in the meantime are listed after them.
     """
     for row in connection.rows("events", "find_place_before_newest", count=count):
         return EventCursor(int(row["written_by"]), row["position"])
@@ -43,27 +43,27 @@ def find_place_before_newest(count: int) -> EventCursor:
 
 
 def claim_events(claim_seconds: int, limit: int) -> list[tuple[Event, int]]:
-    """At most `limit` events to hand on, with their ages in milliseconds.
+    """At most `limit` unpublished events, with their ages in milliseconds.
 
-    For `claim_seconds` nobody else gets them; then they can be claimed again, if they were not
-    marked as handed on.
+    No other publisher gets them for `claim_seconds`. After that, events that are not marked as
+    published can be claimed again.
 
     Raises:
-        Contention, DatabaseUnavailable: if they were claimed nevertheless, the claim runs out.
+        Contention, DatabaseUnavailable: events that were claimed anyway are free when it expires.
     """
     rows = connection.rows("events", "claim_events", claim_seconds=claim_seconds, limit=limit)
     return [(event(row), row["age_ms"]) for row in rows]
 
 
-def mark_published(places: Sequence[EventCursor]) -> None:
-    """Never hand these on again. A repeat changes nothing.
+def mark_published(cursors: Sequence[EventCursor]) -> None:
+    """Mark the events at these cursors as published. A repeat changes nothing.
 
     Raises:
-        Contention, DatabaseUnavailable: they may be handed on once more.
+        Contention, DatabaseUnavailable: they may be published again.
     """
     connection.rows(
         "events",
         "mark_published",
-        written_by=[str(place.written_by) for place in places],
-        positions=[place.position for place in places],
+        written_by=[str(cursor.written_by) for cursor in cursors],
+        positions=[cursor.position for cursor in cursors],
     )

@@ -1,40 +1,37 @@
-"""What the scheduled functions ask of Postgres, in batches. Each function is one round trip."""
+"""Scheduled maintenance in Postgres, in batches. Each function is one round trip."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
-from openreserve.domain.reservations import (
-    Deadline,
-    Expired,
-)
+from openreserve.domain.reservations import Deadline, Expired
 from openreserve.postgres import connection
 from openreserve.runtime.settings import settings
 
 
 def ping() -> int:
-    """The number of the newest migration that Postgres has.
+    """The number of the newest applied migration.
 
     Raises:
-        DatabaseUnavailable: it does not answer.
+        DatabaseUnavailable: Postgres does not answer.
     """
     return int(connection.row("maintenance", "ping")["schema_number"])
 
 
 def expire(tokens: Sequence[UUID] | None, batch_size: int) -> Expired:
-    """Close a batch of holds that are over: of these tokens, or of all. A repeat closes nothing.
+    """Close a batch of expired holds: those of `tokens`, or of all. A repeat closes no hold twice.
 
     Raises:
-        Contention, DatabaseUnavailable: nobody knows whether the batch was closed; ask again.
+        Contention, DatabaseUnavailable: it is unknown whether the batch was closed; call again.
     """
-    wanted = None if tokens is None else list(tokens)
-    row = connection.row("maintenance", "expire", tokens=wanted, batch_size=batch_size)
+    listed = None if tokens is None else list(tokens)
+    row = connection.row("maintenance", "expire", tokens=listed, batch_size=batch_size)
     return Expired(tuple(row["lags_ms"]), frozenset(row["still_held"]))
 
 
 def list_deadlines(within_seconds: int, after: Deadline | None, limit: int) -> list[Deadline]:
-    """At most `limit` deadlines of live holds that end soon, those behind `after`."""
+    """At most `limit` deadlines of holds within the next `within_seconds`, after `after`."""
     start = after or Deadline(datetime.min.replace(tzinfo=UTC), UUID(int=0))
     rows = connection.rows(
         "maintenance",
@@ -48,31 +45,31 @@ def list_deadlines(within_seconds: int, after: Deadline | None, limit: int) -> l
 
 
 def take_reclaims() -> int:
-    """How many holds were closed since the last time because somebody wanted their stock.
+    """The number of holds that reclaims have closed since the last call.
 
     Raises:
-        Contention, DatabaseUnavailable: they may have been taken, and are then told of by nobody.
+        Contention, DatabaseUnavailable: the count may be lost.
     """
     return int(connection.row("maintenance", "take_reclaims")["closed"])
 
 
 def audit_counters(batch_size: int) -> tuple[int, list[dict[str, Any]]]:
-    """Check the next resources in turn: how many, and those whose counter is wrong.
+    """Check the next batch of resources: the number checked, and those whose counter is wrong.
 
     Raises:
-        Contention, DatabaseUnavailable: nothing was checked; the next call checks the same ones.
+        Contention, DatabaseUnavailable: nothing was checked; the next call checks the same batch.
     """
     row = connection.row("maintenance", "audit_counters", batch_size=batch_size)
     return row["checked"], row["drifting"]
 
 
 def purge(batch_size: int) -> dict[str, int]:
-    """Delete a batch of what is past its retention; how many `keys`, `reservations` and `events`.
+    """Delete a batch of rows past their retention; the counts of `keys`, `reservations`, `events`.
 
     Raises:
-        Contention, DatabaseUnavailable: nobody knows whether the batch was deleted; ask again.
+        Contention, DatabaseUnavailable: it is unknown whether the batch was deleted; call again.
     """
-    (row,) = connection.rows(
+    return connection.row(
         "maintenance",
         "purge",
         key_hours=settings().key_retention_hours,
@@ -80,4 +77,3 @@ def purge(batch_size: int) -> dict[str, int]:
         event_days=settings().event_retention_days,
         batch_size=batch_size,
     )
-    return row

@@ -1,4 +1,4 @@
-"""Brings the schema up to date over a direct connection. Not through a proxy, as it locks."""
+"""Applies migrations and routines over a direct connection, not a proxy: it takes locks."""
 
 import hashlib
 from collections.abc import Iterator
@@ -9,17 +9,17 @@ from openreserve.postgres import owner, sql
 from openreserve.runtime.telemetry import logger
 
 _NINE_FILES = "d10caa6312bd8aad62e3997c0cbf51b5d6bcb69addeb82567f1ba627cbdebd40"
-"""The hash over the hashes of the nine files that 0001 to 0004 and the routines replace."""
-_REPLACING_THEM = 4
+"""The hash of the hashes of the nine early files, which 0001 to 0004 and the routines replace."""
+_REPLACEMENT_COUNT = 4
 
 
 class MigrationChanged(Exception):
-    """An applied migration has another text now. Nothing was changed."""
+    """The text of an applied migration was changed. Nothing was applied."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"{name} was applied with another text: restore it and write a new migration. If a"
-            " version before 0.1.0 made this database, start with a new one (make run: delete"
+            f"{name} was applied with a different text: restore it and write a new migration. If a"
+            " version before 0.1.0 created this database, start with a new one (make run: delete"
             " .openreserve/)"
         )
 
@@ -30,12 +30,12 @@ def migrate(
     """Apply all missing migrations and all changed routines, or nothing, and return their names.
 
     `secret_arn`: the secret with the password, if the URL has none. `reservation_events`: whether
-    each change of a reservation writes an event. A repeat applies nothing. Concurrent calls run one
-    after the other.
+    each change of a reservation writes an event. A repeat applies nothing. Concurrent calls are
+    serialized.
 
     Raises:
         MigrationChanged: an applied file was edited; write a new one instead.
-        psycopg.Error: Postgres refused; nothing was applied.
+        psycopg.Error: Postgres failed; nothing was applied.
         owner.SecretUnreadable: there is no password; nothing was applied.
     """
     statements = sql.statements("migrations")
@@ -80,12 +80,12 @@ def _apply_routines(connection: psycopg.Connection) -> Iterator[str]:
 
 
 def _adopt_nine_files(connection: psycopg.Connection) -> None:
-    """Take over a database that the nine files made which the present ones replace."""
+    """Convert a database that the nine early files created."""
     hashes = " ".join(_applied_migrations(connection).values())
     if _sha256(hashes.encode()) != _NINE_FILES:
         return
     connection.execute(sql.statements("migrations").adopt_nine_files)
-    for name, text in sql.migrations()[:_REPLACING_THEM]:
+    for name, text in sql.migrations()[:_REPLACEMENT_COUNT]:
         _record_migration(connection, name, text)
 
 

@@ -1,4 +1,4 @@
-"""The owner's connection to Postgres: direct, for migrations and audits. RDS changes its password.
+"""The owner's direct connection to Postgres, for migrations and audits. RDS rotates its password.
 
 https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-secrets-manager.html
 """
@@ -15,43 +15,43 @@ from openreserve.runtime.telemetry import logger
 
 
 class SecretUnreadable(Exception):
-    """Nobody signed in as the owner: Secrets Manager did not say the password."""
+    """Could not authenticate as the owner: the password could not be read from Secrets Manager."""
 
 
 def connected(
     database_url: str, secret_arn: str = "", **parameters: Any
 ) -> psycopg.Connection[Any]:
-    """A connection to the URL, with the password of the secret, if there is one.
+    """A connection to the URL, with the password of the secret, if one is given.
 
-    `parameters`: further ones of `psycopg.connect`; they win over those of the URL.
+    `parameters`: further parameters of `psycopg.connect`; they override those of the URL.
 
-    The password is read each time. One that is refused, though it has changed since it was read,
-    was read in the middle of a rotation: the new one is tried, once.
+    The password is read for each connection. If it is refused and has changed since, a rotation was
+    in progress: the new password is tried once.
 
     Raises:
-        psycopg.OperationalError: Postgres refused, or is not there.
-        SecretUnreadable: there is no password to try.
+        psycopg.OperationalError: Postgres refused the connection or is unreachable.
+        SecretUnreadable: the password could not be read.
     """
     if not secret_arn:
         return psycopg.connect(database_url, prepare_threshold=None, **parameters)
     password = _password(secret_arn)
     try:
-        return _signed_in(database_url, password, parameters)
+        return _connect(database_url, password, parameters)
     except psycopg.OperationalError:
         changed = _password(secret_arn)
         if changed == password:
             raise
-    logger().info("The owner's password was changed just now; signing in with the new one")
-    return _signed_in(database_url, changed, parameters)
+    logger().info("The owner's password was rotated; connecting with the new one")
+    return _connect(database_url, changed, parameters)
 
 
-def _signed_in(
+def _connect(
     database_url: str, password: str, parameters: Mapping[str, Any]
 ) -> psycopg.Connection[Any]:
-    where: dict[str, Any] = {"sslrootcert": str(certificates.RDS_GLOBAL)}
-    where |= conninfo_to_dict(database_url)
-    where |= {**parameters, "sslmode": "verify-full", "password": password}
-    return psycopg.connect(prepare_threshold=None, **where)
+    merged: dict[str, Any] = {"sslrootcert": str(certificates.RDS_GLOBAL)}
+    merged |= conninfo_to_dict(database_url)
+    merged |= {**parameters, "sslmode": "verify-full", "password": password}
+    return psycopg.connect(prepare_threshold=None, **merged)
 
 
 def _password(secret_arn: str) -> str:

@@ -26,28 +26,29 @@ from openreserve.domain.resources import Item
 from openreserve.postgres import connection
 from openreserve.runtime.settings import settings
 
-LOOKED_AT_PER_ROW = 5
-"""How many reservations are looked at for each that a page with a status may have. So a page costs
-the same however rare the status is, and may have few rows, or none, and yet a next page."""
+SCANNED_PER_ROW = 5
+"""How many reservations are scanned for each row of a page that is filtered by status. This bounds
+the cost of a page for a rare status; such a page may have few or no rows and still a next page."""
 
 _BEGINNING = datetime.min.replace(tzinfo=UTC)
 
 
 def reserve(order: HoldRequest, token: UUID) -> tuple[Reservation, bool]:
-    """Hold all items of the order under the token, or none; and whether this is a replay.
+    """Hold all items of the request under the token, or none; and whether this is a replay.
 
-    A repeat of the same order, at any time, holds nothing more and returns the reservation as it
-    was first made, under its first token: so the caller that never heard the answer can ask again.
-    Expired holds of what is short are closed before anything is refused.
+    A repeat of the same request, at any time, holds nothing more and returns the reservation as
+    first created, under its first token: a client that lost the response can repeat the request.
+    Expired holds of short resources are closed before the request is refused.
 
     Raises:
-        IdempotencyKeyReused: the key belongs to another order.
-        IdempotencyInProgress: an order with this key is under way and took too long to wait for.
-        ResourceNotFound: `resourceId` names the first one that is not there.
-        TtlOutOfRange: shorter than a second, or longer than `ttlSecondsMax`.
-        OutOfStock: `items` names every short one, with `requested` and `available`; `short_for_ms`
-            is when the first hold on a short one ends, None if none is live.
-        Contention, DatabaseUnavailable: ask again with the same key.
+        IdempotencyKeyReused: the key belongs to a different request.
+        IdempotencyInProgress: a request with this key is in progress, and the wait timed out.
+        ResourceNotFound: `resourceId` is the first one that does not exist.
+        TtlOutOfRange: below one second, or above `ttlSecondsMax`.
+        OutOfStock: `items` has every short resource, with `requested` and `available`;
+            `short_for_ms` is the time until the earliest deadline of a live hold on one of them,
+            None if there is no live hold.
+        Contention, DatabaseUnavailable: repeat with the same key.
     """
     row = connection.row(
         "reservations",
@@ -63,8 +64,8 @@ def reserve(order: HoldRequest, token: UUID) -> tuple[Reservation, bool]:
     )
     match row["outcome"]:
         case "held" | "replayed" as outcome:
-            made = Reservation(row["token"], order.items, Status.HELD, row["expires_at"])
-            return made, outcome == "replayed"
+            hold = Reservation(row["token"], order.items, Status.HELD, row["expires_at"])
+            return hold, outcome == "replayed"
         case "key_reused":
             raise IdempotencyKeyReused
         case "unknown_resource":
@@ -79,21 +80,21 @@ def reserve(order: HoldRequest, token: UUID) -> tuple[Reservation, bool]:
 
 
 def commit(token: UUID) -> Reservation:
-    """Settle a live hold for good. A repeat returns the same reservation.
+    """Commit a live hold. A repeat returns the same reservation.
 
     Raises:
         ReservationNotFound, HoldExpired, AlreadyReleased, AlreadyCancelled: nothing was changed.
-        Contention, DatabaseUnavailable: ask again.
+        Contention, DatabaseUnavailable: repeat the call.
     """
     rows = connection.rows("reservations", "commit", token=token)
     return settled(_only(rows), AFTER_COMMIT)
 
 
 def reacquire(token: UUID) -> Reservation:
-    """Commit a hold, also one that is over if all its units can be had again. A repeat as commit.
+    """Commit a hold, also an expired one if all its units are available again. Repeats as commit.
 
     Raises:
-        HoldExpired: it is over and `items` names every short item; nothing was changed.
+        HoldExpired: it has expired, and `items` has every short item; nothing was changed.
         ReservationNotFound, AlreadyReleased, AlreadyCancelled, Contention, DatabaseUnavailable:
             as commit.
     """
@@ -109,21 +110,21 @@ def reacquire(token: UUID) -> Reservation:
 
 
 def release(token: UUID) -> Reservation:
-    """Give a hold back: RELEASED, or EXPIRED if it was over. A repeat returns the same.
+    """Release a hold: RELEASED, or EXPIRED after its deadline. A repeat returns the same.
 
     Raises:
         ReservationNotFound, AlreadyCommitted, AlreadyCancelled: nothing was changed.
-        Contention, DatabaseUnavailable: ask again.
+        Contention, DatabaseUnavailable: repeat the call.
     """
     rows = connection.rows("reservations", "release", token=token)
     return settled(_only(rows), AFTER_RELEASE)
 
 
 def find_reservation(token: UUID) -> Reservation:
-    """The reservation as it stands now: a hold past its deadline is EXPIRED.
+    """The reservation at this moment: a hold past its deadline is EXPIRED.
 
     Raises:
-        ReservationNotFound: there is none.
+        ReservationNotFound: no reservation has this token.
     """
     return _only(connection.rows("reservations", "find_reservation", token=token))
 
@@ -131,34 +132,33 @@ def find_reservation(token: UUID) -> Reservation:
 def list_reservations(
     resource_id: str | None, status: Status | None, after: ReservationCursor, limit: int
 ) -> tuple[list[Reservation], ReservationCursor | None]:
-    """At most `limit` reservations behind the place, and the place to go on from; None: the end.
+    """At most `limit` reservations after the cursor, and the next cursor; None: the end.
 
-    First those that nobody has settled or closed, the first to expire first; then all others, in
-    no order that means anything. None that is there throughout is missed; one that is settled
-    meanwhile may be listed twice.
+    First those with stored status HELD, by deadline; then all others, by token. A reservation that
+    exists throughout is never missed; one that is settled in the meantime may be listed twice.
     """
     if after == ReservationCursor() and status not in (None, Status.HELD, Status.EXPIRED):
         after = SETTLED
-    looked_at = limit if status is None else limit * LOOKED_AT_PER_ROW
+    scanned = limit if status is None else limit * SCANNED_PER_ROW
     rows = connection.rows(
         "reservations",
         f"list_{'settled' if after.settled else 'held'}{'_of_resource' if resource_id else ''}",
         resource_id=resource_id,
         after=after.expires_at or _BEGINNING,
         after_token=after.token,
-        limit=looked_at,
+        limit=scanned,
     )
-    wanted = [row for row in rows if status in (None, row["status"])]
-    if len(wanted) > limit:
-        last = wanted[limit - 1]
-    elif len(rows) == looked_at:
+    matching = [row for row in rows if status in (None, row["status"])]
+    if len(matching) > limit:
+        last = matching[limit - 1]
+    elif len(rows) == scanned:
         last = rows[-1]
     elif after.settled or status is Status.HELD:
-        return [_reservation(row) for row in wanted], None
+        return [_reservation(row) for row in matching], None
     else:
-        return [_reservation(row) for row in wanted], SETTLED
-    place = ReservationCursor(last["token"], last["listed_at"], settled=after.settled)
-    return [_reservation(row) for row in wanted[:limit]], place
+        return [_reservation(row) for row in matching], SETTLED
+    cursor = ReservationCursor(last["token"], last["listed_at"], settled=after.settled)
+    return [_reservation(row) for row in matching[:limit]], cursor
 
 
 def _only(rows: Sequence[connection.Row]) -> Reservation:

@@ -17,14 +17,15 @@ from openreserve.runtime.settings import settings
 def set_stock(resource_id: str, total_stock: int, expected_version: int | None) -> bool:
     """Create the resource or set its total, and return whether it was created.
 
-    `expected_version` 0: only create. Reservations are never touched: what is available moves by
-    the difference. A repeat changes nothing, unless it expects a version: then it is refused, as
-    the first call moved it on.
+    `expected_version` 0: only create. Reservations are not changed: available_stock changes by the
+    difference. A repeat changes nothing. With an `expected_version` a repeat is refused, because
+    the first call changed the version; so the statement is not sent twice.
 
     Raises:
-        VersionMismatch: `version` is the present one, None if there is no such resource.
+        VersionMismatch: `version` is the present one, None if the resource does not exist.
         BelowAllocated: `allocatedStock` units are held or committed.
-        Contention, DatabaseUnavailable: ask again.
+        Contention: nothing was changed; repeat the call.
+        DatabaseUnavailable: the outcome may be unknown; repeat the call.
     """
     row = connection.row(
         "resources",
@@ -44,10 +45,10 @@ def set_stock(resource_id: str, total_stock: int, expected_version: int | None) 
 
 
 def find_resource(resource_id: str) -> Resource:
-    """The resource as it stands now: units of holds past their deadline are available.
+    """The resource at this moment: units of holds past their deadline are available.
 
     Raises:
-        ResourceNotFound: there is none.
+        ResourceNotFound: the resource does not exist.
     """
     for row in connection.rows("resources", "find_resource", resource_id=resource_id):
         return Resource(**row)
@@ -55,7 +56,7 @@ def find_resource(resource_id: str) -> Resource:
 
 
 def list_resources(prefix: str, after: str, limit: int) -> list[Resource]:
-    """At most `limit` resources whose ids start with the prefix and sort behind `after`."""
+    """At most `limit` resources whose ids start with the prefix and sort after `after`."""
     rows = connection.rows(
         "resources",
         "list_resources",
@@ -67,38 +68,38 @@ def list_resources(prefix: str, after: str, limit: int) -> list[Resource]:
 
 
 def set_stock_of_many(totals: Sequence[Total]) -> list[tuple[str, int | None]]:
-    """Create these resources or set their totals, one after the other as they come.
+    """Create these resources or set their totals, in this order, each in its own transaction.
 
-    For each one `created`, `changed`, `unchanged`, or `below_allocated` and the units that are held
-    or committed. A repeat changes nothing.
+    For each one `created`, `changed`, `unchanged`, or `below_allocated` with the units that are
+    held or committed. A repeat changes nothing.
 
     Raises:
-        Contention, DatabaseUnavailable: some may have been set; ask again.
+        Contention, DatabaseUnavailable: some may have been set; repeat the call.
     """
-    row = connection.rows(
+    row = connection.row(
         "resources",
         "set_stock_of_many",
         resource_ids=[total.resource_id for total in totals],
         totals=[total.total_stock for total in totals],
         reclaim_batch_size=settings().reclaim_batch_size,
-    )[0]
+    )
     return list(zip(row["outcomes"] or (), row["allocated"] or (), strict=True))
 
 
 def adjust_stock(
     key: str, resource_id: str, difference: int, reason: str
 ) -> tuple[Adjustment, bool]:
-    """Move a total by a difference, once, and whether this is a replay.
+    """Change a total by a difference, once per key; and whether this is a replay.
 
-    A repeat with the key moves nothing more and returns the adjustment as it was first made.
+    A repeat with the key changes nothing and returns the first adjustment.
 
     Raises:
-        IdempotencyKeyReused: the key belongs to another adjustment.
-        ResourceNotFound, TotalOutOfRange: what the names say; nothing was changed.
+        IdempotencyKeyReused: the key belongs to a different adjustment.
+        ResourceNotFound, TotalOutOfRange: nothing was changed.
         BelowAllocated: `allocatedStock` units are held or committed; nothing was changed.
-        Contention, DatabaseUnavailable: ask again with the same key.
+        Contention, DatabaseUnavailable: repeat with the same key.
     """
-    row = connection.rows(
+    row = connection.row(
         "resources",
         "adjust_stock",
         key=key,
@@ -107,7 +108,7 @@ def adjust_stock(
         reason=reason,
         total_max=TOTAL_STOCK_MAX,
         reclaim_batch_size=settings().reclaim_batch_size,
-    )[0]
+    )
     match row["outcome"]:
         case "key_reused":
             raise IdempotencyKeyReused
@@ -117,5 +118,5 @@ def adjust_stock(
             raise TotalOutOfRange(totalStockMax=TOTAL_STOCK_MAX)
         case "below_allocated":
             raise BelowAllocated(totalStock=row["total"], allocatedStock=row["allocated"])
-    made = Adjustment(resource_id, difference, reason, row["total"], row["made_at"])
-    return made, row["outcome"] == "replayed"
+    adjustment = Adjustment(resource_id, difference, reason, row["total"], row["made_at"])
+    return adjustment, row["outcome"] == "replayed"

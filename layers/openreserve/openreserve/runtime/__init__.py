@@ -1,1 +1,1 @@
-"""What a Lambda function runs on: settings, telemetry, IAM authentication, SnapStart."""
+"""The runtime of a Lambda function: settings, telemetry, IAM authentication, SnapStart."""

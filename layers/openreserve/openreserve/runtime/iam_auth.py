@@ -1,7 +1,7 @@
-"""Tokens that tell RDS Proxy and ElastiCache who this function is: presigned URLs (SigV4).
+"""IAM authentication tokens for RDS Proxy and ElastiCache: presigned URLs (SigV4).
 
-Signed here, since loading the AWS SDK would double a cold start. Nothing is kept: signing costs
-less than the handshake it is for, and so no token outlives its 15 minutes, a rotation of the
+Signed without the AWS SDK, which would double a cold start. Tokens are not cached: signing costs
+less than the TLS handshake, and a cached token could outlive its 15 minutes, a rotation of the
 credentials, or a snapshot.
 """
 
@@ -17,16 +17,16 @@ from urllib.parse import quote, urlsplit
 EXPIRES_SECONDS = 900
 CREDENTIALS_TIMEOUT_SECONDS = 1
 _ALGORITHM = "AWS4-HMAC-SHA256"
-_OF_NOTHING = hashlib.sha256(b"").hexdigest()
+_EMPTY_BODY_SHA256 = hashlib.sha256(b"").hexdigest()
 
 
 class CannotSign(Exception):
-    """No token was made: the credentials or the region of this environment are missing."""
+    """No token was created: the credentials or the region of this environment are missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Who signs, and where."""
+    """The credentials and the region of a signature."""
 
     access_key: str
     secret_key: str = field(repr=False)
@@ -35,7 +35,7 @@ class Signer:
 
 
 def database_token(host: str, port: int, user: str) -> str:
-    """What RDS Proxy and Postgres on RDS take for the password of the user, for 15 minutes.
+    """A password for the user on RDS Proxy or RDS, valid for 15 minutes.
 
     Raises:
         CannotSign: the credentials are missing.
@@ -45,7 +45,7 @@ def database_token(host: str, port: int, user: str) -> str:
 
 
 def cache_token(cache_name: str, user: str, resource_type: str = "") -> str:
-    """What ElastiCache takes for the password of the user, for 15 minutes.
+    """A password for the user on ElastiCache, valid for 15 minutes.
 
     Raises:
         CannotSign: the credentials are missing.
@@ -57,32 +57,32 @@ def cache_token(cache_name: str, user: str, resource_type: str = "") -> str:
 
 
 def signer() -> Signer:
-    """The role of this function, as it is now: Lambda may have other credentials the next time.
+    """The present credentials of this function's role. Read each time, because Lambda rotates them.
 
-    Where SnapStart is on, the credentials are not in the environment, where the snapshot would keep
-    them, but to be asked for.
+    With SnapStart they are not in the environment, which the snapshot contains, but served by a
+    local HTTP endpoint.
 
     Raises:
         CannotSign: there are none.
     """
-    found: Mapping[str, str | None] = os.environ
+    credentials: Mapping[str, str | None] = os.environ
     try:
         if "AWS_CONTAINER_CREDENTIALS_FULL_URI" in os.environ:
-            found = _asked_for(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
+            credentials = _container_credentials(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"])
         return Signer(
-            access_key=found["AWS_ACCESS_KEY_ID"] or "",
-            secret_key=found["AWS_SECRET_ACCESS_KEY"] or "",
-            session_token=found.get("AWS_SESSION_TOKEN"),
+            access_key=credentials["AWS_ACCESS_KEY_ID"] or "",
+            secret_key=credentials["AWS_SECRET_ACCESS_KEY"] or "",
+            session_token=credentials.get("AWS_SESSION_TOKEN"),
             region=os.environ["AWS_REGION"],
         )
-    except (KeyError, OSError, ValueError) as missing:
-        raise CannotSign(repr(missing)) from missing
+    except (KeyError, OSError, ValueError) as error:
+        raise CannotSign(repr(error)) from error
 
 
 def presigned(
     signer: Signer, now: float, service: str, host: str, action: Mapping[str, str]
 ) -> str:
-    """The URL, without its scheme, that stands for the action at that time, and the signature.
+    """The presigned URL of the action, without its scheme.
 
     https://docs.aws.amazon.com/IAM/latest/UserGuide/create-signed-request.html
     """
@@ -99,7 +99,15 @@ def presigned(
         authority["X-Amz-Security-Token"] = signer.session_token
     query = _query({**action, **authority})
     canonical = "\n".join(
-        ["GET", "/", "&".join(sorted(query)), f"host:{host.lower()}", "", "host", _OF_NOTHING]
+        [
+            "GET",
+            "/",
+            "&".join(sorted(query)),
+            f"host:{host.lower()}",
+            "",
+            "host",
+            _EMPTY_BODY_SHA256,
+        ]
     )
     digest = hashlib.sha256(canonical.encode()).hexdigest()
     signature = hmac.new(
@@ -121,20 +129,20 @@ def _key(secret_key: str, scope: str) -> bytes:
     return key
 
 
-def _asked_for(url: str) -> Mapping[str, str | None]:
-    """What the environment's own server of credentials says, under the names of the variables."""
-    from http.client import HTTPConnection  # noqa: PLC0415 - SnapStart alone needs it
+def _container_credentials(url: str) -> Mapping[str, str | None]:
+    """The credentials from the container credentials endpoint, by environment variable name."""
+    from http.client import HTTPConnection  # noqa: PLC0415 - only SnapStart needs it
 
-    at = urlsplit(url)
-    server = HTTPConnection(at.netloc, timeout=CREDENTIALS_TIMEOUT_SECONDS)
+    parts = urlsplit(url)
+    connection = HTTPConnection(parts.netloc, timeout=CREDENTIALS_TIMEOUT_SECONDS)
     try:
         authorization = {"Authorization": os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"]}
-        server.request("GET", at.path, headers=authorization)
-        told = json.loads(server.getresponse().read())
+        connection.request("GET", parts.path, headers=authorization)
+        response = json.loads(connection.getresponse().read())
     finally:
-        server.close()
+        connection.close()
     return {
-        "AWS_ACCESS_KEY_ID": told["AccessKeyId"],
-        "AWS_SECRET_ACCESS_KEY": told["SecretAccessKey"],
-        "AWS_SESSION_TOKEN": told.get("Token"),
+        "AWS_ACCESS_KEY_ID": response["AccessKeyId"],
+        "AWS_SECRET_ACCESS_KEY": response["SecretAccessKey"],
+        "AWS_SESSION_TOKEN": response.get("Token"),
     }

@@ -1,4 +1,7 @@
-"""The environment, read once, typed, with units in the names. The only place that reads it."""
+"""Typed settings from environment variables, read once, with units in the names.
+
+No other module reads settings from the environment.
+"""
 
 import os
 from dataclasses import dataclass, field, fields
@@ -6,108 +9,108 @@ from functools import cache
 from typing import Any
 
 WAITS_MAX = 50
-"""Half of the receipts after which SQS itself makes a message a dead letter."""
+"""Half of the maxReceiveCount after which SQS moves a message to the dead-letter queue."""
 WAIT_SECONDS_MAX = 12 * 86_400
-"""All waits together. SQS keeps a message for 14 days, and each wait may be a tenth longer."""
+"""The sum of all waits. SQS keeps a message for 14 days, and each wait may be 10% longer."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Each field is the environment variable of its name in capitals; `template.yaml` sets them."""
+    """Each field is read from the environment variable of its name in upper case."""
 
     database_url: str = field(default="", repr=False)
-    """Where Postgres is, as user openreserve_app. On AWS: RDS Proxy."""
+    """URL of Postgres for the functions, as user openreserve_app. On AWS: of RDS Proxy."""
     database_auth: str = "url"
-    """How the functions sign in to Postgres: `url`: as the URL says, or `iam`: with a token."""
+    """Authentication to Postgres: `url` (credentials in the URL) or `iam` (IAM token)."""
     migration_url: str = field(default="", repr=False)
-    """Where Postgres is for the migrations: directly, as the owner of the schema."""
+    """URL of Postgres for migrations: a direct connection as the owner of the schema."""
     migration_secret_arn: str = ""
-    """The secret that has the owner's password, as RDS keeps it. Empty: it is in the URL."""
+    """ARN of the secret with the owner's password, managed by RDS. Empty: it is in the URL."""
     redis_url: str = field(default="", repr=False)
-    """Where Redis or Valkey is. Empty: there is none, everything goes to Postgres."""
+    """URL of Redis or Valkey. Empty: no cache, all requests use Postgres."""
     redis_auth: str = "url"
-    """How the functions sign in to Redis: `url`: as the URL says, or `iam`: with a token."""
+    """Authentication to Redis: `url` (credentials in the URL) or `iam` (IAM token)."""
     redis_cache_name: str = ""
-    """The name of the cache on ElastiCache, which tokens are signed for."""
+    """Name of the ElastiCache cache, for IAM tokens."""
     redis_resource_type: str = ""
-    """`ServerlessCache` for a cache of ElastiCache Serverless; empty for nodes."""
+    """`ServerlessCache` for ElastiCache Serverless; empty for node-based caches."""
     redis_key_prefix: str = "openreserve"
-    """How all keys begin. A restore of Postgres makes it another one: what Redis knew is void."""
+    """Prefix of all Redis keys. Change it after a restore of Postgres, to invalidate the cache."""
     health_cache_ms: int = 1_000
-    """How long an environment repeats what it said of its health, before it asks the servers."""
+    """How long an environment caches its health status."""
     redis_timeout_ms: int = 50
-    """How long a request waits for Redis before it goes on without."""
+    """How long a request waits for Redis before it continues without the cache."""
     redis_connect_timeout_ms: int = 50
-    """How long each step may take by which a connection to Redis is made: TLS, signing in."""
+    """Timeout of each step of a connection to Redis: TCP, TLS, authentication."""
     redis_pause_ms_min: int = 250
-    """How long Redis is left alone after it failed to answer in time; then twice that."""
+    """How long Redis is not used after its first failure. Each further failure doubles it."""
     redis_pause_ms_max: int = 10_000
-    """The longest that Redis is left alone: so late it may be noticed that it is back."""
+    """The maximum of this pause, hence of the delay until a recovered Redis is used again."""
     sold_out_ms_max: int = 1_000
-    """How long a resource may be refused without a look at Postgres."""
+    """How long a sold-out marker in Redis may refuse requests without a query to Postgres."""
     replay_seconds: int = 3_600
-    """How long Redis keeps an answer for the same key. Postgres keeps it longer."""
+    """How long Redis keeps the response for an Idempotency-Key. Postgres keeps it longer."""
     items_max: int = 50
-    """Items in one reservation."""
+    """Maximum number of items in one reservation."""
     batch_rows_max: int = 500
-    """Resources in one batch."""
+    """Maximum number of resources in one batch."""
     quantity_max: int = 1_000_000
-    """Units in one line of a reservation."""
+    """Maximum quantity in one line of a reservation."""
     ttl_seconds_default: int = 300
-    """How long a hold lasts when the caller does not say."""
+    """Duration of a hold if the request has no ttlSeconds."""
     ttl_seconds_max: int = 86_400
-    """How long a hold may last."""
+    """Maximum duration of a hold."""
     body_bytes_max: int = 262_144
-    """The size of a request's body."""
+    """Maximum size of a request body."""
     page_size_max: int = 200
-    """Rows in one page of a list."""
+    """Maximum number of rows in one page of a list."""
     reclaim_batch_size: int = 100
-    """Expired holds that one reserve closes in one transaction."""
+    """Maximum number of expired holds that a reserve closes in one transaction."""
     reservation_events: int = 0
-    """1: each change of a reservation is an event, not only those of the stock."""
+    """1: write events for changes of reservations too, not only for changes of stock."""
     expire_stay_seconds: int = 60
-    """How long the prompt expiry stays each time it is called. 0: there is none."""
+    """How long each run of the prompt expiry lasts. 0: the prompt expiry is off."""
     expire_batch_size: int = 500
-    """Expired holds that are closed in one transaction."""
+    """Maximum number of expired holds that are closed in one transaction."""
     deadline_horizon_seconds: int = 150
-    """How far ahead the deadlines in Redis are written anew from Postgres, each minute."""
+    """How far ahead deadlines are copied from Postgres to Redis, each minute."""
     key_retention_hours: int = 48
-    """How long a key is remembered; never less than 24 hours."""
+    """How long Idempotency-Keys are kept; at least 24 hours."""
     reservation_retention_days: int = 30
-    """How long a reservation can be read whose stock was returned. Committed ones are kept."""
+    """How long released, expired and cancelled reservations are kept. Committed ones stay."""
     event_retention_days: int = 30
-    """How long an event can be pulled."""
+    """How long published events are kept."""
     audit_batch_size: int = 500
-    """Resources whose books are checked each minute, in turn."""
+    """Number of resources whose counters are audited each minute."""
     webhook_queue_url: str = ""
-    """Where events go, to be delivered. Empty: nowhere; they can be pulled."""
+    """URL of the SQS queue for events. Empty: no webhooks; events can still be listed."""
     webhook_retry_queue_url: str = ""
-    """Where deliveries wait that failed once, and those to endpoints that answer slowly."""
+    """URL of the SQS queue for retries and for deliveries to slow endpoints."""
     dead_letter_queue_url: str = ""
-    """Where the messages are that were given up."""
+    """URL of the SQS dead-letter queue."""
     webhook_secrets_prefix: str = "openreserve/webhooks/"
-    """How the names of the secrets begin that endpoints are kept in."""
+    """Prefix of the names of the secrets that store endpoints."""
     webhook_cache_seconds: int = 10
-    """How long endpoints are remembered: so late may a change of one be noticed."""
+    """How long endpoints are cached, hence the maximum delay of a change of an endpoint."""
     webhook_timeout_seconds: int = 15
-    """How long an endpoint may take to answer."""
+    """Timeout of one delivery."""
     webhook_retry_seconds: str = "5,300,1800,7200,18000,36000,43200,43200,43200"
-    """The waits between attempts to deliver. One attempt more than waits, then it is given up."""
+    """Waits between delivery attempts. After the last attempt the dead-letter queue follows."""
     webhook_ports: str = "443"
-    """The ports that deliveries may go to."""
+    """Ports that deliveries may use, separated by commas."""
     webhook_development: int = 0
-    """1: deliveries may go to http and to any address, as a developer's own machine."""
+    """1: deliveries may use http and any address, including the developer's machine."""
     migrate_function_name: str = ""
-    """Which function brings the schema up to date, for the one that lets deployments go on."""
+    """Name of the migration function, for the hook that runs before traffic shifts."""
 
     @property
     def webhook_schedule_seconds(self) -> tuple[int, ...]:
-        """The waits between attempts to deliver."""
+        """The waits between delivery attempts."""
         return tuple(map(int, self.webhook_retry_seconds.split(",")))
 
     @property
     def ttl_seconds_usual(self) -> int:
-        """How long a hold lasts when the caller does not say: the default, as far as allowed."""
+        """The duration of a hold without ttlSeconds: the default, at most the maximum."""
         return min(self.ttl_seconds_default, self.ttl_seconds_max)
 
 
@@ -116,21 +119,21 @@ def settings() -> Settings:
     """The settings of this process.
 
     Raises:
-        ValueError: a number is not one, or a way to sign in is none.
+        ValueError: a variable has an invalid value.
     """
-    found: dict[str, Any] = {
-        known.name: int(text) if known.type is int else text
-        for known in fields(Settings)
-        if (text := os.environ.get(known.name.upper())) is not None
+    values: dict[str, Any] = {
+        setting.name: int(text) if setting.type is int else text
+        for setting in fields(Settings)
+        if (text := os.environ.get(setting.name.upper())) is not None
     }
     for name in ("database_auth", "redis_auth"):
-        if found.get(name, "url") not in ("url", "iam"):
+        if values.get(name, "url") not in ("url", "iam"):
             raise ValueError(f"{name.upper()} is neither url nor iam")
-    told = Settings(**found)
-    if not 0 < len(told.webhook_schedule_seconds) <= WAITS_MAX:
+    read = Settings(**values)
+    if not 0 < len(read.webhook_schedule_seconds) <= WAITS_MAX:
         raise ValueError(f"WEBHOOK_RETRY_SECONDS has more than {WAITS_MAX} waits")
-    if sum(told.webhook_schedule_seconds) > WAIT_SECONDS_MAX:
+    if sum(read.webhook_schedule_seconds) > WAIT_SECONDS_MAX:
         raise ValueError(f"WEBHOOK_RETRY_SECONDS adds up to more than {WAIT_SECONDS_MAX}")
-    if told.redis_auth == "iam" and told.redis_url and not told.redis_url.startswith("rediss:"):
+    if read.redis_auth == "iam" and read.redis_url and not read.redis_url.startswith("rediss:"):
         raise ValueError("REDIS_AUTH=iam needs a REDIS_URL with TLS: rediss://")
-    return told
+    return read

@@ -1,7 +1,7 @@
-"""What SnapStart must not copy into every environment that it restores: connections, and chance.
+"""Hooks of Lambda SnapStart: close connections before a snapshot, reseed `random` after a restore.
 
-Importing a handler opens nothing, so nothing is open when Lambda takes the snapshot. Should
-anything be, it is closed: it would be everybody's, and so would what its TLS library had drawn.
+Importing a handler opens no connection, so none should be open at the snapshot. One that is open is
+closed: all restored environments would share it, and the random state of its TLS session.
 """
 
 import random
@@ -11,18 +11,18 @@ _disconnects: set[Callable[[], None]] = set()
 
 
 def opened(disconnect: Callable[[], None]) -> None:
-    """Something was connected that this closes. Saying so again changes nothing."""
+    """Register a function that closes connections of this process. A repeat changes nothing."""
     _disconnects.add(disconnect)
 
 
 def register() -> None:
-    """Have Lambda close what is open before a snapshot, and draw chance anew after a restore.
+    """Register the hooks with Lambda's runtime. No effect where it has none.
 
-    Tokens, ids and times need nothing: they are made when they are used, ids of what the system
-    draws. Does nothing where the hooks are missing, which Lambda's own Python brings along.
+    Tokens, ids and times need no hook: they are created when used, and ids come from the operating
+    system's random source.
     """
     try:
-        import snapshot_restore_py as hooks  # noqa: PLC0415 - it may be missing
+        import snapshot_restore_py as hooks  # noqa: PLC0415 - only Lambda's runtime has it
     except ImportError:
         return
     hooks.register_before_snapshot(_close)

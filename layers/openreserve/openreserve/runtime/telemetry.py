@@ -18,23 +18,23 @@ from typing import Any
 from aws_lambda_powertools import Logger
 from aws_lambda_powertools.metrics import EphemeralMetrics
 
+from openreserve.runtime.per_thread import PerThread
+
 NAMESPACE = "OpenReserve"
 
 _TOKEN = re.compile(r"\b([0-9a-f]{8})-?(?:[0-9a-f]{4}-?){3}[0-9a-f]{12}\b", re.IGNORECASE)
-
-
 _TRACE = re.compile(r"Root=([^;]+)")
 _SERVER_ERROR = 500
 
 
 def masked(text: str) -> str:
-    """The text with all but the beginning of each token left out."""
+    """The text with each token shortened to its first eight digits."""
     return _TOKEN.sub(r"\1…", text)
 
 
 def logger() -> Logger:
     """The logger. Its service is POWERTOOLS_SERVICE_NAME, its level POWERTOOLS_LOG_LEVEL."""
-    with _making:  # two that are made at once would write each line twice
+    with _creating:  # two loggers created concurrently would write each line twice
         return _logger()
 
 
@@ -43,7 +43,7 @@ def _logger() -> Logger:
     return Logger()
 
 
-_making = threading.Lock()
+_creating = threading.Lock()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +90,10 @@ def emit(
     dimensions: Mapping[str, str] | None = None,
     facts: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write one line, which is a log entry and metrics at once (CloudWatch's embedded format).
+    """Write one line that is a log entry and metrics (CloudWatch embedded metric format).
 
-    `dimensions` are words, never ids: each new value would be billed as another metric. What else
-    is to be found in the log goes into `facts`. The trace is added under the logger's own name.
+    `dimensions` are words, never ids: each new value would be billed as another metric. Other
+    fields of the log entry go into `facts`. The X-Ray trace id is added as the logger does.
     """
     line = _line()
     for name, word in (dimensions or {}).items():
@@ -102,19 +102,19 @@ def emit(
         line.add_metric(name, METRICS[name].unit, value)
     for name, fact in {**(facts or {}), **_trace(), **_version(facts or {})}.items():
         line.add_metadata(name, fact)
-    # In one piece: another thread may be writing, too.
+    # One write call, because other threads write concurrently.
     sys.stdout.write(json.dumps(line.serialize_metric_set(), separators=(",", ":")) + "\n")
     line.clear_metrics()
 
 
 def _trace() -> Mapping[str, str]:
-    """The X-Ray trace of this invocation; the runtime writes it into the environment each time."""
-    found = _TRACE.match(os.environ.get("_X_AMZN_TRACE_ID", ""))
-    return {"xray_trace_id": found[1]} if found else {}
+    """The X-Ray trace id of this invocation; the runtime sets it in the environment each time."""
+    match = _TRACE.match(os.environ.get("_X_AMZN_TRACE_ID", ""))
+    return {"xray_trace_id": match[1]} if match else {}
 
 
 def _version(facts: Mapping[str, Any]) -> Mapping[str, str]:
-    """Which code answered 5xx: deployments go back when new versions do, and ignore old ones."""
+    """The version that answered 5xx: a deployment rolls back on errors of the new version only."""
     if facts.get("status", 0) < _SERVER_ERROR:
         return {}
     return {
@@ -124,47 +124,39 @@ def _version(facts: Mapping[str, Any]) -> Mapping[str, str]:
 
 
 def _line() -> EphemeralMetrics:
-    if _of_this_thread.line is None:
-        _of_this_thread.line = EphemeralMetrics(namespace=NAMESPACE)
-    return _of_this_thread.line
+    return _thread_line.get()
 
 
 @contextmanager
 def measured(metric: str) -> Iterator[None]:
-    """Add the time that the block takes, in milliseconds, to the metric of the call under way."""
+    """Add the duration of the block, in milliseconds, to a metric of the present call."""
     started = time.perf_counter()
     try:
         yield
     finally:
-        spent_ms = (time.perf_counter() - started) * 1_000
-        mine = _of_this_thread.spent_ms
-        mine[metric] = mine.get(metric, 0) + spent_ms
+        durations_ms = _durations_ms.get()
+        duration_ms = (time.perf_counter() - started) * 1_000
+        durations_ms[metric] = durations_ms.get(metric, 0) + duration_ms
 
 
 def take() -> dict[str, float]:
-    """What was measured since the last time, by metric."""
-    spent_ms, _of_this_thread.spent_ms = _of_this_thread.spent_ms, {}
-    return spent_ms
+    """The durations since the last call, by metric."""
+    durations_ms = _durations_ms.get()
+    _durations_ms.set({})
+    return durations_ms
 
 
 def emit_expired(lags_ms: Sequence[int], path: str) -> None:
-    """One line for a batch of expired holds that were closed, by how late each was closed."""
+    """Write one line for a batch of expired holds. `lags_ms`: how late each was closed."""
     if lags_ms:
         emit({"HoldsExpired": len(lags_ms), "ExpiryLag": max(lags_ms)}, dimensions={"path": path})
 
 
 def emit_reclaimed(closed: int) -> None:
-    """One line for expired holds that were closed because a reserve needed their stock."""
+    """Write one line for expired holds that reclaims have closed."""
     if closed:
         emit({"HoldsExpired": closed}, dimensions={"path": "reclaim"})
 
 
-class _Thread(threading.local):
-    """The telemetry of this thread: a function carries out one call at a time."""
-
-    def __init__(self) -> None:
-        self.line: EphemeralMetrics | None = None
-        self.spent_ms: dict[str, float] = {}
-
-
-_of_this_thread = _Thread()
+_thread_line = PerThread(lambda: EphemeralMetrics(namespace=NAMESPACE))
+_durations_ms: PerThread[dict[str, float]] = PerThread(dict)

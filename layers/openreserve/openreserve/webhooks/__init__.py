@@ -1,1 +1,1 @@
-"""Events on their way to webhook endpoints."""
+"""Publishing of events and delivery to webhook endpoints."""

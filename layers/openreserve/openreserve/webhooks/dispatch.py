@@ -1,8 +1,7 @@
-"""What becomes of each message from a queue: it is spread, delivered, sent to retry or dropped.
+"""Processes messages from the queues: fans events out, delivers, retries, gives up.
 
-The first attempts to endpoints that answer quickly come from one queue. Retries and deliveries to
-slow endpoints come from another one, so that they take neither its messages in flight nor the
-executions of its function.
+First attempts to fast endpoints use one queue. Retries and deliveries to slow endpoints use a
+second one, so that they do not use up the in-flight messages and the concurrency of the first.
 """
 
 import asyncio
@@ -30,14 +29,14 @@ from openreserve.runtime.settings import settings
 from openreserve.runtime.telemetry import emit, logger
 from openreserve.webhooks import endpoints, queue, sender
 
-_ASKING = (429, 503)
-"""The answers whose Retry-After counts."""
-Known = Mapping[str, Endpoint]
+_RETRY_AFTER_STATUSES = (429, 503)
+"""The statuses whose Retry-After is respected."""
+EndpointsById = Mapping[str, Endpoint]
 
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """A message as SQS hands it to a function."""
+    """A message as SQS passes it to a function."""
 
     message_id: str
     message: Message
@@ -46,97 +45,97 @@ class _Record:
     """Whether it comes from the queue of retries and slow endpoints."""
     receipts: int
     event_id: str
-    """Empty: it is no event."""
+    """Empty: the content is not an event."""
     event_type: str
 
     @property
     def endpoint_id(self) -> str:
-        """Its endpoint; empty: it is still to be spread to the endpoints."""
+        """Its endpoint; empty: it is not fanned out yet."""
         return self.message.endpoint_id
 
     @property
-    def is_to_be_spread(self) -> bool:
-        """Whether it is an event of which no endpoint has a message yet."""
+    def needs_fan_out(self) -> bool:
+        """Whether it is an event that is not fanned out to the endpoints yet."""
         return bool(self.event_id) and not self.endpoint_id
 
     @property
     def is_early(self) -> bool:
-        """Whether this receipt is only to hide the message for longer than SQS delays one."""
+        """Whether this receipt only starts a delay that is longer than DelaySeconds allows."""
         return bool(self.message.due_at) and self.receipts == 1
 
     @property
     def attempt(self) -> int:
-        """The number of the attempt that this receipt is for; the first is 1."""
+        """The number of the attempt of this receipt; the first is 1."""
         return self.message.attempts + self.receipts - bool(self.message.due_at)
 
 
 async def carry_out(batch: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Do what is due with each record, and return the ids of the messages that are to come back.
+    """Process a batch of records concurrently; the ids of the messages that SQS must keep.
 
-    All at once. Carried out twice, events are delivered twice, under their ids.
+    If a batch is processed twice, its events are delivered twice, with the same ids.
     """
     try:
-        known = endpoints.known_endpoints()
+        by_id = endpoints.known_endpoints()
     except ServiceUnavailable:
-        logger().warning("The endpoints cannot be read: the batch comes back")
+        logger().warning("Could not read the endpoints; SQS keeps the batch")
         return {raw["messageId"] for raw in batch}
     records = [_record(raw) for raw in batch]
-    to_spread = [record for record in records if record.is_to_be_spread]
-    others = [record for record in records if not record.is_to_be_spread]
-    not_spread, done = await asyncio.gather(
-        asyncio.to_thread(_spread, to_spread, known),
-        asyncio.gather(*(_carry_out(record, known) for record in others)),
+    events = [record for record in records if record.needs_fan_out]
+    others = [record for record in records if not record.needs_fan_out]
+    failed, done = await asyncio.gather(
+        asyncio.to_thread(_fan_out, events, by_id),
+        asyncio.gather(*(_process(record, by_id) for record in others)),
     )
-    return not_spread | {
-        record.message_id for record, was in zip(others, done, strict=True) if not was
+    return failed | {
+        record.message_id for record, is_done in zip(others, done, strict=True) if not is_done
     }
 
 
-def _spread(records: Sequence[_Record], known: Known) -> set[str]:
-    """Send a message of its own to each endpoint that wants an event.
+def _fan_out(events: Sequence[_Record], by_id: EndpointsById) -> set[str]:
+    """Send one message for each event and subscribed endpoint; the ids of events that failed.
 
-    If one is not taken, its event comes back, and is spread to all of them once more.
+    If one message of an event is not accepted, SQS keeps the event, and all are sent again.
     """
-    wanted = [
-        (record.message_id, Message(record.message.content, endpoint.endpoint_id))
-        for record in records
-        for endpoint in known.values()
-        if endpoint.wants(record.event_type)
+    messages = [
+        (event.message_id, Message(event.message.content, endpoint.endpoint_id))
+        for event in events
+        for endpoint in by_id.values()
+        if endpoint.wants(event.event_type)
     ]
-    taken = queue.send([message for _, message in wanted])
-    return {message_id for (message_id, _), was in zip(wanted, taken, strict=True) if not was}
+    accepted = queue.send([message for _, message in messages])
+    return {event_id for (event_id, _), sent in zip(messages, accepted, strict=True) if not sent}
 
 
-async def _carry_out(record: _Record, known: Known) -> bool:
-    """Deliver a message to its endpoint, if it still wants it, and whether that is done with."""
+async def _process(record: _Record, by_id: EndpointsById) -> bool:
+    """Deliver a message to its endpoint; whether it can be deleted from the queue."""
     if not record.event_id:
-        return await asyncio.to_thread(_give_up, record, "malformed", "it is no event")
-    endpoint = known.get(record.endpoint_id)
+        return await asyncio.to_thread(_give_up, record, "malformed", "it is not an event")
+    endpoint = by_id.get(record.endpoint_id)
     if endpoint is None or endpoint.disabled:
-        _account("dropped", record)
+        _emit("dropped", record)
         return True
     if record.is_early:
         wait_seconds = max(0, record.message.due_at - int(time.time()))
         await asyncio.to_thread(queue.postpone_retry, record.receipt, wait_seconds)
         return False
     try:
-        if await _left_to_retry_queue(record):
+        if await _moved_to_retry_queue(record):
             return True
         return await _deliver(record, endpoint)
-    except Exception:  # noqa: BLE001 - the rest of the batch has nothing to do with it
+    except Exception:  # noqa: BLE001 - the rest of the batch is not affected
         trace = traceback.format_exc()
         logger().error("Unhandled exception", extra={"eventId": record.event_id, "trace": trace})
         return False
 
 
-async def _left_to_retry_queue(record: _Record) -> bool:
-    """Move a delivery that would hold this execution up to where the slow ones are made."""
+async def _moved_to_retry_queue(record: _Record) -> bool:
+    """Move a first attempt to a slow endpoint to the queue of retries and slow endpoints."""
     if record.is_retry or not _slow().is_slow(record.endpoint_id, time.monotonic()):
         return False
     message = replace(record.message, attempts=record.attempt - 1)
     moved = await asyncio.to_thread(queue.send_to_retry, message)
     if moved:
-        _account("moved", record, "the endpoint is slow")
+        _emit("moved", record, "the endpoint is slow")
     return moved
 
 
@@ -144,30 +143,30 @@ async def _deliver(record: _Record, endpoint: Endpoint) -> bool:
     started = time.monotonic()
     try:
         reply = await sender.post(endpoint, record.event_id, record.message.content)
-        reason, meant = f"it answered {reply.status}", verdict(reply.status)
-        asked_seconds = reply.retry_after_seconds if reply.status in _ASKING else 0
-    except sender.NotReached as failure:
-        reason, meant, asked_seconds = str(failure), Verdict.FAILED, 0
+        reason, outcome = f"it answered {reply.status}", verdict(reply.status)
+        retry_after = reply.retry_after_seconds if reply.status in _RETRY_AFTER_STATUSES else 0
+    except sender.NotReached as error:
+        reason, outcome, retry_after = str(error), Verdict.FAILED, 0
     _note_if_slow(endpoint, started)
-    _account(meant, record, reason)
-    if meant == Verdict.GONE:
+    _emit(outcome, record, reason)
+    if outcome == Verdict.GONE:
         since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         await asyncio.to_thread(endpoints.disable, endpoint.endpoint_id, f"{since} {reason}")
-    if meant != Verdict.FAILED:
+    if outcome != Verdict.FAILED:
         return True
-    return await asyncio.to_thread(_retry, record, asked_seconds)
+    return await asyncio.to_thread(_retry, record, retry_after)
 
 
-def _retry(record: _Record, asked_seconds: int) -> bool:
-    """See to the next attempt, or give up; whether the message that failed is done with.
+def _retry(record: _Record, retry_after_seconds: int) -> bool:
+    """Schedule the next attempt, or give up; whether the message can be deleted from its queue.
 
     A retry leaves the queue of first attempts, where it would count as in flight until it is due:
-    SQS hands out nothing more of a queue with 120,000 of them.
+    SQS delivers nothing more from a queue with 120,000 messages in flight.
     """
     schedule = settings().webhook_schedule_seconds
     if record.attempt > len(schedule):
         return _give_up(record, "given_up")
-    wait_seconds = delay_seconds(record.attempt, schedule, asked_seconds, _chance())
+    wait_seconds = delay_seconds(record.attempt, schedule, retry_after_seconds, _chance())
     if record.is_retry:
         queue.postpone_retry(record.receipt, wait_seconds)
         return False
@@ -178,7 +177,7 @@ def _retry(record: _Record, asked_seconds: int) -> bool:
 
 
 def _later(record: _Record, wait_seconds: int) -> Message:
-    """The retry: SQS delays it, or what is longer hides it after its first receipt."""
+    """The retry: delayed by DelaySeconds, or if longer, hidden after its first receipt."""
     is_long = wait_seconds > queue.SEND_DELAY_SECONDS_MAX
     return replace(
         record.message,
@@ -189,11 +188,11 @@ def _later(record: _Record, wait_seconds: int) -> Message:
 
 
 def _give_up(record: _Record, outcome: str, reason: str = "") -> bool:
-    """Make it a dead letter, and whether it is one; if not, it comes back."""
-    given_up = queue.give_up(Message(record.message.content, record.endpoint_id, record.attempt))
-    if given_up:
-        _account(outcome, record, reason)
-    return given_up
+    """Send it to the dead-letter queue; whether that succeeded. If not, SQS keeps it."""
+    accepted = queue.give_up(Message(record.message.content, record.endpoint_id, record.attempt))
+    if accepted:
+        _emit(outcome, record, reason)
+    return accepted
 
 
 def _note_if_slow(endpoint: Endpoint, started: float) -> None:
@@ -204,12 +203,12 @@ def _note_if_slow(endpoint: Endpoint, started: float) -> None:
 
 @cache
 def _slow() -> SlowEndpoints:
-    """The endpoints that this execution environment has found slow."""
+    """The endpoints that were slow in this execution environment."""
     return SlowEndpoints()
 
 
 def _chance() -> float:
-    return random()  # noqa: S311 - it keeps no secret
+    return random()  # noqa: S311 - not for cryptography
 
 
 def _record(raw: Mapping[str, Any]) -> _Record:
@@ -238,7 +237,7 @@ def _record(raw: Mapping[str, Any]) -> _Record:
 
 
 def _event(content: str) -> tuple[str, str]:
-    """The id and the type of an event; both empty, if the content is none."""
+    """The id and the type of an event; both empty if the content is not an event."""
     try:
         event = json.loads(content)
         return str(event["id"]), str(event["type"])
@@ -247,12 +246,12 @@ def _event(content: str) -> tuple[str, str]:
 
 
 def _is_retry(arn: str) -> bool:
-    """Whether the queue of this ARN is that of retries and slow endpoints."""
+    """Whether this is the ARN of the queue of retries and slow endpoints."""
     return arn.rpartition(":")[2] == settings().webhook_retry_queue_url.rpartition("/")[2]
 
 
-def _account(outcome: str, record: _Record, reason: str = "") -> None:
-    """One line per outcome, which is its log entry and its metrics."""
+def _emit(outcome: str, record: _Record, reason: str = "") -> None:
+    """Write one line per outcome, which is a log entry and metrics."""
     facts: dict[str, Any] = {"reason": reason} if reason else {}
     facts["eventId"] = record.event_id
     facts["endpointId"] = record.endpoint_id

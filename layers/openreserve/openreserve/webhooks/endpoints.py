@@ -1,7 +1,7 @@
-"""The border to Secrets Manager, where endpoints are kept: each is one secret.
+"""The client for Secrets Manager, which stores the webhook endpoints: one secret each.
 
-Its value is `{"url", "events", "secrets"}`, so that a template, the console or the API can make
-one; its tag `disabled` says since when and why it gets nothing. Never loaded where stock is.
+The value is `{"url", "events", "secrets"}`, so that a template, the console or the API can create
+one. The tag `disabled` has the time and the reason. Must not be imported by the stock functions.
 """
 
 import json
@@ -27,17 +27,17 @@ if TYPE_CHECKING:
 
 DISABLED = "disabled"
 _SECRET_BYTES = 32
-_VALUES_AT_A_TIME = 20
-"""All that BatchGetSecretValue takes."""
-_NOT_THERE = ("ResourceNotFoundException", "InvalidRequestException")
-"""What Secrets Manager says of a secret that is none, and of one that is being deleted."""
+_VALUES_BATCH_SIZE = 20
+"""The limit of BatchGetSecretValue."""
+_NOT_FOUND = ("ResourceNotFoundException", "InvalidRequestException")
+"""The error codes for a secret that does not exist, and for one that is being deleted."""
 
 
 def list_endpoints() -> list[Endpoint]:
     """All endpoints, by id.
 
     Raises:
-        ServiceUnavailable: Secrets Manager did not answer.
+        ServiceUnavailable: Secrets Manager failed.
     """
     try:
         disabled = dict(_listed())
@@ -45,47 +45,47 @@ def list_endpoints() -> list[Endpoint]:
             (_endpoint(name, value, disabled[name]) for name, value in _values(list(disabled))),
             key=lambda endpoint: endpoint.endpoint_id,
         )
-    except (BotoCoreError, ClientError) as failure:
-        raise ServiceUnavailable from failure
+    except (BotoCoreError, ClientError) as error:
+        raise ServiceUnavailable from error
 
 
 def known_endpoints() -> Mapping[str, Endpoint]:
-    """All endpoints by id, as they were a few seconds ago.
+    """All endpoints by id, cached for WEBHOOK_CACHE_SECONDS.
 
     Raises:
-        ServiceUnavailable: Secrets Manager did not answer.
+        ServiceUnavailable: Secrets Manager failed.
     """
     return _known(int(time.monotonic() // max(settings().webhook_cache_seconds, 1)))
 
 
 def find_endpoint(endpoint_id: str) -> Endpoint:
-    """The endpoint as it was saved last, whether it was disabled since or not.
+    """The endpoint as last saved, without its `disabled`.
 
-    Asked for by name: a list may leave out for minutes what is new.
+    Read by name, because a list may lack a new secret for minutes.
 
     Raises:
-        EndpointNotFound: there is none.
-        ServiceUnavailable: Secrets Manager did not answer.
+        EndpointNotFound: no endpoint has this id.
+        ServiceUnavailable: Secrets Manager failed.
     """
     if not ENDPOINT_ID.fullmatch(endpoint_id):
         raise EndpointNotFound(endpointId=endpoint_id)
     name = _name(endpoint_id)
     try:
         value = _manager().get_secret_value(SecretId=name).get("SecretString", "")
-    except ClientError as failure:
-        if failure.response["Error"]["Code"] in _NOT_THERE:
+    except ClientError as error:
+        if error.response["Error"]["Code"] in _NOT_FOUND:
             raise EndpointNotFound(endpointId=endpoint_id) from None
-        raise ServiceUnavailable from failure
-    except BotoCoreError as failure:
-        raise ServiceUnavailable from failure
+        raise ServiceUnavailable from error
+    except BotoCoreError as error:
+        raise ServiceUnavailable from error
     return _endpoint(name, value, disabled="")
 
 
 def save(endpoint: Endpoint) -> bool:
-    """Write the endpoint down, and return whether it is new. Who saves enables. A repeat is safe.
+    """Create or replace the endpoint and enable it; whether it is new. A repeat is safe.
 
     Raises:
-        ServiceUnavailable: nobody knows whether it was written.
+        ServiceUnavailable: it is unknown whether it was written.
     """
     name, value = _name(endpoint.endpoint_id), _value(endpoint)
     try:
@@ -95,53 +95,53 @@ def save(endpoint: Endpoint) -> bool:
             _manager().put_secret_value(SecretId=name, SecretString=value)
             _manager().untag_resource(SecretId=name, TagKeys=[DISABLED])
             return False
-    except (BotoCoreError, ClientError) as failure:
-        raise ServiceUnavailable from failure
+    except (BotoCoreError, ClientError) as error:
+        raise ServiceUnavailable from error
     return True
 
 
 def disable(endpoint_id: str, reason: str) -> None:
-    """Deliver nothing to it any more. A repeat writes the newer reason.
+    """Stop deliveries to the endpoint. A repeat replaces the reason.
 
-    As a tag: the value is the operators', and of two writers of it one would be lost.
+    As a tag, because operators edit the value, and concurrent writes of it would lose one.
 
     Raises:
-        ServiceUnavailable: nobody knows whether it was disabled.
+        ServiceUnavailable: it is unknown whether it was disabled.
     """
     try:
         _manager().tag_resource(
             SecretId=_name(endpoint_id), Tags=[{"Key": DISABLED, "Value": reason}]
         )
     except _manager().exceptions.ResourceNotFoundException:
-        return  # somebody removed it meanwhile
-    except (BotoCoreError, ClientError) as failure:
-        raise ServiceUnavailable from failure
+        return  # it was removed in the meantime
+    except (BotoCoreError, ClientError) as error:
+        raise ServiceUnavailable from error
     finally:
         _known.cache_clear()
 
 
 def remove(endpoint_id: str) -> None:
-    """Forget the endpoint and its secrets. What is on its way to it is dropped.
+    """Delete the endpoint and its secrets. Pending deliveries to it are dropped.
 
     Raises:
-        EndpointNotFound: there is none.
-        ServiceUnavailable: nobody knows whether it was removed.
+        EndpointNotFound: no endpoint has this id.
+        ServiceUnavailable: it is unknown whether it was removed.
     """
     find_endpoint(endpoint_id)
     try:
         _manager().delete_secret(SecretId=_name(endpoint_id), ForceDeleteWithoutRecovery=True)
-    except (BotoCoreError, ClientError) as failure:
-        raise ServiceUnavailable from failure
+    except (BotoCoreError, ClientError) as error:
+        raise ServiceUnavailable from error
 
 
 def new_secret() -> str:
-    """A secret that nobody has, in the form that receivers expect."""
+    """A new random signing secret, in the format of Standard Webhooks."""
     return "whsec_" + b64encode(token_bytes(_SECRET_BYTES)).decode()
 
 
 @lru_cache(maxsize=1)
 def _known(_moment: int) -> Mapping[str, Endpoint]:
-    """Asked anew with each moment."""
+    """The cache of the latest moment."""
     return {endpoint.endpoint_id: endpoint for endpoint in list_endpoints()}
 
 
@@ -152,40 +152,40 @@ def _listed() -> Iterator[tuple[str, str]]:
     for page in pages.paginate(Filters=[{"Key": "name", "Values": [prefix]}]):
         for secret in page["SecretList"]:
             name = secret["Name"]
-            # What is further down is not ours: its prefix only begins as this one does.
+            # A name with a further path segment belongs to another prefix.
             if name.startswith(prefix) and ENDPOINT_ID.fullmatch(name, len(prefix)):
                 tags = {tag["Key"]: tag["Value"] for tag in secret.get("Tags", ())}
                 yield name, tags.get(DISABLED, "")
 
 
 def _values(names: list[str]) -> Iterator[tuple[str, str]]:
-    """What each secret says; empty, if that cannot be told now. What is gone is left out."""
-    for start in range(0, len(names), _VALUES_AT_A_TIME):
-        asked = names[start : start + _VALUES_AT_A_TIME]
-        answer = _manager().batch_get_secret_value(SecretIdList=asked)
-        found = {
-            secret["Name"]: secret.get("SecretString", "") for secret in answer["SecretValues"]
+    """The value of each secret; empty if it cannot be read now. Deleted secrets are left out."""
+    for start in range(0, len(names), _VALUES_BATCH_SIZE):
+        batch = names[start : start + _VALUES_BATCH_SIZE]
+        response = _manager().batch_get_secret_value(SecretIdList=batch)
+        values = {
+            secret["Name"]: secret.get("SecretString", "") for secret in response["SecretValues"]
         }
-        failures = answer.get("Errors", ())
-        gone = {each["SecretId"] for each in failures if each["ErrorCode"] in _NOT_THERE}
-        yield from ((name, found.get(name, "")) for name in asked if name not in gone)
+        errors = response.get("Errors", ())
+        deleted = {error["SecretId"] for error in errors if error["ErrorCode"] in _NOT_FOUND}
+        yield from ((name, values.get(name, "")) for name in batch if name not in deleted)
 
 
 def _endpoint(name: str, value: str, disabled: str) -> Endpoint:
-    """One that cannot be read has no secrets, so that deliveries to it fail, but are not lost."""
+    """An unreadable endpoint gets no secrets, so that deliveries to it fail and are retried."""
     endpoint_id = name.removeprefix(settings().webhook_secrets_prefix)
     try:
-        found: dict[str, Any] = json.loads(value)
-        events = found.get("events") or ()
+        document: dict[str, Any] = json.loads(value)
+        events = document.get("events") or ()
         return Endpoint(
             endpoint_id=endpoint_id,
-            url=str(found["url"]),
+            url=str(document["url"]),
             events=(events,) if isinstance(events, str) else tuple(map(str, events)),
-            secrets=tuple(map(str, found.get("secrets") or [found["secret"]]))[:SECRETS_MAX],
+            secrets=tuple(map(str, document.get("secrets") or [document["secret"]]))[:SECRETS_MAX],
             disabled=disabled,
         )
     except (ValueError, KeyError, TypeError, AttributeError):
-        logger().error("The secret of an endpoint cannot be read", extra={"name_of_it": name})
+        logger().error("The secret of an endpoint is invalid", extra={"secretName": name})
         return Endpoint(endpoint_id, url="", disabled=disabled)
 
 
@@ -199,8 +199,8 @@ def _name(endpoint_id: str) -> str:
 
 @cache
 def _manager() -> "SecretsManagerClient":
-    """Made with the first use. Gives up before the time of the function is up."""
-    patience = Config(
+    """Created at the first use. Its timeouts are shorter than that of the function."""
+    config = Config(
         connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}
     )
-    return boto3.client("secretsmanager", config=patience)
+    return boto3.client("secretsmanager", config=config)

@@ -1,4 +1,4 @@
-"""Hands events on to the queue: each at least once, whoever dies in between."""
+"""Publishes events from the outbox to SQS, each at least once, also across crashes."""
 
 from openreserve.domain.events import Event
 from openreserve.domain.webhooks import Message
@@ -9,30 +9,30 @@ from openreserve.runtime.telemetry import emit
 from openreserve.webhooks import queue
 
 CLAIM_SECONDS = 30
-"""Longer than sending a batch takes; then others may hand on what its sender did not."""
-CLAIMED_AT_A_TIME = 100
+"""Longer than sending a batch takes. After it, another publisher may claim the same events."""
+CLAIM_BATCH_SIZE = 100
 
 
 def publish() -> int:
-    """Hand on a batch of the events that wait, and return how many there were; 0: none waited.
+    """Publish a batch of unpublished events, and return the number of claimed ones; 0: none left.
 
-    What the queue does not take stays, to be handed on when the claim is over. If this process dies
-    between sending and marking, the same happens, and the event is sent twice under its one id.
+    Events that SQS does not accept are published again when the claim expires. The same happens if
+    this process stops between sending and marking: the event is then sent twice, with the same id.
 
     Raises:
-        Contention, DatabaseUnavailable: what was claimed or sent may be sent once more.
+        Contention, DatabaseUnavailable: events that were claimed or sent may be sent again.
     """
-    claimed = events.claim_events(CLAIM_SECONDS, CLAIMED_AT_A_TIME)
+    claimed = events.claim_events(CLAIM_SECONDS, CLAIM_BATCH_SIZE)
     if not claimed:
         return 0
     if settings().webhook_queue_url:
-        taken = queue.send([Message(_content(event)) for event, _ in claimed])
+        accepted = queue.send([Message(_content(event)) for event, _ in claimed])
     else:
-        taken = [True] * len(claimed)  # there is no queue: nobody is to get them, now or later
+        accepted = [True] * len(claimed)  # webhooks are off: these events are never delivered
     events.mark_published(
-        [event.place for (event, _), was in zip(claimed, taken, strict=True) if was]
+        [event.cursor for (event, _), sent in zip(claimed, accepted, strict=True) if sent]
     )
-    _account(taken, oldest_ms=max(age_ms for _, age_ms in claimed))
+    _emit_published(accepted, oldest_ms=max(age_ms for _, age_ms in claimed))
     return len(claimed)
 
 
@@ -40,11 +40,11 @@ def _content(event: Event) -> str:
     return EventView.of(event).model_dump_json(by_alias=True, exclude_none=True)
 
 
-def _account(taken: list[bool], oldest_ms: int) -> None:
+def _emit_published(accepted: list[bool], oldest_ms: int) -> None:
     emit(
         {
-            "EventsHandedOn": sum(taken),
-            "EventsNotTaken": len(taken) - sum(taken),
+            "EventsHandedOn": sum(accepted),
+            "EventsNotTaken": len(accepted) - sum(accepted),
             "OutboxAge": oldest_ms,
         }
     )

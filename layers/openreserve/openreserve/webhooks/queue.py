@@ -1,6 +1,6 @@
-"""The border to SQS: events on their way to endpoints, their retries, and dead letters.
+"""The client for SQS: events, retries and dead letters.
 
-Sends in batches and checks the result of each entry. Never loaded on the path of a reserve.
+Sends in batches and checks the result of each entry. Must not be imported by the reserve function.
 """
 
 import time
@@ -28,26 +28,26 @@ if TYPE_CHECKING:
 
 
 ENTRIES_MAX = 10
-"""In one call of SQS."""
+"""The limit of SQS for one batch call."""
 BATCH_BYTES_MAX = 250_000
-"""In one call of SQS, with room for attributes. SQS itself takes four times that."""
+"""For one batch call, with room for attributes. The limit of SQS is four times as large."""
 ENDPOINT = "endpointId"
-"""The attribute with the endpoint of a message."""
+"""Message attribute: the endpoint."""
 ATTEMPTS = "attempts"
-"""The attribute with the attempts that were made while the message was in another queue."""
+"""Message attribute: delivery attempts before the message was sent to this queue."""
 DUE_AT = "dueAt"
-"""The attribute of a message whose first receipt is before its next attempt is due."""
+"""Message attribute: when the next attempt is due, if the first receipt is earlier."""
 SEND_DELAY_SECONDS_MAX = 900
-"""The longest DelaySeconds of SQS."""
-_OF_NO_ENDPOINT = "events"
-_LOOK_SECONDS = 20
-"""How long a dead letter that is being looked at stays hidden from others who look."""
+"""The limit of SQS for DelaySeconds."""
+_GROUP_WITHOUT_ENDPOINT = "events"
+_DEAD_LETTER_VISIBILITY_SECONDS = 20
+"""How long a dead letter that is being read is hidden from other readers."""
 
 
 def send(messages: Sequence[Message]) -> list[bool]:
-    """Send the messages, and return for each whether the queue has it. A repeat sends them again.
+    """Send the messages, and return for each whether SQS accepted it. A repeat sends them again.
 
-    Failures are logged. After a time-out, a message may be in the queue although it is False here.
+    Failures are logged. After a timeout, a message may be in the queue despite False.
     """
     return _send(
         lambda entries: _sqs().send_message_batch(
@@ -58,33 +58,33 @@ def send(messages: Sequence[Message]) -> list[bool]:
 
 
 def send_to_retry(message: Message) -> bool:
-    """Send a message to the queue of retries and slow endpoints, and return whether it has it."""
-    (taken,) = _send(
+    """Send a message to the queue of retries and slow endpoints; whether SQS accepted it."""
+    (accepted,) = _send(
         lambda entries: _sqs().send_message_batch(
             QueueUrl=settings().webhook_retry_queue_url, Entries=entries
         ),
         [message],
     )
-    return taken
+    return accepted
 
 
 def give_up(message: Message) -> bool:
-    """Make a message a dead letter, and return whether it is one now."""
-    (taken,) = _send(
+    """Send a message to the dead-letter queue; whether SQS accepted it."""
+    (accepted,) = _send(
         lambda entries: _sqs().send_message_batch(
             QueueUrl=settings().dead_letter_queue_url, Entries=entries
         ),
         [message],
     )
-    return taken
+    return accepted
 
 
 def postpone(receipt: str, delay_seconds: int) -> None:
-    """Hide a message of the queue of first attempts for so long.
+    """Hide a message of the queue of first attempts for `delay_seconds`.
 
-    If that fails, it is back after the visibility timeout of its queue.
+    If that fails, it is visible again after the visibility timeout of its queue.
     """
-    with _lateness_logged():
+    with _failure_logged():
         _sqs().change_message_visibility(
             QueueUrl=settings().webhook_queue_url,
             ReceiptHandle=receipt,
@@ -93,8 +93,8 @@ def postpone(receipt: str, delay_seconds: int) -> None:
 
 
 def postpone_retry(receipt: str, delay_seconds: int) -> None:
-    """The same with a message of the queue of retries and slow endpoints."""
-    with _lateness_logged():
+    """Likewise, for a message of the queue of retries and slow endpoints."""
+    with _failure_logged():
         _sqs().change_message_visibility(
             QueueUrl=settings().webhook_retry_queue_url,
             ReceiptHandle=receipt,
@@ -103,35 +103,35 @@ def postpone_retry(receipt: str, delay_seconds: int) -> None:
 
 
 def list_dead_letters(limit: int) -> list[DeadLetter]:
-    """At most `limit` messages that were given up. They stay.
+    """At most `limit` dead letters. They stay in the queue.
 
-    SQS tells of a sample: what somebody else looks at in this moment is not in it.
+    SQS returns a sample: messages that another reader receives at the same time are missing.
 
     Raises:
-        ServiceUnavailable: SQS did not answer.
+        ServiceUnavailable: SQS failed.
     """
-    found: list[DeadLetter] = []
+    dead: list[DeadLetter] = []
     try:
-        while len(found) < limit and (batch := _receive_dead(min(ENTRIES_MAX, limit - len(found)))):
-            found += batch
+        while len(dead) < limit and (batch := _receive_dead(min(ENTRIES_MAX, limit - len(dead)))):
+            dead += batch
     finally:
-        for start in range(0, len(found), ENTRIES_MAX):
-            _show_again(found[start : start + ENTRIES_MAX])
-    return found
+        for start in range(0, len(dead), ENTRIES_MAX):
+            _make_visible(dead[start : start + ENTRIES_MAX])
+    return dead
 
 
 def resend_dead_letters(endpoint_id: str, limit: int) -> int:
-    """Give messages that were given up their attempts anew, all or those of one endpoint.
+    """Send dead letters of one endpoint, or all, to the queue of first attempts again.
 
-    At most `limit` of them; how many is returned. A repeat goes on with the rest. After a crash or
-    a failure one may be sent twice, under its one id, and none is lost.
+    At most `limit`; returns the number. A repeat continues with the rest. After a crash or failure
+    one may be sent twice, with the same id, and none is lost.
 
     Raises:
-        ServiceUnavailable: SQS did not answer.
+        ServiceUnavailable: SQS failed.
     """
     others: list[DeadLetter] = []
     resent = 0
-    until = time.monotonic() + _LOOK_SECONDS / 2
+    until = time.monotonic() + _DEAD_LETTER_VISIBILITY_SECONDS / 2
     try:
         while (
             resent < limit
@@ -140,12 +140,12 @@ def resend_dead_letters(endpoint_id: str, limit: int) -> int:
         ):
             chosen = [dead for dead in batch if endpoint_id in ("", dead.message.endpoint_id)]
             others += [dead for dead in batch if dead not in chosen]
-            taken = send([dead.message for dead in chosen])
-            _delete_dead([dead for dead, was in zip(chosen, taken, strict=True) if was])
-            resent += sum(taken)
+            accepted = send([dead.message for dead in chosen])
+            _delete_dead([dead for dead, sent in zip(chosen, accepted, strict=True) if sent])
+            resent += sum(accepted)
     finally:
         for start in range(0, len(others), ENTRIES_MAX):
-            _show_again(others[start : start + ENTRIES_MAX])
+            _make_visible(others[start : start + ENTRIES_MAX])
     return resent
 
 
@@ -153,31 +153,31 @@ _SendBatch = Callable[[Sequence["SendMessageBatchRequestEntryTypeDef"]], Mapping
 
 
 def _send(send_batch: _SendBatch, messages: Sequence[Message]) -> list[bool]:
-    taken = [False] * len(messages)
+    accepted = [False] * len(messages)
     for batch in _batches(messages):
         try:
-            answer = send_batch([_entry(number, messages[number]) for number in batch])
-        except (BotoCoreError, ClientError) as failure:
-            logger().warning("A batch was not sent", extra={"reason": repr(failure)})
+            response = send_batch([_entry(number, messages[number]) for number in batch])
+        except (BotoCoreError, ClientError) as error:
+            logger().warning("Could not send a batch to SQS", extra={"reason": repr(error)})
             continue
-        for sent in answer.get("Successful", ()):
-            taken[int(sent["Id"])] = True
-        for failed in answer.get("Failed", ()):
-            logger().warning("A message was not sent", extra={"reason": failed.get("Code")})
-    return taken
+        for entry in response.get("Successful", ()):
+            accepted[int(entry["Id"])] = True
+        for entry in response.get("Failed", ()):
+            logger().warning("SQS rejected a message", extra={"reason": entry.get("Code")})
+    return accepted
 
 
 @contextmanager
-def _lateness_logged() -> Iterator[None]:
+def _failure_logged() -> Iterator[None]:
     try:
         yield
-    except (BotoCoreError, ClientError) as failure:
-        reason = {"reason": repr(failure)}
-        logger().warning("A retry waits for the visibility timeout", extra=reason)
+    except (BotoCoreError, ClientError) as error:
+        message = "Could not postpone a message; it returns after the visibility timeout"
+        logger().warning(message, extra={"reason": repr(error)})
 
 
 def _batches(messages: Sequence[Message]) -> Iterator[list[int]]:
-    """The numbers of the messages that go into each call."""
+    """The indexes of the messages in each call."""
     batch: list[int] = []
     batch_bytes = 0
     for number, message in enumerate(messages):
@@ -195,17 +195,17 @@ def _entry(number: int, message: Message) -> "SendMessageBatchRequestEntryTypeDe
     entry: SendMessageBatchRequestEntryTypeDef = {
         "Id": str(number),
         "MessageBody": message.content,
-        # In a standard queue, SQS does not let one group's backlog delay the others (fair queues).
-        "MessageGroupId": message.endpoint_id or _OF_NO_ENDPOINT,
+        # Fair queues: in a standard queue, the backlog of one group does not delay the others.
+        "MessageGroupId": message.endpoint_id or _GROUP_WITHOUT_ENDPOINT,
     }
     if message.delay_seconds:
         entry["DelaySeconds"] = message.delay_seconds
     attributes: dict[str, MessageAttributeValueTypeDef] = {}
     if message.endpoint_id:
         attributes[ENDPOINT] = {"DataType": "String", "StringValue": message.endpoint_id}
-    for name, number_of in ((ATTEMPTS, message.attempts), (DUE_AT, message.due_at)):
-        if number_of:
-            attributes[name] = {"DataType": "Number", "StringValue": str(number_of)}
+    for name, value in ((ATTEMPTS, message.attempts), (DUE_AT, message.due_at)):
+        if value:
+            attributes[name] = {"DataType": "Number", "StringValue": str(value)}
     if attributes:
         entry["MessageAttributes"] = attributes
     return entry
@@ -213,32 +213,33 @@ def _entry(number: int, message: Message) -> "SendMessageBatchRequestEntryTypeDe
 
 def _receive_dead(limit: int) -> list[DeadLetter]:
     try:
-        answer = _sqs().receive_message(
+        response = _sqs().receive_message(
             QueueUrl=settings().dead_letter_queue_url,
             MaxNumberOfMessages=limit,
-            VisibilityTimeout=_LOOK_SECONDS,
-            WaitTimeSeconds=1,  # without a wait, SQS asks only some of its servers
+            VisibilityTimeout=_DEAD_LETTER_VISIBILITY_SECONDS,
+            WaitTimeSeconds=1,  # long polling, because short polling queries only some servers
             MessageSystemAttributeNames=["ApproximateReceiveCount", "SentTimestamp"],
             MessageAttributeNames=[ENDPOINT, ATTEMPTS],
         )
-    except (BotoCoreError, ClientError) as failure:
-        raise ServiceUnavailable from failure
-    return [_dead_letter(message) for message in answer.get("Messages", ())]
+    except (BotoCoreError, ClientError) as error:
+        raise ServiceUnavailable from error
+    return [_dead_letter(message) for message in response.get("Messages", ())]
 
 
 def _dead_letter(message: "MessageTypeDef") -> DeadLetter:
-    attributes: Mapping[Any, Any] = message["Attributes"]
-    own = message.get("MessageAttributes", {})
-    attempts = own[ATTEMPTS]["StringValue"] if ATTEMPTS in own else None
+    system: Mapping[Any, Any] = message["Attributes"]
+    attributes = message.get("MessageAttributes", {})
+    attempts = attributes[ATTEMPTS]["StringValue"] if ATTEMPTS in attributes else None
+    endpoint_id = attributes[ENDPOINT]["StringValue"] if ENDPOINT in attributes else ""
     return DeadLetter(
-        message=Message(message["Body"], own[ENDPOINT]["StringValue"] if ENDPOINT in own else ""),
-        attempts=int(attempts or attributes["ApproximateReceiveCount"]),
-        sent_at_ms=int(attributes["SentTimestamp"]),
+        message=Message(message["Body"], endpoint_id),
+        attempts=int(attempts or system["ApproximateReceiveCount"]),
+        sent_at_ms=int(system["SentTimestamp"]),
         receipt=message["ReceiptHandle"],
     )
 
 
-def _show_again(batch: Sequence[DeadLetter]) -> None:
+def _make_visible(batch: Sequence[DeadLetter]) -> None:
     try:
         _sqs().change_message_visibility_batch(
             QueueUrl=settings().dead_letter_queue_url,
@@ -247,8 +248,9 @@ def _show_again(batch: Sequence[DeadLetter]) -> None:
                 for number, dead in enumerate(batch)
             ],
         )
-    except (BotoCoreError, ClientError) as failure:
-        logger().warning("Dead letters stay hidden a while", extra={"reason": repr(failure)})
+    except (BotoCoreError, ClientError) as error:
+        message = "Could not make dead letters visible; the visibility timeout does"
+        logger().warning(message, extra={"reason": repr(error)})
 
 
 def _delete_dead(batch: Sequence[DeadLetter]) -> None:
@@ -262,14 +264,14 @@ def _delete_dead(batch: Sequence[DeadLetter]) -> None:
                 for number, dead in enumerate(batch)
             ],
         )
-    except (BotoCoreError, ClientError) as failure:
-        raise ServiceUnavailable from failure
+    except (BotoCoreError, ClientError) as error:
+        raise ServiceUnavailable from error
 
 
 @cache
 def _sqs() -> "SQSClient":
-    """Made with the first use. Gives up before the time of the function is up."""
-    patience = Config(
+    """Created at the first use. Its timeouts are shorter than that of the function."""
+    config = Config(
         connect_timeout=2, read_timeout=5, retries={"mode": "standard", "total_max_attempts": 3}
     )
-    return boto3.client("sqs", config=patience)
+    return boto3.client("sqs", config=config)

@@ -1,8 +1,7 @@
-"""The border to other people's servers: one signed POST, to nowhere but the public Internet.
+"""Delivers one event: a signed POST, only to addresses of the public Internet (SSRF guard).
 
-A name is looked up once, every address that it has is checked, and the connection goes to one of
-those. No redirect is followed, no proxy of the environment used, nothing of the answer read but
-its head.
+The host is resolved once, all its addresses are checked, and the connection goes to one of them.
+Follows no redirect, uses no proxy of the environment, and reads only the head of the response.
 """
 
 import asyncio
@@ -25,24 +24,24 @@ from openreserve.domain.webhooks import Endpoint, is_public, url_fault
 from openreserve.runtime.settings import settings
 
 _USER_AGENT = "OpenReserve-Webhooks/1"
-_LOOK_UPS_MAX = 30
+_LOOKUPS_MAX = 30
 
 
 class NotReached(Exception):
-    """Nothing was delivered, or nobody knows: the text says why."""
+    """The delivery failed, or its outcome is unknown: the message is the reason."""
 
 
 class Forbidden(NotReached):
-    """Nothing was delivered, and no connection made: the URL leads to where none may lead."""
+    """No connection was made: the URL or an address of its host is not an allowed target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the endpoint answered."""
+    """The response of the endpoint."""
 
     status: int
     retry_after_seconds: int
-    """What it asked for; 0: nothing."""
+    """Its Retry-After; 0: none."""
     duration_ms: float
 
 
@@ -50,8 +49,8 @@ async def post(endpoint: Endpoint, event_id: str, content: str) -> Reply:
     """Deliver the content to the endpoint, signed with each of its secrets.
 
     Raises:
-        Forbidden: the URL, or an address that its name has, is none that deliveries may go to.
-        NotReached: no answer in time. It may have got the content nevertheless.
+        Forbidden: the URL, or an address of its host, is not an allowed target.
+        NotReached: no response in time. The endpoint may have received the content.
     """
     development = bool(settings().webhook_development)
     fault = url_fault(endpoint.url, development=development)
@@ -63,15 +62,15 @@ async def post(endpoint: Endpoint, event_id: str, content: str) -> Reply:
         async with (
             asyncio.timeout(settings().webhook_timeout_seconds),
             httpcore.AsyncConnectionPool(
-                ssl_context=_trusted(), network_backend=_Guard(development=development)
+                ssl_context=_ssl_context(), network_backend=_SsrfGuard(development=development)
             ) as pool,
             pool.stream(
-                "POST", _whole(endpoint.url), headers=headers, content=content.encode()
-            ) as answer,
+                "POST", _parsed(endpoint.url), headers=headers, content=content.encode()
+            ) as response,
         ):
             return Reply(
-                status=answer.status,
-                retry_after_seconds=_retry_after_seconds(answer.headers, datetime.now(UTC)),
+                status=response.status,
+                retry_after_seconds=_retry_after_seconds(response.headers, datetime.now(UTC)),
                 duration_ms=(time.perf_counter() - started) * 1_000,
             )
     except TimeoutError:
@@ -90,8 +89,8 @@ _FAILURES = (
 )
 
 
-class _Guard(httpcore.AsyncNetworkBackend):
-    """Opens the connections, so that nothing can be reached that it did not look at."""
+class _SsrfGuard(httpcore.AsyncNetworkBackend):
+    """Opens all connections, so that every address is checked before it is used."""
 
     def __init__(self, *, development: bool) -> None:
         self._development = development
@@ -114,33 +113,33 @@ class _Guard(httpcore.AsyncNetworkBackend):
         await self._network.sleep(seconds)
 
     async def _checked(self, host: str, port: int) -> str:
-        """An address of the host, if all of them are such that deliveries may go there."""
+        """An address of the host, if all its addresses are allowed targets."""
         try:
-            found = await asyncio.get_running_loop().run_in_executor(
-                _look_ups(), partial(socket.getaddrinfo, host, port, proto=socket.IPPROTO_TCP)
+            infos = await asyncio.get_running_loop().run_in_executor(
+                _lookups(), partial(socket.getaddrinfo, host, port, proto=socket.IPPROTO_TCP)
             )
-        except UnicodeError:  # a part of it is empty, or longer than 63 characters
-            raise NotReached("its name is none that a host can have") from None
-        addresses = [str(place[0]) for _, _, _, _, place in found]
+        except UnicodeError:  # a label is empty, or longer than 63 characters
+            raise NotReached("the host name is invalid") from None
+        addresses = [str(sockaddr[0]) for _, _, _, _, sockaddr in infos]
         if not self._development:
             if str(port) not in settings().webhook_ports.split(","):
-                raise Forbidden(f"port {port} is not one that deliveries may go to")
+                raise Forbidden(f"port {port} is not allowed")
             if not all(map(is_public, addresses)):
-                raise Forbidden("its name leads to an address that is not public")
-        return min(addresses, key=lambda address: ":" in address)  # IPv4 is reached from anywhere
+                raise Forbidden("the host name resolves to an address that is not public")
+        return min(addresses, key=lambda address: ":" in address)  # prefer IPv4: always routable
 
 
 @cache
-def _look_ups() -> ThreadPoolExecutor:
-    """Threads for names alone: a name server that hangs holds them long after our patience ends.
+def _lookups() -> ThreadPoolExecutor:
+    """Threads for DNS lookups only: a hanging name server blocks them for longer than our timeout.
 
-    Enough for three batches, so that it holds up nobody else.
+    Enough for three batches, so that other lookups do not wait.
     """
-    return ThreadPoolExecutor(_LOOK_UPS_MAX, thread_name_prefix="look-up")
+    return ThreadPoolExecutor(_LOOKUPS_MAX, thread_name_prefix="lookup")
 
 
-def _whole(url: str) -> httpcore.URL:
-    """The URL in parts: of a whole one, the library forgets what follows a `;` in the path."""
+def _parsed(url: str) -> httpcore.URL:
+    """The URL from its parts: given a text, the library drops what follows a `;` in the path."""
     parts = urlsplit(url)
     return httpcore.URL(
         scheme=parts.scheme,
@@ -153,14 +152,14 @@ def _whole(url: str) -> httpcore.URL:
 def _signed(
     secrets: Iterable[str], event_id: str, content: str, moment: datetime
 ) -> list[tuple[str, str]]:
-    """The headers. The moment must be in UTC: the library signs any other as if it were."""
+    """The headers. The moment must be in UTC, because the library ignores other time zones."""
     assert moment.tzinfo is UTC
     try:
         signatures = [Webhook(secret).sign(event_id, moment, content) for secret in secrets]
     except (ValueError, EmptyWebhookSecretError):
         signatures = []
     if not signatures:
-        raise NotReached("its secret cannot be read")
+        raise NotReached("the signing secret is invalid")
     return [
         ("content-type", "application/json"),
         ("user-agent", _USER_AGENT),
@@ -171,7 +170,7 @@ def _signed(
 
 
 def _retry_after_seconds(headers: Iterable[tuple[bytes, bytes]], moment: datetime) -> int:
-    """RFC 9110, 10.2.3: seconds, or a date. What is neither counts as nothing."""
+    """RFC 9110, section 10.2.3: seconds or a date. 0 if the header is missing or invalid."""
     for name, value in headers:
         if name.lower() == b"retry-after":
             text = value.decode("latin-1").strip()
@@ -185,6 +184,6 @@ def _retry_after_seconds(headers: Iterable[tuple[bytes, bytes]], moment: datetim
 
 
 @cache
-def _trusted() -> ssl.SSLContext:
-    """The roots of certifi, loaded once: that takes longer than a handshake."""
+def _ssl_context() -> ssl.SSLContext:
+    """The roots of certifi, loaded once, because loading takes longer than a handshake."""
     return httpcore.default_ssl_context()

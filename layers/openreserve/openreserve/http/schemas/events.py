@@ -99,6 +99,6 @@ class EventPage(Json):
     @classmethod
     def of(cls, events: list[Event], after: EventCursor) -> Self:
         """The view of a page behind a place."""
-        last = events[-1].place if events else after
+        last = events[-1].cursor if events else after
         cursor = urlsafe_b64encode(f"{last.written_by}.{last.position}".encode()).decode()
         return cls.model_construct(events=[EventView.of(event) for event in events], cursor=cursor)

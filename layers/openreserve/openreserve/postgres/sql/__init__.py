@@ -1,4 +1,4 @@
-"""All SQL: the migrations of the tables, the routines and the queries of each module."""
+"""All SQL: migrations (tables), routines, and the queries of each module."""
 
 import re
 from functools import cache
@@ -22,7 +22,7 @@ ROUTINES = (
     "purge",
     "audit",
 )
-"""The files of `routines/` in the order in which they are applied: one may use those before it."""
+"""The files of `routines/` in the order of application: a file may depend on those before it."""
 
 _NAMED = re.compile(r"^-- (\w+): (.+(?:\n--.*)*)\n((?:(?!^-- \w+: ).*\n)+)", re.MULTILINE)
 
@@ -31,10 +31,10 @@ _NAMED = re.compile(r"^-- (\w+): (.+(?:\n--.*)*)\n((?:(?!^-- \w+: ).*\n)+)", re.
 def statements(name: str) -> SimpleNamespace:
     """The statements of `queries/<name>.sql` as attributes.
 
-    A statement follows a line `-- name: why` and ends before the next such line.
+    A statement follows a line `-- name: comment` and ends before the next such line.
     """
     text = (files(__name__) / "queries" / f"{name}.sql").read_text()
-    return SimpleNamespace(**{found[1]: found[3].strip() for found in _NAMED.finditer(text)})
+    return SimpleNamespace(**{match[1]: match[3].strip() for match in _NAMED.finditer(text)})
 
 
 @cache

@@ -1,7 +1,7 @@
-"""The authorities that vouch for the servers of AWS. Written by `make certificates`.
+"""Certificate authorities of AWS services. Written by `make certificates`.
 
 amazon-roots.pem: the roots of Amazon Trust Services, for RDS Proxy and ElastiCache.
-rds-global.pem: the authorities of RDS in all regions, for a database that is asked directly.
+rds-global.pem: the authorities of RDS in all regions, for direct connections.
 """
 
 from pathlib import Path

@@ -1,4 +1,4 @@
--- allow: For this transaction, because a check of everything may exceed the timeout of the role.
+-- limit_statement_time: For this transaction, because a full check may exceed the role's timeout.
 SELECT set_config('statement_timeout', %(timeout_ms)s::text, true);
 
 -- count: In the snapshot of the check.
