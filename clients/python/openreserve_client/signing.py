@@ -1,6 +1,6 @@
-"""Says who calls: by an access token, or by AWS's signature (SigV4), which needs botocore.
+"""Authentication of requests: access tokens (JWT), or AWS Signature Version 4.
 
-Without `openreserve[sigv4]` there is no botocore.
+SigV4 needs botocore: pip install 'openreserve-client[sigv4]'.
 """
 
 import os
@@ -8,24 +8,24 @@ import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
-from openreserve.client.transport import Sign
+from openreserve_client.transport import Sign
 
 SERVICE = "execute-api"
 _API_GATEWAY = re.compile(r".*\.execute-api\.([a-z0-9-]+)\.amazonaws\.com(\.cn)?")
 
 
 class CannotSign(Exception):
-    """Nothing was sent: what is needed to sign it is missing."""
+    """The request cannot be signed and was not sent."""
 
 
 def bearer(token: str) -> Sign:
-    """Sends an access token with each try, for an API that asks for JWT.
+    """Send an access token with every request, for an API with the authorizer JWT.
 
     Raises:
-        CannotSign: it is empty, or holds what no header can.
+        CannotSign: the token is empty, or has characters that a header cannot have.
     """
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise CannotSign("the access token is none")
+        raise CannotSign("the access token is invalid")
 
     def sign(
         _method: str, _url: str, headers: Mapping[str, str], _body: bytes | None
@@ -36,28 +36,33 @@ def bearer(token: str) -> Sign:
 
 
 def sigv4(server_url: str, region: str | None = None) -> Sign:
-    """Signs each try anew, with the credentials that the AWS tools would use.
+    """Sign every request, for an API with the authorizer IAM.
+
+    Uses the default credential chain of the AWS SDK. Each retry is signed again. `region`: by
+    default from the URL, AWS_REGION or the AWS profile.
 
     Raises:
         CannotSign: botocore, the region or the credentials are missing.
     """
     try:
-        from botocore.auth import SigV4Auth  # noqa: PLC0415 - it is large, and few need it
+        from botocore.auth import SigV4Auth  # noqa: PLC0415 - botocore is slow to import
         from botocore.awsrequest import AWSRequest  # noqa: PLC0415
         from botocore.exceptions import BotoCoreError  # noqa: PLC0415
         from botocore.session import get_session  # noqa: PLC0415
     except ImportError:
-        raise CannotSign("botocore is missing: pip install 'openreserve[sigv4]'") from None
+        raise CannotSign(
+            "botocore is not installed: pip install 'openreserve-client[sigv4]'"
+        ) from None
     session = get_session()
     try:
         region = region or _region(server_url) or session.get_config_variable("region")
         credentials = session.get_credentials()
-    except BotoCoreError as wrong:  # such as a profile that is not there
-        raise CannotSign(str(wrong)) from None
+    except BotoCoreError as error:  # such as an unknown profile
+        raise CannotSign(str(error)) from None
     if not region:
-        raise CannotSign("the region is not known: set AWS_REGION")
+        raise CannotSign("no AWS region: set AWS_REGION")
     if credentials is None:
-        raise CannotSign("there are no AWS credentials")
+        raise CannotSign("no AWS credentials found")
 
     def sign(
         method: str, url: str, headers: Mapping[str, str], body: bytes | None
@@ -70,6 +75,6 @@ def sigv4(server_url: str, region: str | None = None) -> Sign:
 
 
 def _region(server_url: str) -> str | None:
-    """Of an address that API Gateway made; a domain of one's own does not tell it."""
-    found = _API_GATEWAY.fullmatch(urlsplit(server_url).hostname or "")
-    return found[1] if found else os.environ.get("AWS_REGION")
+    """The region in an API Gateway URL; for a custom domain, that of AWS_REGION."""
+    match = _API_GATEWAY.fullmatch(urlsplit(server_url).hostname or "")
+    return match[1] if match else os.environ.get("AWS_REGION")

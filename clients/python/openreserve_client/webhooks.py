@@ -1,32 +1,34 @@
-"""Webhooks, on the side of whoever receives them."""
+"""Verification of webhooks, for the services that receive them."""
 
 import json
 from collections.abc import Mapping
 
-from openreserve.client import answers
-from openreserve.client.answers import Event
+from openreserve_client.models import Event
 
 
-class NotGenuine(Exception):
-    """The webhook was not believed: it is not signed with this secret, too old, or no event."""
+class InvalidSignature(Exception):
+    """The signature does not match any secret, the webhook is too old, or it has no event."""
 
 
 def verify_webhook(body: bytes, headers: Mapping[str, str], *secrets: str) -> Event:
-    """The event in a webhook, once its signature has been checked against any of the secrets.
+    """Verify the signature of a webhook and return its event.
 
-    `body`: as it came in, byte for byte. Two secrets are for a change from one to the other.
-    The same event may come more than once: its `id` tells.
+    `body`: the raw bytes of the request. Pass two secrets while you rotate from one to the other.
+    An event may be delivered more than once: deduplicate by its `id`.
 
     Raises:
-        NotGenuine: answer 400, and do nothing.
+        InvalidSignature: respond with 400 and ignore the webhook.
     """
-    from standardwebhooks import Webhook, WebhookVerificationError  # noqa: PLC0415 - few need it
+    from standardwebhooks import (  # noqa: PLC0415 - only receivers of webhooks need it
+        Webhook,
+        WebhookVerificationError,
+    )
 
     for secret in secrets:
         try:
             Webhook(secret).verify(body, dict(headers), json_parse=False)
-            return answers.event(json.loads(body))
-        # The library lets through what a header that is no signature makes Python say.
+            return Event.from_json(json.loads(body))
+        # For malformed headers the library raises ValueError and the like, too.
         except (WebhookVerificationError, ValueError, KeyError, TypeError):
             continue
-    raise NotGenuine
+    raise InvalidSignature

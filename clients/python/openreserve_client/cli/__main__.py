@@ -1,7 +1,7 @@
-"""`python -m openreserve.cli`, for where the command is not on the PATH."""
+"""`python -m openreserve_client.cli`, for when the command is not on the PATH."""
 
 import sys
 
-from openreserve.cli import main
+from openreserve_client.cli import main
 
 sys.exit(main())

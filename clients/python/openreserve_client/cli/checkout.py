@@ -1,4 +1,4 @@
-"""`openreserve local` and `openreserve blackfriday`: programs of a checkout of the project."""
+"""`openreserve local` and `openreserve blackfriday`, which need a checkout of the project."""
 
 import importlib.util
 import os
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from openreserve.cli.told import CommandError
+from openreserve_client.cli.command_error import CommandError
 
 ROOT = Path(__file__).parents[4]
 
@@ -18,17 +18,18 @@ ROOT = Path(__file__).parents[4]
 )
 @click.pass_context
 def local(context: click.Context) -> None:
-    """Run the API on this machine, as make run does: --port, --json, --help and so on."""
-    _become("infra.local", context.args)
+    """Run the API on this machine, like make run. Options: openreserve local --help."""
+    _exec("infra.local", context.args)
 
 
 @click.command()
 @click.argument("parameters", nargs=-1, metavar="[NAME=VALUE]...")
 def blackfriday(parameters: tuple[str, ...]) -> None:
-    """Sell 100 units to 2,000 buyers, and judge what came of it, as make blackfriday does.
+    """Run the load test, like make blackfriday: 2,000 buyers compete for 100 units.
 
-    Its parameters are those of the README: USERS=500 STOCK=50 HOST=https://... and so on. Exits
-    with 0 if it was exact, 1 if it was not, 2 if it could not run.
+    Takes the parameters of make blackfriday: USERS=500 STOCK=50 HOST=https://... and so on.
+
+    Exit code: 0 if exactly the stock was sold, 1 if not, 2 if the test could not run.
     """
     for parameter in parameters:
         name, equals, value = parameter.partition("=")
@@ -37,18 +38,20 @@ def blackfriday(parameters: tuple[str, ...]) -> None:
         os.environ[name] = value
     if importlib.util.find_spec("locust") is None:
         raise CommandError(
-            "packages_missing: blackfriday needs Locust: make blackfriday sets it up", 2
+            "packages_missing: Locust is not installed: run make blackfriday once to install it", 2
         )
-    _become("tests.load", [])
+    _exec("tests.load", [])
 
 
-def _become(module: str, arguments: list[str]) -> None:
+def _exec(module: str, arguments: list[str]) -> None:
+    """Replace this process by a module of the checkout."""
     if not (ROOT / module.replace(".", "/") / "__main__.py").exists():
         raise CommandError(
-            "checkout_missing: this needs a checkout of the project: clone it, and make run there",
+            "checkout_missing: this command needs a checkout of the project: clone the repository"
+            " and run make run",
             2,
         )
     os.chdir(ROOT)
     sys.stdout.flush()
     program = [sys.executable, "-m", module, *arguments]
-    os.execv(sys.executable, program)  # noqa: S606 - this very Python, and no shell
+    os.execv(sys.executable, program)  # noqa: S606 - this Python, without a shell

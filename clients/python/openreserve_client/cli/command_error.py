@@ -1,4 +1,4 @@
-"""What a command says when it ends otherwise than well."""
+"""The error that ends a command."""
 
 import os
 from typing import Any
@@ -7,14 +7,14 @@ import click
 
 
 class CommandError(click.ClickException):
-    """What went wrong, in one line on standard error, and the exit code."""
+    """Ends the command with one line on standard error and an exit code."""
 
     def __init__(self, line: str, exit_code: int) -> None:
         super().__init__(line)
         self.exit_code = exit_code
 
     def show(self, _file: Any = None) -> None:
-        """Write the line."""
-        colour = False if os.environ.get("NO_COLOR") else None  # None: on a terminal
-        who = click.style("openreserve:", fg="red")
-        click.echo(f"{who} {self.message}", err=True, color=colour)
+        """Print the line."""
+        colour = False if os.environ.get("NO_COLOR") else None  # None: only on a terminal
+        program = click.style("openreserve:", fg="red")
+        click.echo(f"{program} {self.message}", err=True, color=colour)

@@ -3,23 +3,25 @@
 import click
 from click.shell_completion import get_completion_class
 
-from openreserve.cli.told import CommandError
+from openreserve_client.cli.command_error import CommandError
 
 
 @click.command()
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completion(context: click.Context, shell: str) -> None:
-    """Print what makes a shell complete commands and options.
+    """Print the completion script of a shell.
 
-    Put it where the shell reads it when it starts, such as ~/.bashrc:
+    Load it in the shell's start-up file, such as ~/.bashrc:
 
         eval "$(openreserve completion bash)"
     """
-    kind = get_completion_class(shell)
-    assert kind is not None, "click knows the shells that the argument allows"
-    found = kind(context.find_root().command, {}, "openreserve", "_OPENRESERVE_COMPLETE")
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None, "click supports every shell of the argument"
+    shell_completion = completion_class(
+        context.find_root().command, {}, "openreserve", "_OPENRESERVE_COMPLETE"
+    )
     try:
-        click.echo(found.source())
-    except RuntimeError as wrong:  # a bash that is too old
-        raise CommandError(f"shell_unsupported: {wrong}", 2) from wrong
+        click.echo(shell_completion.source())
+    except RuntimeError as error:  # the bash is too old
+        raise CommandError(f"shell_unsupported: {error}", 2) from error

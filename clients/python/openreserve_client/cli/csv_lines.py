@@ -1,7 +1,7 @@
-"""The lines of an import file: `resource_id,total_stock`, and `#` for comments. Pure.
+"""Parser of import files: `resource_id,total_stock` lines, and `#` comments. Pure.
 
-The rules are in docs/import.md. A record is one line. One that goes on over further lines is
-refused with all of them, so that nothing within it is taken for a record.
+The format is documented in docs/import.md. A record is one line. A record that spans several lines
+is refused as a whole, so that none of its lines is read as a record of its own.
 """
 
 import re
@@ -10,22 +10,22 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import IO
 
-from openreserve.domain.resources import TOTAL_STOCK_MAX, normalized_resource_id
+from openreserve_client.resource_ids import TOTAL_STOCK_MAX, normalized_resource_id
 
 LINE_BYTES_MAX = 4_096
-"""Far more than an id of 200 characters and a total: what is longer is not read to its end at once,
-so that a file without an end of line takes no memory."""
+"""Far more than an id of 200 characters and a total. A longer line is skipped in chunks, so that a
+file without line ends needs no memory."""
 HEADING = ["resource_id", "total_stock"]
 SEPARATORS = (",", ";")
 
 _WHOLE_NUMBER = re.compile(r"\d{1,15}", re.ASCII)
 _QUOTED = re.compile(r'"(?:[^"]|"")*+"')
-_BARE = {separator: re.compile(rf'[^"{separator}]*') for separator in SEPARATORS}
+_UNQUOTED = {separator: re.compile(rf'[^"{separator}]*') for separator in SEPARATORS}
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line that says how many units there shall be of a resource."""
+    """A valid line: the total of a resource."""
 
     number: int
     resource_id: str
@@ -34,7 +34,7 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that does not."""
+    """An invalid line."""
 
     number: int
     reason: str
@@ -42,15 +42,16 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True)
 class LongLine:
-    """A line that was too long to be kept."""
+    """The properties of a line that is too long to keep."""
 
     size: int
     quotes: int
+    """The number of quotes."""
     is_quoted: bool
     """Whether its first character is a quote."""
 
     def __len__(self) -> int:
-        """In bytes."""
+        """The length in bytes."""
         return self.size
 
 
@@ -59,7 +60,7 @@ class _UnclosedError(ValueError):
 
 
 def raw_lines(file: IO[bytes]) -> Iterator[bytes | LongLine]:
-    """The lines of a file as they come."""
+    """The undecoded lines of a file."""
     while line := file.readline(LINE_BYTES_MAX):
         if len(line) < LINE_BYTES_MAX or line.endswith(b"\n"):
             yield line
@@ -68,41 +69,41 @@ def raw_lines(file: IO[bytes]) -> Iterator[bytes | LongLine]:
 
 
 def parsed(lines: Iterable[bytes | LongLine]) -> Iterator[Line | BadLine | None]:
-    """What each line says.
+    """Parse each line.
 
-    None: nothing, for it is empty, a comment, the heading, or a further line of a refused record.
+    None: the line is empty, a comment, the heading, or the continuation of a refused record.
     """
     reader = _Reader()
     for number, raw in enumerate(lines, 1):
         try:
             yield reader.read(number, raw)
-        except ValueError as wrong:
-            yield BadLine(number, str(wrong))
+        except ValueError as error:
+            yield BadLine(number, str(error))
 
 
 class _Reader:
-    """What one line has to know of those before it."""
+    """The state of the parser between lines."""
 
     def __init__(self) -> None:
         self._separator = ""
         """Empty until the first record, which may be the heading."""
-        self._is_inside = False
-        """Whether a quoted cell goes on from the line before."""
+        self._in_quotes = False
+        """Whether a quoted cell continues from the previous line."""
 
     def read(self, number: int, raw: bytes | LongLine) -> Line | None:
-        if self._is_inside:
-            self._is_inside = _quotes(raw) % 2 == 0
+        if self._in_quotes:
+            self._in_quotes = _count_quotes(raw) % 2 == 0
             return None
         if isinstance(raw, LongLine):
-            self._is_inside = raw.is_quoted and raw.quotes % 2 == 1
-            raise ValueError(f"is longer than {LINE_BYTES_MAX} bytes")  # noqa: TRY004 - no type
+            self._in_quotes = raw.is_quoted and raw.quotes % 2 == 1
+            raise ValueError(f"is longer than {LINE_BYTES_MAX} bytes")  # noqa: TRY004 - not a type
         try:
             return self._read_text(number, _decoded(number, raw, "strict"))
         except _UnclosedError:
-            self._is_inside = True
+            self._in_quotes = True
             raise
         except UnicodeDecodeError:
-            self._is_inside = _is_unclosed(_decoded(number, raw, "replace"), self._separator)
+            self._in_quotes = _is_unclosed(_decoded(number, raw, "replace"), self._separator)
             raise ValueError("is not UTF-8") from None
 
     def _read_text(self, number: int, text: str) -> Line | None:
@@ -111,7 +112,7 @@ class _Reader:
         if text.lstrip(" ").startswith("#"):
             return None
         if not self._separator:
-            self._separator, is_heading = _separator(text)
+            self._separator, is_heading = _detect_separator(text)
             if is_heading:
                 return None
         return _line(number, _cells(text, self._separator))
@@ -125,7 +126,7 @@ def _read_to_end(line: bytes, file: IO[bytes]) -> LongLine:
     return LongLine(size, quotes, is_quoted=is_quoted)
 
 
-def _quotes(raw: bytes | LongLine) -> int:
+def _count_quotes(raw: bytes | LongLine) -> int:
     return raw.quotes if isinstance(raw, LongLine) else raw.count(b'"')
 
 
@@ -134,8 +135,8 @@ def _decoded(number: int, raw: bytes, errors: str) -> str:
     return text.removesuffix("\n").removesuffix("\r")
 
 
-def _separator(text: str) -> tuple[str, bool]:
-    """The separator of a file whose first record this is, and whether that is its heading."""
+def _detect_separator(text: str) -> tuple[str, bool]:
+    """The separator, detected from the first record, and whether that record is the heading."""
     for separator in SEPARATORS:
         with suppress(ValueError):
             if _cells(text, separator) == HEADING:
@@ -151,15 +152,15 @@ def _line(number: int, cells: list[str]) -> Line:
     text, total = cells
     try:
         resource_id = normalized_resource_id(text)
-    except ValueError as wrong:
-        raise ValueError(f"resource_id {wrong}") from None
+    except ValueError as error:
+        raise ValueError(f"resource_id {error}") from None
     if not _WHOLE_NUMBER.fullmatch(total) or int(total) > TOTAL_STOCK_MAX:
         raise ValueError(f"total_stock must be a whole number from 0 to {TOTAL_STOCK_MAX}")
     return Line(number, resource_id, int(total))
 
 
 def _cells(text: str, separator: str) -> list[str]:
-    """The cells of a line, without empty ones behind the second: spreadsheets add them."""
+    """The cells of a line. Empty cells after the second are dropped: spreadsheets add them."""
     cells = list(_quoted_cells(text, separator)) if '"' in text else text.split(separator)
     while len(cells) > len(HEADING) and not cells[-1]:
         cells.pop()
@@ -167,18 +168,19 @@ def _cells(text: str, separator: str) -> list[str]:
 
 
 def _quoted_cells(text: str, separator: str) -> Iterator[str]:
-    """The cells of a line after RFC 4180, which is stricter than the library."""
-    at = 0
+    """The cells of a line by RFC 4180; stricter than the csv module of Python."""
+    start = 0
     while True:
-        cell = (_QUOTED if text.startswith('"', at) else _BARE[separator]).match(text, at)
+        pattern = _QUOTED if text.startswith('"', start) else _UNQUOTED[separator]
+        cell = pattern.match(text, start)
         if cell is None:
             raise _UnclosedError("has a quoted cell that does not end in its line")
         yield cell[0][1:-1].replace('""', '"') if cell[0].startswith('"') else cell[0]
         if cell.end() == len(text):
             return
         if text[cell.end()] != separator:
-            raise ValueError("has a quote inside a cell, or text behind a quoted one")
-        at = cell.end() + 1
+            raise ValueError("has a quote inside a cell, or text after a quoted one")
+        start = cell.end() + 1
 
 
 def _is_unclosed(text: str, separator: str) -> bool:

@@ -5,18 +5,19 @@ from contextlib import contextmanager
 
 import click
 
-from openreserve.cli import api, output, pipes
-from openreserve.cli.pipes import ReaderGone
-from openreserve.cli.seconds import Seconds
-from openreserve.client import Client, Event, EventPage, NotAnswered
-from openreserve.domain.errors import Fault
+from openreserve_client.cli import api, output, pipes
+from openreserve_client.cli.pipes import ReaderGone
+from openreserve_client.cli.seconds import Seconds
+from openreserve_client.client import Client
+from openreserve_client.errors import Fault, NotAnswered
+from openreserve_client.models import Event, EventPage
 
-MOST_AT_ONCE = 200
+PAGE_SIZE_MAX = 200
 
 
 @click.group()
 def events() -> None:
-    """Watch what happens to the stock."""
+    """Show the events of stock and reservations."""
 
 
 @events.command()
@@ -24,13 +25,13 @@ def events() -> None:
     "-n",
     "--lines",
     "count",
-    type=click.IntRange(1, MOST_AT_ONCE),
+    type=click.IntRange(1, PAGE_SIZE_MAX),
     default=10,
     show_default=True,
-    help="Begin with the last so many.",
+    help="Number of newest events to start with.",
 )
-@click.option("--after", metavar="CURSOR", help="Begin behind this cursor instead.")
-@click.option("-f", "--follow", is_flag=True, help="Stay, and write what comes, until Ctrl-C.")
+@click.option("--after", metavar="CURSOR", help="Start after this cursor instead.")
+@click.option("-f", "--follow", is_flag=True, help="Keep printing new events until Ctrl-C.")
 @click.option(
     "--interval",
     "interval_seconds",
@@ -38,16 +39,16 @@ def events() -> None:
     type=Seconds(0.1),
     default=1,
     show_default=True,
-    help="How often to look, with --follow.",
+    help="Polling interval of --follow.",
 )
 @output.json_option
 def tail(
     count: int, after: str | None, interval_seconds: float, *, follow: bool, as_json: bool
 ) -> None:
-    """Write the last events and, with --follow, those that come.
+    """Print the newest events and, with --follow, new ones as they occur.
 
-    The cursor to go on from is written to standard error at the end. With --follow, Ctrl-C ends it,
-    or the end of what reads it.
+    At the end, prints the cursor to continue from (see --after) to standard error. --follow ends at
+    Ctrl-C, or when the reader of a pipe exits.
     """
     with api.client() as client:
         page = client.newest_events(count) if after is None else client.list_events(after)
@@ -59,14 +60,14 @@ def tail(
                 cursor = page.cursor
                 if after is None and not follow:
                     break
-                if follow and len(page.events) < MOST_AT_ONCE:
+                if follow and len(page.events) < PAGE_SIZE_MAX:
                     pipes.wait(interval_seconds)
-                page = _next(client, cursor, patiently=follow)
+                page = _next_page(client, cursor, keep_trying=follow)
 
 
 @contextmanager
 def _cursor_written(cursor: Callable[[], str]) -> Iterator[None]:
-    """Write at the end where to go on, unless nothing reads what is written."""
+    """Print the cursor at the end, unless the output has no reader any more."""
     has_reader = True
     try:
         yield
@@ -78,18 +79,19 @@ def _cursor_written(cursor: Callable[[], str]) -> Iterator[None]:
             click.echo(f"cursor: {cursor()}", err=True)
 
 
-def _next(client: Client, cursor: str, *, patiently: bool) -> EventPage:
-    """The events behind the cursor. Patiently: none for now, if the API is away."""
+def _next_page(client: Client, cursor: str, *, keep_trying: bool) -> EventPage:
+    """The events after the cursor. `keep_trying`: an empty page if the API is unreachable."""
     try:
         return client.list_events(cursor)
     except (NotAnswered, Fault) as error:
-        if not patiently:
+        if not keep_trying:
             raise
-        click.echo(f"openreserve: {api.line_of(error)}; trying again", err=True)
+        click.echo(f"openreserve: {api.line_of(error)}; retrying", err=True)
         return EventPage((), cursor)
 
 
 def _line(event: Event) -> str:
-    kind = click.style(f"{event.type:<21}", fg="red" if event.type == "STOCK_DEPLETED" else "cyan")
-    cells = [output.instant(event.timestamp), kind, f"{event.value:>8}", event.resource_id]
+    colour = "red" if event.type == "STOCK_DEPLETED" else "cyan"
+    event_type = click.style(f"{event.type:<21}", fg=colour)
+    cells = [output.instant(event.timestamp), event_type, f"{event.value:>8}", event.resource_id]
     return "  ".join([*cells, *map(str, event.tokens)])

@@ -2,24 +2,24 @@
 
 import click
 
-from openreserve.cli import api, output
+from openreserve_client.cli import api, output
 
 
 @click.command()
 @output.json_option
 def health(*, as_json: bool) -> int:
-    """Say whether the API, Postgres and Redis answer.
+    """Show the health of the API, Postgres and Redis.
 
-    Exits with 0 if all is well or only slower (Redis is away), 1 if Postgres does not answer, and 2
-    if the API does not.
+    Exit code: 0 if the status is ok, or degraded (Redis is unavailable: slower, but correct), 1 if
+    it is unavailable (Postgres is), 2 if the API is unreachable.
     """
     with api.client() as client:
-        told = client.health()
+        status = client.health()
     if as_json:
-        output.write_json(told)
+        output.write_json(status)
     else:
-        colour = {"ok": "green", "degraded": "yellow"}.get(told.status, "red")
-        click.echo(f"API      : {click.style(told.status, fg=colour)}")
-        click.echo(f"Postgres : {told.postgres}")
-        click.echo(f"Redis    : {told.redis}")
-    return 1 if told.status == "unavailable" else 0
+        colour = {"ok": "green", "degraded": "yellow"}.get(status.status, "red")
+        click.echo(f"API      : {click.style(status.status, fg=colour)}")
+        click.echo(f"Postgres : {status.postgres}")
+        click.echo(f"Redis    : {status.redis}")
+    return 1 if status.status == "unavailable" else 0

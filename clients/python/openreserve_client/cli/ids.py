@@ -1,31 +1,31 @@
-"""The value of an option that is an id, or the beginning of ids: by the rule of the API."""
+"""Option types for resource ids and prefixes of them, validated by the API's rules."""
 
 import click
 
-from openreserve.domain.resources import normalized_prefix, normalized_resource_id
+from openreserve_client.resource_ids import normalized_prefix, normalized_resource_id
 
 
 class ResourceId(click.ParamType):
-    """The id of a resource."""
+    """A resource id."""
 
     name = "id"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The id in its one form, or a failure."""
+        """Normalize the id, or fail with a usage error."""
         try:
             return normalized_resource_id(value)
-        except ValueError as wrong:
-            self.fail(f"an id {wrong}.", param, ctx)
+        except ValueError as error:
+            self.fail(f"an id {error}.", param, ctx)
 
 
 class ResourcePrefix(click.ParamType):
-    """The beginning of ids."""
+    """A prefix of resource ids."""
 
     name = "prefix"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The beginning in its one form, or a failure."""
+        """Normalize the prefix, or fail with a usage error."""
         try:
             return normalized_prefix(value)
-        except ValueError as wrong:
-            self.fail(f"an id {wrong}.", param, ctx)
+        except ValueError as error:
+            self.fail(f"an id {error}.", param, ctx)

@@ -1,7 +1,7 @@
-"""Sends the lines of an import in batches over several lanes, and knows how far it has come.
+"""Concurrent upload of import lines in batches, and how far it has come.
 
-The rows of one resource always take the same lane, one batch at a time: so the last line about it
-counts, however many lanes there are. Memory is bounded by what the lanes may have before them.
+All lines of one resource go to the same worker, which sends one batch at a time: so the last line
+wins, whatever the number of workers. Memory is bounded by the workers' queues.
 """
 
 import json
@@ -11,74 +11,77 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from zlib import crc32
 
-from openreserve.cli.csv_lines import Line
-from openreserve.client import Client, Row
+from openreserve_client.cli.csv_lines import Line
+from openreserve_client.client import Client
+from openreserve_client.models import RowResult
 
-WAITING_BATCHES = 2
-"""Batches that wait in a lane: enough to keep it busy while the file is read."""
+QUEUED_BATCHES_MAX = 2
+"""Per worker: enough to keep it busy while the file is read."""
 BATCH_BYTES_MAX = 200_000
-"""The API takes a little more. Ids that are long make smaller batches."""
-_LOOK_SECONDS = 0.1
+"""Below the API's limit for a body. Long ids make smaller batches."""
+_POLL_SECONDS = 0.1
 
-Tell = Callable[[Sequence[Line], Sequence[Row]], None]
+Record = Callable[[Sequence[Line], Sequence[RowResult]], None]
 
 
 class ImportWorkers:
-    """Lanes to the API. `tell` hears of each batch that was answered, from any of them."""
+    """Threads that send batches. They call `record` with the results of each batch."""
 
-    def __init__(self, client: Client, emit: Tell, *, count: int, batch_rows: int) -> None:
+    def __init__(self, client: Client, record: Record, *, count: int, batch_rows: int) -> None:
         self._stopped = threading.Event()
-        self._lanes = [_Lane(client, emit, self._stopped, batch_rows) for _ in range(count)]
+        self._workers = [_Worker(client, record, self._stopped, batch_rows) for _ in range(count)]
 
     def send(self, lines: Iterable[Line]) -> None:
-        """Send all lines, and return when they are answered, or when a lane has failed."""
+        """Send all lines. Returns when all are processed, or when a worker has failed."""
         for line in lines:
             if self._stopped.is_set():
                 break
-            self._lanes[crc32(line.resource_id.encode()) % len(self._lanes)].add(line)
-        for lane in self._lanes:
-            lane.flush()
-            lane.finish()
-        for lane in self._lanes:
-            lane.thread.join()
+            self._workers[crc32(line.resource_id.encode()) % len(self._workers)].add(line)
+        for worker in self._workers:
+            worker.flush()
+            worker.finish()
+        for worker in self._workers:
+            worker.thread.join()
 
     def stop(self, seconds: float) -> None:
-        """Send nothing more, and wait so long for what is under way."""
+        """Send no further batches, and wait for those in progress."""
         self._stopped.set()
-        for lane in self._lanes:
-            lane.thread.join(seconds)
+        for worker in self._workers:
+            worker.thread.join(seconds)
 
     @property
     def failure(self) -> Exception | None:
-        """What stopped a lane; None: nothing did."""
-        return next((lane.failure for lane in self._lanes if lane.failure is not None), None)
+        """The exception that stopped a worker, if any."""
+        return next((worker.failure for worker in self._workers if worker.failure), None)
 
-    def first_open(self, read: int) -> int:
-        """The first line that may not be done, when so many have been read.
+    def first_open(self, lines_read: int) -> int:
+        """The number of the first line that may not be done.
 
-        The last one that was read may not have come to a lane.
+        `lines_read`: the last of these may not have been passed to a worker yet.
         """
-        return min([lane.first_open for lane in self._lanes if lane.first_open], default=read)
+        open_lines = [worker.first_open for worker in self._workers if worker.first_open]
+        return min(open_lines, default=lines_read)
 
 
-class _Lane:
-    """One thread that sends one batch after the other."""
+class _Worker:
+    """A thread that sends one batch after the other."""
 
     def __init__(
-        self, client: Client, emit: Tell, stopped: threading.Event, batch_rows: int
+        self, client: Client, record: Record, stopped: threading.Event, batch_rows: int
     ) -> None:
         self.failure: Exception | None = None
-        self._client, self._tell, self._stopped = client, emit, stopped
+        self._client, self._record, self._stopped = client, record, stopped
         self._batch_rows = batch_rows
         self._batch: list[Line] = []
         self._batch_bytes = 0
         self._open: deque[int] = deque()
-        self._waiting: queue.Queue[list[Line] | None] = queue.Queue(WAITING_BATCHES)
+        """The first line of each batch that is not done."""
+        self._queue: queue.Queue[list[Line] | None] = queue.Queue(QUEUED_BATCHES_MAX)
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def add(self, line: Line) -> None:
-        """Put a line into the next batch, and wait while too many batches wait."""
+        """Add a line to the next batch. Blocks while the queue is full."""
         size = len(json.dumps(line.resource_id)) + 64
         if len(self._batch) == self._batch_rows or self._batch_bytes + size > BATCH_BYTES_MAX:
             self.flush()
@@ -88,18 +91,18 @@ class _Lane:
         self._batch_bytes += size
 
     def flush(self) -> None:
-        """Let what has come together be sent."""
+        """Queue the batch."""
         if self._batch:
             self._put(self._batch)
         self._batch, self._batch_bytes = [], 0
 
     def finish(self) -> None:
-        """Let the thread end when all is sent."""
+        """End the thread after the queued batches."""
         self._put(None)
 
     @property
     def first_open(self) -> int | None:
-        """The first of its lines that may not be done; None: all are."""
+        """The number of its first line that may not be done; None if all are."""
         try:
             return self._open[0]
         except IndexError:
@@ -108,7 +111,7 @@ class _Lane:
     def _put(self, batch: list[Line] | None) -> None:
         while not self._stopped.is_set():
             try:
-                self._waiting.put(batch, timeout=_LOOK_SECONDS)
+                self._queue.put(batch, timeout=_POLL_SECONDS)
             except queue.Full:
                 continue
             return
@@ -116,12 +119,12 @@ class _Lane:
     def _run(self) -> None:
         try:
             while (batch := self._next()) is not None:
-                rows = self._client.set_stock_of_many(
+                results = self._client.set_stock_of_many(
                     [(line.resource_id, line.total_stock) for line in batch]
                 )
-                self._tell(batch, rows)
+                self._record(batch, results)
                 self._open.popleft()
-        except Exception as error:  # noqa: BLE001 - whoever waits for this lane has to know
+        except Exception as error:  # noqa: BLE001 - the main thread raises it
             self.failure = error
             self._stopped.set()
         finally:
@@ -130,7 +133,7 @@ class _Lane:
     def _next(self) -> list[Line] | None:
         while not self._stopped.is_set():
             try:
-                return self._waiting.get(timeout=_LOOK_SECONDS)
+                return self._queue.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 continue
         return None

@@ -1,43 +1,43 @@
-"""What people and scripts read: panels, tables, and JSON with the API's names."""
+"""Output for people and scripts: panels, tables, and JSON with the field names of the API."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from enum import Enum
-from itertools import islice
+from itertools import chain, islice
 from typing import Any
 from unicodedata import east_asian_width
 from uuid import UUID
 
 import click
 
-from openreserve.domain.resources import Resource
+from openreserve_client.models import Resource
 
 RULE = "─" * 37
 MEASURED_ROWS = 100
-"""Rows that are looked at for the widths of a table; those behind them are written as they come."""
+"""The first rows set the column widths of a table; the others are streamed."""
 
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print JSON, for scripts: one object a line."
+    "--json", "as_json", is_flag=True, help="Print JSON, one object per line."
 )
 
 
 def write_json(result: Any) -> None:
-    """Write a result, as the API names its fields, in one line."""
-    click.echo(json.dumps(_plain(result), ensure_ascii=False, separators=(",", ":")))
+    """Print a result as one line of JSON, with the field names of the API."""
+    click.echo(json.dumps(_json_value(result), ensure_ascii=False, separators=(",", ":")))
 
 
 def panel(resource: Resource) -> str:
-    """A resource, as people want to see it."""
+    """A resource, formatted for people."""
     total, available = resource.total_stock, resource.available_stock
-    share = "<1" if 0 < available * 100 < total else available * 100 // (total or 1)
-    left = click.style(f"{available} / {total}", fg="green" if available else "red")
+    percent = "<1" if 0 < available * 100 < total else available * 100 // (total or 1)
+    stock = click.style(f"{available} / {total}", fg="green" if available else "red")
     return "\n".join(
         [
             f"Resource : {resource.resource_id}",
             RULE,
-            f"Available : {left}  ({share}% remaining)",
+            f"Available : {stock}  ({percent}% remaining)",
             f"Held      : {resource.held_stock}",
             f"Committed : {resource.committed_stock}",
             f"Version   : {resource.version}",
@@ -48,18 +48,19 @@ def panel(resource: Resource) -> str:
 
 
 def write_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Write rows under headings as they come; numbers to the right. No rows: nothing."""
-    coming = ([_text(cell) for cell in row] for row in rows)
-    first = list(islice(coming, MEASURED_ROWS))
-    if not first:
+    """Print a table, streaming the rows; numbers are right-aligned. Without rows print nothing."""
+    rows_as_text = ([_text(cell) for cell in row] for row in rows)
+    measured = list(islice(rows_as_text, MEASURED_ROWS))
+    if not measured:
         return
-    widths = [max(map(_width, column)) for column in zip(headings, *first, strict=True)]
-    right = [
-        all(cell.lstrip("-").isdecimal() for cell in column) for column in zip(*first, strict=True)
+    widths = [max(map(_width, column)) for column in zip(headings, *measured, strict=True)]
+    are_numbers = [
+        all(cell.lstrip("-").isdecimal() for cell in column)
+        for column in zip(*measured, strict=True)
     ]
-    click.secho(_line(headings, widths, right), bold=True)
-    for row in _chained(first, coming):
-        click.echo(_line(row, widths, right))
+    click.secho(_line(headings, widths, are_numbers), bold=True)
+    for row in chain(measured, rows_as_text):
+        click.echo(_line(row, widths, are_numbers))
 
 
 def instant(moment: datetime) -> str:
@@ -67,21 +68,16 @@ def instant(moment: datetime) -> str:
     return moment.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _chained(first: list[list[str]], rest: Iterator[list[str]]) -> Iterator[list[str]]:
-    yield from first
-    yield from rest
-
-
-def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+def _line(cells: Sequence[str], widths: Sequence[int], are_numbers: Sequence[bool]) -> str:
     padded = []
-    for cell, width, to_right in zip(cells, widths, right, strict=True):
+    for cell, width, is_number in zip(cells, widths, are_numbers, strict=True):
         space = " " * (width - _width(cell))
-        padded.append(space + cell if to_right else cell + space)
+        padded.append(space + cell if is_number else cell + space)
     return "  ".join(padded).rstrip()
 
 
 def _width(text: str) -> int:
-    """How many columns of a terminal the text takes."""
+    """The number of terminal columns of a text."""
     return sum(2 if east_asian_width(character) in "WF" else 1 for character in text)
 
 
@@ -89,20 +85,23 @@ def _text(cell: Any) -> str:
     return instant(cell) if isinstance(cell, datetime) else str(cell)
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     if is_dataclass(value):
-        return {_camel(field.name): _plain(getattr(value, field.name)) for field in fields(value)}
+        return {
+            _camel_case(field.name): _json_value(getattr(value, field.name))
+            for field in fields(value)
+        }
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
     if isinstance(value, dict):
-        return {name: _plain(item) for name, item in value.items()}
+        return {name: _json_value(item) for name, item in value.items()}
     if isinstance(value, (tuple, list)):
-        return [_plain(item) for item in value]
+        return [_json_value(item) for item in value]
     if isinstance(value, Enum):
         return value.value
     return str(value) if isinstance(value, UUID) else value
 
 
-def _camel(name: str) -> str:
+def _camel_case(name: str) -> str:
     head, *rest = name.split("_")
     return head + "".join(word.capitalize() for word in rest)

@@ -1,4 +1,4 @@
-"""A reader of the output who has gone, as in `openreserve stock list | head -1`."""
+"""Detection of a pipe whose reader has exited, as in `openreserve stock list | head -1`."""
 
 import select
 import sys
@@ -7,25 +7,25 @@ from contextlib import contextmanager
 
 
 class ReaderGone(Exception):
-    """Nothing reads what is written."""
+    """Standard output is a pipe whose reader has exited."""
 
 
 @contextmanager
 def reader_watched() -> Iterator[None]:
-    """Raise ReaderGone where a pipe is broken. Connections to servers raise errors of their own."""
+    """Turn BrokenPipeError into ReaderGone. The client turns those of connections into its own."""
     try:
         yield
-    except BrokenPipeError as broken:
-        raise ReaderGone from broken
+    except BrokenPipeError as error:
+        raise ReaderGone from error
 
 
 def wait(seconds: float) -> None:
-    """Wait, but no longer than standard output has a reader.
+    """Sleep, but stop early if the reader of standard output exits.
 
     Raises:
-        ReaderGone: it has none.
+        ReaderGone: the reader has exited.
     """
     poll = select.poll()
-    poll.register(sys.stdout.fileno(), 0)  # for nothing but errors and hang-ups
+    poll.register(sys.stdout.fileno(), 0)  # no events but errors and hang-ups
     if poll.poll(seconds * 1_000):
         raise ReaderGone

@@ -1,6 +1,6 @@
-"""The commands. They talk to the API, but for verify and repair.
+"""The root command, its global options and its exit codes.
 
-Exit codes: 0 all went well; 1 something was refused, or is not as it should be; 2 it could not run.
+Exit codes: 0 success; 1 a request was refused or a check failed; 2 the command could not run.
 """
 
 import os
@@ -10,61 +10,63 @@ from typing import Any, NoReturn
 
 import click
 
-from openreserve import __version__
-from openreserve.cli import COULD_NOT_RUN
-from openreserve.cli.lazy import LazyGroup
-from openreserve.cli.pipes import ReaderGone, reader_watched
-from openreserve.cli.seconds import Seconds
-from openreserve.cli.told import CommandError
+from openreserve_client import __version__
+from openreserve_client.cli import COULD_NOT_RUN
+from openreserve_client.cli.command_error import CommandError
+from openreserve_client.cli.lazy import LazyGroup
+from openreserve_client.cli.pipes import ReaderGone, reader_watched
+from openreserve_client.cli.seconds import Seconds
 
 REFUSED = 1
 INTERRUPTED = 130
 _NO_ARGUMENTS: type[click.UsageError] | tuple[()] = getattr(
     click.exceptions, "NoArgsIsHelpError", ()
 )
-"""What newer versions of click raise to show the help."""
+"""Newer versions of click raise this to show the help."""
 
+_PACKAGE = "openreserve_client.cli"
 _TARGETS = {
-    "stock": ("openreserve.cli.stock:stock", "Check, set, adjust, list and import stock."),
+    "stock": (f"{_PACKAGE}.stock:stock", "Show, set, adjust, list and import stock."),
     "reservation": (
-        "openreserve.cli.reservation:reservation",
+        f"{_PACKAGE}.reservation:reservation",
         "Show, list and release reservations.",
     ),
-    "events": ("openreserve.cli.events:events", "Watch what happens."),
-    "health": ("openreserve.cli.health:health", "Say whether all that is needed answers."),
-    "verify": ("openreserve.cli.books:verify", "Recompute all counters from the reservations."),
-    "repair": ("openreserve.cli.books:repair", "Mend what verify finds."),
-    "local": ("openreserve.cli.checkout:local", "Run the API on this machine, as make run does."),
+    "events": (f"{_PACKAGE}.events:events", "Show the events of stock and reservations."),
+    "health": (f"{_PACKAGE}.health:health", "Show the health of the API, Postgres and Redis."),
+    "verify": (f"{_PACKAGE}.audit:verify", "Check the stock counters against the reservations."),
+    "repair": (f"{_PACKAGE}.audit:repair", "Repair the counters that verify reports."),
+    "local": (f"{_PACKAGE}.checkout:local", "Run the API on this machine, like make run."),
     "blackfriday": (
-        "openreserve.cli.checkout:blackfriday",
-        "Sell 100 units to 2,000 buyers, and judge what came of it.",
+        f"{_PACKAGE}.checkout:blackfriday",
+        "Run the load test: 2,000 buyers compete for 100 units.",
     ),
-    "completion": ("openreserve.cli.completion:completion", "Let a shell complete commands."),
+    "completion": (f"{_PACKAGE}.completion:completion", "Print a shell completion script."),
 }
 
 
 def run() -> int:
-    """Run a command, and return its exit code. What goes wrong is one line on standard error.
+    """Run a command and return its exit code. Errors are one line on standard error.
 
-    Does not return when the reader of the output has gone.
+    Does not return if the reader of standard output has exited.
     """
     try:
         result: Any = commands.main(prog_name="openreserve", standalone_mode=False)
     except ReaderGone:
-        _die_of_a_closed_pipe()
+        _exit_by_sigpipe()
     except click.Abort:  # Ctrl-C
         return INTERRUPTED
     except click.ClickException as error:
-        (_in_one_line(error) if isinstance(error, click.UsageError) else error).show()
+        (_usage_error(error) if isinstance(error, click.UsageError) else error).show()
         return error.exit_code
     except (OSError, UnicodeError) as error:  # a full disk, an encoding without the character
         CommandError(f"io_failed: {error}", COULD_NOT_RUN).show()
-        _forget_output()
+        _discard_output()
         return COULD_NOT_RUN
     return result if isinstance(result, int) else 0
 
 
-def _in_one_line(error: click.UsageError) -> click.ClickException:
+def _usage_error(error: click.UsageError) -> click.ClickException:
+    """The usage error in one line."""
     if isinstance(error, _NO_ARGUMENTS):
         return error
     path = error.ctx.command_path if error.ctx else "openreserve"
@@ -73,20 +75,20 @@ def _in_one_line(error: click.UsageError) -> click.ClickException:
     return CommandError(line, error.exit_code)
 
 
-def _die_of_a_closed_pipe() -> NoReturn:
-    """Be ended by SIGPIPE, as the programs are that do not ignore it, as Python does."""
+def _exit_by_sigpipe() -> NoReturn:
+    """Exit by SIGPIPE like other Unix programs. Python ignores it by default."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGPIPE)
     os._exit(REFUSED)  # the signal is blocked
 
 
-def _forget_output() -> None:
-    """Have nothing left to write at the end, which would fail once more."""
+def _discard_output() -> None:
+    """Discard buffered output, which Python would fail to flush again at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Commands(LazyGroup):
-    """Says that the reader has gone, of which click makes an exit code of its own."""
+    """Raises ReaderGone before click handles the broken pipe with its own exit code."""
 
     def make_context(self, *arguments: Any, **options: Any) -> click.Context:
         with reader_watched():
@@ -111,7 +113,7 @@ class _Commands(LazyGroup):
     show_envvar=True,
     default="http://localhost:8080",
     show_default=True,
-    help="Where the API is.",
+    help="Base URL of the API.",
 )
 @click.option(
     "--timeout",
@@ -120,29 +122,30 @@ class _Commands(LazyGroup):
     type=Seconds(min_open=True),
     default=10,
     show_default=True,
-    help="How long one try may take.",
+    help="Timeout of each attempt of a request.",
 )
 @click.option(
     "--patience",
     "patience_seconds",
     metavar="SECONDS",
     type=Seconds(),
-    help="How long to try again when the API is away or busy.  [default: 3, import: 60]",
+    help="How long to retry while the API is unreachable or busy.  [default: 3, import: 60]",
 )
 @click.option(
     "--sigv4",
     is_flag=True,
     envvar="OPENRESERVE_SIGV4",
     show_envvar=True,
-    help="Sign requests for AWS (IAM), with the credentials of the AWS tools.",
+    help="Sign requests with AWS Signature Version 4, for an API with the authorizer IAM.",
 )
 @click.pass_context
 def commands(context: click.Context, /, **options: Any) -> None:
-    """Operate OpenReserve: check, set, import and watch stock, and verify the books.
+    """Operate OpenReserve: manage stock, inspect reservations and events, verify the counters.
 
-    Commands exit with 0 if all went well, 1 if something was refused or is not as it should be,
-    and 2 if they could not run. OPENRESERVE_TOKEN, if it is set, is an access token that goes with
-    every request.
+    To authenticate with an access token (JWT), set OPENRESERVE_TOKEN. NO_COLOR=1 disables colours.
+
+    Exit code: 0 on success, 1 if the API refused a request or a check failed, 2 if the command
+    could not run.
     """
     context.obj = options
     if os.environ.get("NO_COLOR"):

@@ -1,89 +1,92 @@
-"""Audits of a stage on AWS, by its AuditFunction. Loads botocore: imported with --stage alone."""
+"""Audits of a stage on AWS, by invoking its AuditFunction. Imports botocore."""
 
 import json
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from openreserve.postgres.audit import AuditFailed, Check, Drift, Repair
+from openreserve_client.cli.audit_results import AuditFailed, Check, Drift, Repair
 
-ANSWER_SECONDS_MAX = 920
-"""Longer than any function may take: Lambda ends them after 900."""
-REPAIRS_AT_A_TIME = 100
+RESPONSE_SECONDS_MAX = 920
+"""The read timeout: longer than the 900 s that a Lambda function can run."""
+REPAIRS_PER_CALL = 100
 
 
 def check(stage: str, timeout_seconds: float) -> Check:
-    """As `books.check`, on the Postgres of the stage.
+    """Recompute all counters of the stage from its reservations.
 
     Raises:
-        AuditFailed: the stage was not reached, or its Postgres was not.
+        AuditFailed: AuditFunction could not be invoked, or failed.
     """
-    found = _invoke(stage, {"timeoutSeconds": timeout_seconds})
-    drift = tuple(Drift(**row) for row in found["drift"])
-    return Check(found["resources"], found["reservations"], drift, found["drifting"] - len(drift))
+    result = _invoke(stage, {"timeoutSeconds": timeout_seconds})
+    drift = tuple(Drift(**row) for row in result["drift"])
+    not_listed = result["drifting"] - len(drift)
+    return Check(result["resources"], result["reservations"], drift, not_listed)
 
 
 def repair(
     stage: str, resource_ids: list[str], reason: str, timeout_seconds: float
 ) -> Iterator[tuple[str, Repair]]:
-    """As `books.repair`, on the Postgres of the stage.
+    """Set each counter of the stage to the value that its reservations give.
 
     Raises:
-        AuditFailed: as check; what was yielded before is repaired.
+        AuditFailed: as check. The repairs yielded before it are done.
     """
-    for first in range(0, len(resource_ids), REPAIRS_AT_A_TIME):
-        some = resource_ids[first : first + REPAIRS_AT_A_TIME]
-        event = {"resourceIds": some, "reason": reason, "timeoutSeconds": timeout_seconds}
-        answer = _invoke(stage, event, partial=True)
-        for row in answer["repairs"]:
+    for first in range(0, len(resource_ids), REPAIRS_PER_CALL):
+        batch = resource_ids[first : first + REPAIRS_PER_CALL]
+        event = {"resourceIds": batch, "reason": reason, "timeoutSeconds": timeout_seconds}
+        result = _invoke(stage, event, partial=True)
+        for row in result["repairs"]:
             yield row.pop("resource_id"), Repair(**row)
-        _raise_error(answer)
+        _raise_error(result)
 
 
 def _invoke(stage: str, event: Mapping[str, Any], *, partial: bool = False) -> Any:
-    """What AuditFunction of the stack `openreserve-<stage>` answers.
+    """Invoke AuditFunction of the stack `openreserve-<stage>` and return its result.
 
-    It is sent once: a repeat while the first still runs would only load Postgres more. `partial`:
-    an answer with an error is wanted for what else is in it.
+    Without retries: a repeat while the first invocation still runs would only add load to
+    Postgres. `partial`: also return a result with both repairs and an error.
     """
     try:
-        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - large
+        from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - optional
     except ImportError:
-        raise AuditFailed("botocore is missing: pip install 'openreserve[sigv4]'") from None
+        raise AuditFailed(
+            "botocore is not installed: pip install 'openreserve-client[sigv4]'"
+        ) from None
     try:
         resource = _client("cloudformation").describe_stack_resource(
             StackName=f"openreserve-{stage}", LogicalResourceId="AuditFunction"
         )
-        answer = _client("lambda").invoke(
+        response = _client("lambda").invoke(
             FunctionName=resource["StackResourceDetail"]["PhysicalResourceId"],
             Payload=json.dumps(event).encode(),
         )
-        payload = json.loads(answer["Payload"].read())
+        result = json.loads(response["Payload"].read())
     except (BotoCoreError, ClientError) as error:
         raise AuditFailed(str(error)) from error
-    if "FunctionError" in answer:
-        raise AuditFailed(payload.get("errorMessage", "AuditFunction failed"))
-    if not partial or "repairs" not in payload:
-        _raise_error(payload)
-    return payload
+    if "FunctionError" in response:
+        raise AuditFailed(result.get("errorMessage", "AuditFunction failed"))
+    if not partial or "repairs" not in result:
+        _raise_error(result)
+    return result
 
 
-def _raise_error(answer: Mapping[str, Any]) -> None:
-    if "error" in answer:
-        raise AuditFailed(answer["error"])
+def _raise_error(result: Mapping[str, Any]) -> None:
+    if "error" in result:
+        raise AuditFailed(result["error"])
 
 
 def _client(service: str) -> Any:
-    from botocore.config import Config  # noqa: PLC0415
+    from botocore.config import Config  # noqa: PLC0415 - optional
     from botocore.session import get_session  # noqa: PLC0415
 
-    patience = Config(
+    config = Config(
         connect_timeout=5,
-        read_timeout=ANSWER_SECONDS_MAX,
+        read_timeout=RESPONSE_SECONDS_MAX,
         retries={"mode": "standard", "total_max_attempts": 1},
-        tcp_keepalive=True,  # or a NAT on the way would forget a connection that is silent
+        tcp_keepalive=True,  # a NAT would otherwise drop a connection that is silent for minutes
     )
-    # The AWS SDK for Python knows AWS_DEFAULT_REGION only; all others know AWS_REGION.
+    # The AWS SDK for Python reads only AWS_DEFAULT_REGION; the other AWS tools read AWS_REGION.
     return get_session().create_client(
-        service, region_name=os.environ.get("AWS_REGION"), config=patience
+        service, region_name=os.environ.get("AWS_REGION"), config=config
     )

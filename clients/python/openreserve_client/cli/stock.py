@@ -1,19 +1,23 @@
-"""`openreserve stock`: one resource at a time, or a list of them."""
+"""`openreserve stock`."""
 
 from itertools import islice
 
 import click
 
-from openreserve.cli import api, output
-from openreserve.cli.ids import ResourceId, ResourcePrefix
-from openreserve.cli.lazy import LazyGroup
+from openreserve_client.cli import api, output
+from openreserve_client.cli.ids import ResourceId, ResourcePrefix
+from openreserve_client.cli.lazy import LazyGroup
 
+_PACKAGE = "openreserve_client.cli"
 _TARGETS = {
-    "check": ("openreserve.cli.stock:check", "Show how much there is of a resource."),
-    "set": ("openreserve.cli.stock:set_total", "Create a resource, or set its total."),
-    "adjust": ("openreserve.cli.stock:adjust", "Move a total by a difference, and say why."),
-    "list": ("openreserve.cli.stock:list_resources", "List resources."),
-    "import": ("openreserve.cli.stock_import:import_file", "Create or set many from a CSV file."),
+    "check": (f"{_PACKAGE}.stock:check", "Show the stock of a resource."),
+    "set": (f"{_PACKAGE}.stock:set_total", "Create a resource, or set its total."),
+    "adjust": (f"{_PACKAGE}.stock:adjust", "Change a total by a difference, with a reason."),
+    "list": (f"{_PACKAGE}.stock:list_resources", "List resources."),
+    "import": (
+        f"{_PACKAGE}.stock_import:import_file",
+        "Create resources, or set their totals, from a CSV file.",
+    ),
 }
 
 resource_option = click.option(
@@ -23,23 +27,23 @@ resource_option = click.option(
     metavar="ID",
     type=ResourceId(),
     required=True,
-    help="The resource's id.",
+    help="Id of the resource.",
 )
 limit_option = click.option(
-    "--limit", metavar="N", type=click.IntRange(min=1), help="At most so many.  [default: all]"
+    "--limit", metavar="N", type=click.IntRange(min=1), help="Maximum number.  [default: all]"
 )
 
 
 @click.group(cls=LazyGroup, targets=_TARGETS)
 def stock() -> None:
-    """Check, set, adjust, list and import stock."""
+    """Show, set, adjust, list and import stock."""
 
 
 @click.command()
 @resource_option
 @output.json_option
 def check(resource_id: str, *, as_json: bool) -> None:
-    """Show how much there is of a resource, and what is available."""
+    """Show the total, available, held and committed stock of a resource."""
     with api.client() as client:
         resource = client.read_resource(resource_id)
     output.write_json(resource) if as_json else click.echo(output.panel(resource))
@@ -53,20 +57,21 @@ def check(resource_id: str, *, as_json: bool) -> None:
     metavar="N",
     type=click.IntRange(min=0),
     required=True,
-    help="How many units there are.",
+    help="Total number of units.",
 )
 @click.option(
     "--if-version",
     "version",
     metavar="V",
     type=click.IntRange(min=1),
-    help="Refuse if the total was changed since this version.",
+    help="Fail if the total was changed since this version.",
 )
 @output.json_option
 def set_total(resource_id: str, total: int, version: int | None, *, as_json: bool) -> None:
-    """Create a resource, or set how many units there are of it.
+    """Create a resource, or set its total number of units.
 
-    What is held or committed stays so; what is available moves by the difference.
+    Held and committed units do not change; the available units change by the difference. Fails if
+    more units are held or committed than the new total.
     """
     with api.client() as client:
         resource = client.set_stock(resource_id, total, version)
@@ -76,25 +81,30 @@ def set_total(resource_id: str, total: int, version: int | None, *, as_json: boo
 @click.command()
 @resource_option
 @click.option(
-    "--by", "difference", metavar="N", type=int, required=True, help="Units, such as 5 or -5."
+    "--by",
+    "difference",
+    metavar="N",
+    type=int,
+    required=True,
+    help="Units to add, such as 5, or to remove, such as -5.",
 )
-@click.option("--reason", metavar="TEXT", required=True, help="Why; it is kept.")
+@click.option("--reason", metavar="TEXT", required=True, help="Reason, for the record.")
 @click.option(
     "--key",
     metavar="KEY",
-    help="Name this adjustment, so that the same command, run again, moves nothing more.",
+    help="Idempotency key: a repeat of the command with this key changes nothing.",
 )
 @output.json_option
 def adjust(
     resource_id: str, difference: int, reason: str, key: str | None, *, as_json: bool
 ) -> None:
-    """Move a total by a difference, and say why."""
+    """Change the total of a resource by a difference, and record the reason."""
     with api.client() as client:
-        made = client.adjust_stock(resource_id, difference, reason, key=key)
+        adjustment = client.adjust_stock(resource_id, difference, reason, key=key)
     if as_json:
-        output.write_json(made)
+        output.write_json(adjustment)
     else:
-        click.echo(f"{resource_id}: {difference:+}, now {made.total_stock} in all ({reason})")
+        click.echo(f"{resource_id}: {difference:+}, new total {adjustment.total_stock} ({reason})")
 
 
 @click.command("list")
@@ -103,16 +113,16 @@ def adjust(
     metavar="TEXT",
     type=ResourcePrefix(),
     default="",
-    help="Only ids that start like this.",
+    help="Only resources whose ids have this prefix.",
 )
 @limit_option
 @output.json_option
 def list_resources(prefix: str, limit: int | None, *, as_json: bool) -> None:
-    """List resources, by id."""
+    """List resources, ordered by id."""
     with api.client() as client:
-        found = islice(client.list_resources(prefix), limit)
+        resources = islice(client.list_resources(prefix), limit)
         if as_json:
-            for resource in found:
+            for resource in resources:
                 output.write_json(resource)
             return
         output.write_table(
@@ -127,6 +137,6 @@ def list_resources(prefix: str, limit: int | None, *, as_json: bool) -> None:
                     resource.version,
                     resource.updated_at,
                 )
-                for resource in found
+                for resource in resources
             ),
         )

@@ -11,18 +11,18 @@ from typing import IO, Any
 
 import click
 
-from openreserve.cli import api, output
-from openreserve.cli.csv_lines import BadLine, Line, LongLine, parsed, raw_lines
-from openreserve.cli.lanes import ImportWorkers
-from openreserve.cli.progress import Progress
-from openreserve.cli.told import CommandError
-from openreserve.client import NotAnswered, Row
-from openreserve.domain.errors import OpenReserveError
+from openreserve_client.cli import api, output
+from openreserve_client.cli.command_error import CommandError
+from openreserve_client.cli.csv_lines import BadLine, Line, LongLine, parsed, raw_lines
+from openreserve_client.cli.import_workers import ImportWorkers
+from openreserve_client.cli.progress import Progress
+from openreserve_client.errors import NotAnswered, OpenReserveError
+from openreserve_client.models import RowResult
 
 PATIENCE_SECONDS = 60.0
 STOP_SECONDS_MAX = 15.0
-"""How long an import that was interrupted waits for what is under way."""
-DONE = ("created", "changed", "unchanged")
+"""How long an interrupted import waits for the batches in progress."""
+SUCCESSES = ("created", "changed", "unchanged")
 
 
 @click.command("import")
@@ -32,16 +32,16 @@ DONE = ("created", "changed", "unchanged")
     "path",
     type=click.Path(exists=True, dir_okay=False, allow_dash=True),
     required=True,
-    help="The file; - for standard input.",
+    help="CSV file; - for standard input.",
 )
-@click.option("--dry-run", is_flag=True, help="Check all lines, and send nothing.")
+@click.option("--dry-run", is_flag=True, help="Validate all lines without sending them.")
 @click.option(
     "--from-line",
-    "first",
+    "first_line",
     metavar="N",
     type=click.IntRange(min=1),
     default=1,
-    help="Begin at this line: where an import that stopped said it stopped.",
+    help="Start at this line, to resume an import that stopped there.",
 )
 @click.option(
     "--lanes",
@@ -49,7 +49,7 @@ DONE = ("created", "changed", "unchanged")
     type=click.IntRange(1, 64),
     default=4,
     show_default=True,
-    help="Batches that are under way at once.",
+    help="Number of batches to send concurrently.",
 )
 @click.option(
     "--batch-rows",
@@ -57,30 +57,32 @@ DONE = ("created", "changed", "unchanged")
     type=click.IntRange(min=1),
     default=500,
     show_default=True,
-    help="Lines in one batch.",
+    help="Maximum number of lines in a batch.",
 )
 @output.json_option
 def import_file(path: str, **options: Any) -> int:
     """Create resources, or set their totals, from a CSV file.
 
-    Each line is resource_id,total_stock; lines that begin with # are comments. Cells may be quoted,
-    and are not trimmed. A file whose heading is resource_id;total_stock has semicolons. Of several
-    lines about one resource the last one counts. An import can be repeated: what is already so is
-    left alone.
+    Each line is resource_id,total_stock. Lines that begin with # are comments. Cells may be quoted
+    and are not trimmed. For semicolons as separator, the first line must be the heading
+    resource_id;total_stock. If several lines name the same resource, the last one wins. It is safe
+    to repeat an import.
 
-    Refused lines are written to standard error with their numbers; the others are set. Exits with 0
-    if all lines were set, 1 if some were refused, and 2 if it could not run to the end; then it
-    says at which line to go on.
+    Invalid and refused lines are printed to standard error with their line numbers; all others are
+    imported.
+
+    Exit code: 0 if all lines were imported, 1 if some were refused, 2 if the import stopped early;
+    the error then has the line to resume from.
     """
-    with click.open_file(path, "rb") as file, _terminable():
+    with click.open_file(path, "rb") as file, _sigterm_as_interrupt():
         progress = Progress(path, _size(file, path), as_json=options["as_json"])
-        run = _Import(path, options["first"], progress)
+        stock_import = _Import(path, options["first_line"], progress)
         try:
             if options["dry_run"]:
-                for _ in run.lines(file):
+                for _ in stock_import.lines(file):
                     progress.counts["valid"] += 1
             else:
-                _send(run, file, options)
+                _send(stock_import, file, options)
             progress.finish()
         finally:
             progress.stop()
@@ -89,33 +91,32 @@ def import_file(path: str, **options: Any) -> int:
 
 @dataclass
 class _Import:
-    """An import that is under way."""
+    """An import in progress."""
 
     path: str
-    first: int
+    first_line: int
     progress: Progress
-    read: int = 0
-    """Lines that were read."""
+    lines_read: int = 0
 
     def lines(self, file: IO[bytes]) -> Iterator[Line]:
-        """The lines that are to be sent. What is wrong with the others is told."""
+        """The valid lines from `first_line` on. Reports invalid ones."""
         for number, line in enumerate(parsed(self._counted(file)), 1):
-            self.read = number
-            if number < self.first or line is None:
+            self.lines_read = number
+            if number < self.first_line or line is None:
                 continue
             if isinstance(line, BadLine):
                 self.progress.refuse(line.number, "line_invalid", line.reason)
             else:
                 yield line
 
-    def answered(self, lines: Sequence[Line], rows: Sequence[Row]) -> None:
-        """Tell what became of a batch."""
-        for line, row in zip(lines, rows, strict=True):
-            if row.outcome not in DONE:
-                said = f"{line.resource_id}: {row.reason}"
-                self.progress.refuse(line.number, row.outcome, said)
-        outcomes = Counter(row.outcome for row in rows if row.outcome in DONE)
-        self.progress.advance(outcomes)
+    def record(self, lines: Sequence[Line], results: Sequence[RowResult]) -> None:
+        """Report the results of a batch."""
+        for line, result in zip(lines, results, strict=True):
+            if result.outcome not in SUCCESSES:
+                reason = f"{line.resource_id}: {result.reason}"
+                self.progress.refuse(line.number, result.outcome, reason)
+        successes = (result.outcome for result in results if result.outcome in SUCCESSES)
+        self.progress.advance(Counter(successes))
 
     def _counted(self, file: IO[bytes]) -> Iterator[bytes | LongLine]:
         for raw in raw_lines(file):
@@ -123,45 +124,47 @@ class _Import:
             yield raw
 
 
-def _send(run: _Import, file: IO[bytes], options: dict[str, Any]) -> None:
+def _send(stock_import: _Import, file: IO[bytes], options: dict[str, Any]) -> None:
     with api.client(PATIENCE_SECONDS) as client:
-        lanes = ImportWorkers(
-            client, run.answered, count=options["lanes"], batch_rows=options["batch_rows"]
+        workers = ImportWorkers(
+            client, stock_import.record, count=options["lanes"], batch_rows=options["batch_rows"]
         )
         try:
-            lanes.send(run.lines(file))
+            workers.send(stock_import.lines(file))
         except KeyboardInterrupt:
-            lanes.stop(STOP_SECONDS_MAX)
-            raise CommandError(_where(run, lanes, "interrupted"), 2) from None
-        if lanes.failure is not None:
-            lanes.stop(STOP_SECONDS_MAX)
-            if not isinstance(lanes.failure, (OpenReserveError, NotAnswered)):
-                raise lanes.failure
-            raise CommandError(_where(run, lanes, api.line_of(lanes.failure)), 2)
+            workers.stop(STOP_SECONDS_MAX)
+            raise CommandError(_stopped(stock_import, workers, "interrupted"), 2) from None
+        if workers.failure is not None:
+            workers.stop(STOP_SECONDS_MAX)
+            if not isinstance(workers.failure, (OpenReserveError, NotAnswered)):
+                raise workers.failure
+            reason = api.line_of(workers.failure)
+            raise CommandError(_stopped(stock_import, workers, reason), 2)
 
 
-def _where(run: _Import, lanes: ImportWorkers, reason: str) -> str:
-    line = max(lanes.first_open(run.read), run.first)
+def _stopped(stock_import: _Import, workers: ImportWorkers, reason: str) -> str:
+    """The error line of an import that stopped early."""
+    line = max(workers.first_open(stock_import.lines_read), stock_import.first_line)
     return (
-        f"{reason}; stopped at line {line}, all before it are done. Go on with:"
-        f" openreserve stock import --file {run.path} --from-line {line}"
+        f"{reason}; stopped at line {line}, all lines before it are imported. Resume with:"
+        f" openreserve stock import --file {stock_import.path} --from-line {line}"
     )
 
 
 def _size(file: IO[bytes], path: str) -> int | None:
-    """How large the file is; None, if only its end will tell."""
+    """The size of the file in bytes; None for standard input."""
     return None if path == "-" else os.fstat(file.fileno()).st_size
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Makes of SIGTERM what Ctrl-C is, so that it too says where it stopped."""
+def _sigterm_as_interrupt() -> Iterator[None]:
+    """Handle SIGTERM like Ctrl-C, so that the import reports where it stopped."""
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    previous_handler = signal.signal(signal.SIGTERM, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, previous_handler)
