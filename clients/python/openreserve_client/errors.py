@@ -161,7 +161,7 @@ class PreconditionFailed(Refusal, code="precondition_failed", status=412):
 
 
 class IdempotencyKeyReused(Refusal, code="idempotency_key_reused", status=422):
-    """This Idempotency-Key was used for a different request."""
+    """The Idempotency-Key was already used for a different request."""
 
 
 class TtlOutOfRange(Refusal, code="ttl_out_of_range", status=422):
