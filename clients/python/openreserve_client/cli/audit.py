@@ -195,9 +195,9 @@ def _write_check(check: Check) -> None:
     checked = f"{check.resources:,} resources and {check.reservations:,} reservations"
     if check.drift:
         drifting = len(check.drift) + check.not_listed
-        click.echo(f"{drifting:,} counters differ, of {checked}.", err=True)
+        click.echo(f"{drifting:,} of {checked} do not agree.", err=True)
     else:
-        click.echo(f"All counters agree: {checked}.")
+        click.echo(f"{checked} agree.")
 
 
 def _write_plan(drift: list[Drift], *, as_json: bool) -> int:
