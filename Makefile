@@ -101,12 +101,13 @@ deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/ho
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header pyproject.toml
+CLIENT := clients/python/pyproject.toml
 lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
-	$(LOCK) --upgrade --extra local --extra cli --extra sigv4 --extra load --extra test \
+	$(LOCK) $(CLIENT) --upgrade --extra local --extra cli --extra sigv4 --extra load --extra test \
 		--output-file tests/requirements.txt
-	$(LOCK) --upgrade --extra local --extra cli --extra load --constraints tests/requirements.txt \
+	$(LOCK) $(CLIENT) --upgrade --extra local --extra cli --extra load --constraints tests/requirements.txt \
 		--output-file tests/load/requirements.txt
-	$(LOCK) --upgrade --extra local --extra cli --constraints tests/requirements.txt \
+	$(LOCK) $(CLIENT) --upgrade --extra local --extra cli --constraints tests/requirements.txt \
 		--output-file infra/local/requirements.txt
 	$(LOCK) --upgrade --constraints tests/requirements.txt \
 		--output-file layers/dependencies/requirements.txt
@@ -119,7 +120,7 @@ lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
 clean: ## Remove what make made, the local data too
 	rm -rf .venv .openreserve .aws-sam build
 
-$(RUN): infra/local/requirements.txt pyproject.toml
+$(RUN): infra/local/requirements.txt pyproject.toml clients/python/pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
 		echo "OpenReserve needs Python 3.11 or newer: make PYTHON=/path/to/python3.11 ..." >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
@@ -128,8 +129,11 @@ $(RUN): infra/local/requirements.txt pyproject.toml
 	@$(PYTHON) -m venv .venv
 	@.venv/bin/pip install --quiet --disable-pip-version-check \
 		--require-hashes -r infra/local/requirements.txt
-	@.venv/bin/pip install --quiet --disable-pip-version-check \
-		--no-deps --no-build-isolation --editable .
+	@# One after the other: an update of the first may remove the command, which the second installs.
+	@for distribution in . clients/python; do \
+		.venv/bin/pip install --quiet --disable-pip-version-check \
+			--no-deps --no-build-isolation --editable $$distribution || exit 1; \
+	done
 	@touch $@
 
 $(TEST): tests/requirements.txt $(RUN)

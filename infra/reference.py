@@ -17,11 +17,11 @@ import click
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
-from openreserve.cli.program import commands
 from openreserve.http.problems import RETRY_AFTER_SECONDS, STATUSES, UNHANDLED
 from openreserve.runtime import settings as settings_module
 from openreserve.runtime import telemetry
 from openreserve.runtime.settings import Settings
+from openreserve_client.cli.program import commands
 
 OPENAPI = Path(__file__).parent / "openapi.json"
 METHODS = {"get", "post", "put", "delete"}

@@ -11,11 +11,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from openreserve.client import Client, NotAnswered
-from openreserve.client.signing import CannotSign, sigv4
-from openreserve.client.transport import Sign
-from openreserve.domain.errors import OpenReserveError, ResourceNotFound
-from openreserve.domain.resources import Resource
+from openreserve_client import Client, NotAnswered, OpenReserveError, Resource
+from openreserve_client.errors import ResourceNotFound
+from openreserve_client.signing import CannotSign, sigv4
+from openreserve_client.transport import Sign
 
 RESOURCE = "smoke-test"
 UNITS = 2

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import psycopg
 
-from openreserve.client import Client
+from openreserve_client import Client
 from tests.e2e.runtime import Runtime, started
 from tests.support.scripted import Step, scripted
 from tests.support.terminal import COMMAND, environment

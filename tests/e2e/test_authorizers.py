@@ -17,9 +17,9 @@ import pytest
 
 from infra.local.auth import access
 from infra.local.template.model import DEFAULT_ROUTE
-from openreserve.client import Client
-from openreserve.client.signing import bearer, sigv4
-from openreserve.client.transport import Sign
+from openreserve_client import Client
+from openreserve_client.signing import bearer, sigv4
+from openreserve_client.transport import Sign
 from tests.e2e.runtime import ROOT, Runtime, started
 from tests.support.calls import Reply
 from tests.support.issuer import AUDIENCES, ISSUER, LATER_SECONDS, Issuer

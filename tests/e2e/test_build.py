@@ -62,6 +62,7 @@ def test_our_layer_has_the_package_with_its_sql(built: Built) -> None:
     source = ROOT / "layers/openreserve/openreserve"
     layer = built.folder / "OpenReserveLayer/python/openreserve"
 
+    assert [path.name for path in layer.parent.iterdir()] == ["openreserve"]
     for path in source.rglob("*"):
         if path.is_file() and "__pycache__" not in path.parts:
             assert (layer / path.relative_to(source)).read_bytes() == path.read_bytes()

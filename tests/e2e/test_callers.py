@@ -19,7 +19,7 @@ from infra.local.auth import jwt as auth_jwt
 from infra.local.auth.access import Access
 from infra.local.auth.authorizers import Authorizer
 from infra.local.template.intrinsics import TemplateError
-from openreserve.client.signing import sigv4
+from openreserve_client.signing import sigv4
 from tests.e2e.test_gateway import send, served
 from tests.support.calls import Reply
 from tests.support.issuer import AUDIENCES, ISSUER, Issuer, key_pair

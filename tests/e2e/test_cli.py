@@ -14,9 +14,8 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from openreserve.client import Client
-from openreserve.domain.errors import OutOfStock
-from openreserve.domain.reservations import Status
+from openreserve_client import Client, Status
+from openreserve_client.errors import OutOfStock
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
 from tests.support.terminal import COMMAND, Said, environment, in_a_pipe, in_a_terminal, plain
 
@@ -67,7 +66,7 @@ def test_stock_can_be_set_adjusted_checked_and_listed(run: Run, resource_id: str
     checked = run("stock", "check", "--resource", resource_id)
     listed = run("stock", "list", "--prefix", resource_id)
 
-    assert adjusted.out == f"{resource_id}: -5, now 15 in all (water damage)\n"
+    assert adjusted.out == f"{resource_id}: -5, new total 15 (water damage)\n"
     assert checked.lines[:5] == [
         f"Resource : {resource_id}",
         "─" * 37,
@@ -193,9 +192,9 @@ def test_counters_are_verified_and_repaired_in_the_database_of_make_run(
     assert resource_id in table.out
     assert (dry.code, dry.out) == (1, f"{resource_id}: would set available 9 to 7\n")
     assert unchanged.code == 1
-    assert (mended.code, mended.out) == (0, f"{resource_id}: moved available by -2\n")
+    assert (mended.code, mended.out) == (0, f"{resource_id}: changed available by -2\n")
     assert run("verify").code == 0
-    assert run("repair").out == "There is nothing to mend.\n"
+    assert run("repair").out == "Nothing to repair.\n"
 
 
 def test_counters_that_cannot_be_read_are_not_reported_as_clean(run: Run) -> None:
@@ -390,7 +389,7 @@ def test_the_example_of_the_guide_runs(runtime: Runtime, monkeypatch: pytest.Mon
     monkeypatch.setenv("OPENRESERVE_SERVER_URL", runtime.url)
     taken: list[str] = []
 
-    exec(example, {"take_the_money": lambda: taken.append("money")})  # noqa: S102
+    exec(example, {"charge_customer": lambda: taken.append("money")})  # noqa: S102
 
     assert taken == ["money"]
     assert runtime.stock("hotel-room-101")["committedStock"] == 2

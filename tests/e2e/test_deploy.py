@@ -19,7 +19,7 @@ import pytest
 from samcli.cli.types import CfnParameterOverridesType
 
 from infra.deploy import settings, smoke
-from openreserve.client import Client
+from openreserve_client import Client
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
 from tests.support.scripted import Step, scripted
 

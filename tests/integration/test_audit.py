@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from functions.audit import app
-from openreserve.cli import stages
 from openreserve.postgres.audit import AuditFailed
+from openreserve_client.cli import stages
 from tests.conftest import Engine, forget
 from tests.support.calls import EVENTS, available, hold, set_stock
 from tests.support.terminal import Said, in_a_pipe
@@ -159,7 +159,7 @@ def test_drift_of_a_stage_is_found_said_and_repaired_with_its_reason(
     assert drift.code == 1
     assert [row["resourceId"] for row in json.loads(drift.out)["drift"]] == [name]
     assert (dry.code, dry.out) == (1, f"{name}: would set available 3 to 4\n")
-    assert (repaired.code, repaired.out) == (0, f"{name}: moved available by +1\n")
+    assert (repaired.code, repaired.out) == (0, f"{name}: changed available by +1\n")
     assert clean.code == 0
     assert available(name) == 4
     assert engine.sql(
@@ -188,7 +188,7 @@ def test_nothing_is_repaired_without_apply_and_a_reason(account: Account, direct
 def test_many_repairs_are_sent_some_at_a_time_and_what_was_done_before_a_failure_is_said(
     account: Account, engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stages, "REPAIRS_AT_A_TIME", 2)
+    monkeypatch.setattr(stages, "REPAIRS_PER_CALL", 2)
     for variable, value in {
         "AWS_ENDPOINT_URL": account.url,
         "AWS_ACCESS_KEY_ID": "test",
@@ -249,7 +249,7 @@ def test_more_drift_than_one_answer_holds_is_counted(
     ("arguments", "error"),
     [
         (("--stage", "nowhere"), "Stack 'openreserve-nowhere' does not exist"),
-        (("--stage", "dev", "--database-url", "postgresql://x"), "exclude each other"),
+        (("--stage", "dev", "--database-url", "postgresql://x"), "mutually exclusive"),
     ],
 )
 def test_a_stage_that_is_not_there_or_not_meant_is_an_error_in_words(

@@ -15,8 +15,8 @@ from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
 
-from openreserve.client import signing
-from openreserve.client.transport import Sign
+from openreserve_client import signing
+from openreserve_client.transport import Sign
 from tests.load.parameters import CannotRun
 from tests.load.verdict import Stock
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-COMMAND = (sys.executable, "-m", "openreserve.cli")
+COMMAND = (sys.executable, "-m", "openreserve_client.cli")
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ import click
 import pytest
 
 import openreserve
+import openreserve_client
 from infra import reference
-from openreserve.cli.lazy import LazyGroup
-from openreserve.cli.program import commands
+from openreserve_client.cli.lazy import LazyGroup
+from openreserve_client.cli.program import commands
 from tests.e2e.runtime import free_port
 from tests.support.scripted import Step, problem, scripted
 from tests.support.terminal import COMMAND, Said, in_a_pipe, in_a_terminal, plain
@@ -73,7 +74,7 @@ def test_a_server_that_fails_is_one_line_on_standard_error_and_exit_code_2(
     said = run(*arguments, answer=problem(500, "internal_error"))
 
     assert (said.code, said.out) == (2, "")
-    assert said.err == "openreserve: internal_error: the server failed (500)\n"
+    assert said.err == "openreserve: internal_error: server error (500)\n"
 
 
 AWS = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "x", "AWS_REGION": "eu-west-1"}
@@ -104,7 +105,7 @@ def test_a_gateway_that_refuses_the_caller_is_one_line_that_says_what_to_do(
         assert asked.headers.get("authorization", "").startswith(sent)
         assert ("authorization" in asked.headers) == bool(sent)
     assert (said.code, said.out) == (2, "")
-    assert said.err.startswith(f"openreserve: http_{status}: the server does not ")
+    assert said.err.startswith(f"openreserve: http_{status}: ")
     assert advice[status] in said.err
     assert said.err.count("\n") == 1
 
@@ -112,8 +113,8 @@ def test_a_gateway_that_refuses_the_caller_is_one_line_that_says_what_to_do(
 @pytest.mark.parametrize(
     ("variables", "complaint"),
     [
-        ({"OPENRESERVE_TOKEN": "t", "OPENRESERVE_SIGV4": "1"}, "exclude each other"),
-        ({"OPENRESERVE_TOKEN": "a b"}, "the access token is none"),
+        ({"OPENRESERVE_TOKEN": "t", "OPENRESERVE_SIGV4": "1"}, "are mutually exclusive"),
+        ({"OPENRESERVE_TOKEN": "a b"}, "the access token is invalid"),
     ],
 )
 def test_a_caller_who_is_two_or_none_is_not_sent(variables: dict[str, str], complaint: str) -> None:
@@ -133,7 +134,9 @@ def test_a_server_that_is_away_is_one_line_and_exit_code_2(arguments: tuple[str,
     said = in_a_pipe("--patience", "0", *arguments, variables={"OPENRESERVE_SERVER_URL": url})
 
     assert (said.code, said.out) == (2, "")
-    assert said.err == f"openreserve: server_unreachable: nothing answers at {url}\n"
+    assert said.err == (
+        f"openreserve: server_unreachable: could not connect to {url}: connection refused\n"
+    )
 
 
 @pytest.mark.parametrize("arguments", CALLS, ids=" ".join)
@@ -142,7 +145,7 @@ def test_a_server_that_is_too_slow_is_one_line_and_exit_code_2(arguments: tuple[
         said = in_a_pipe("--server", server.url, "--timeout", "0.2", "--patience", "0", *arguments)
 
     assert (said.code, said.out) == (2, "")
-    assert said.err.endswith("did not answer in time\n")
+    assert said.err.endswith(" timed out\n")
     assert said.err.count("\n") == 1
 
 
@@ -159,14 +162,11 @@ def test_a_server_that_was_busy_is_asked_again_within_patience() -> None:
     [
         (
             problem(404, "resource_not_found", resourceId="a"),
-            "resource_not_found: The request was not carried out: there is no such resource. (a)",
+            "resource_not_found: There is no resource with this id. (a)",
         ),
         (
             problem(400, "body_invalid", errors=[{"pointer": "/x", "message": "is wrong"}]),
-            (
-                "body_invalid: The request was not read: fields of its body are missing, unknown"
-                " or of the wrong form. (x: is wrong)"
-            ),
+            "body_invalid: Fields of the body are missing, unknown or invalid. (x: is wrong)",
         ),
     ],
 )
@@ -299,7 +299,7 @@ def test_a_server_that_is_no_url_is_said_in_one_line(url: str) -> None:
 
     assert (said.code, said.err.count("\n")) == (2, 1)
     assert said.err.startswith("openreserve: usage_invalid: ")
-    assert "is no URL of a server" in said.err
+    assert "is not a server URL" in said.err
 
 
 @pytest.mark.parametrize(
@@ -330,7 +330,8 @@ def test_an_id_is_sent_in_the_one_form_that_it_has() -> None:
 
 
 def test_the_version_is_that_of_the_package() -> None:
-    assert in_a_pipe("--version").out == f"openreserve {openreserve.__version__}\n"
+    assert in_a_pipe("--version").out == f"openreserve {openreserve_client.__version__}\n"
+    assert openreserve_client.__version__ == openreserve.__version__
 
 
 PAGES = {
@@ -436,7 +437,7 @@ def test_what_a_script_has_put_into_the_background_can_be_interrupted() -> None:
 def test_without_the_packages_of_the_command_line_it_says_which_to_install() -> None:
     program = (
         "import sys; sys.modules['click'] = None; sys.argv[1:] = ['stock', 'list']\n"
-        "from openreserve.cli import main\n"
+        "from openreserve_client.cli import main\n"
         "sys.exit(main())"
     )
     done = subprocess.run(
@@ -445,8 +446,33 @@ def test_without_the_packages_of_the_command_line_it_says_which_to_install() -> 
 
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "openreserve: packages_missing: click is not installed: pip install 'openreserve[cli]'\n"
+        "openreserve: packages_missing: click is not installed:"
+        " pip install 'openreserve-client[cli]'\n"
     )
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("verify", "--database-url", "postgresql://x"),
+        ("repair", "--apply", "--reason", "x", "--database-url", "postgresql://x"),
+    ],
+)
+def test_without_the_server_package_an_audit_of_a_database_is_one_line_and_exit_code_2(
+    arguments: tuple[str, ...],
+) -> None:
+    program = (
+        f"import sys; sys.modules['openreserve'] = None; sys.argv[1:] = {arguments!r}\n"
+        "from openreserve_client.cli import main\n"
+        "sys.exit(main())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert done.stderr.startswith("openreserve: could_not_check: openreserve")
+    assert "is not installed: " in done.stderr
 
 
 def every_command(
@@ -488,7 +514,7 @@ def test_the_reference_has_every_command() -> None:
 
 
 def test_a_group_says_of_a_command_what_can_be_read_without_importing_it() -> None:
-    for group in (commands, import_module("openreserve.cli.stock").stock):
+    for group in (commands, import_module("openreserve_client.cli.stock").stock):
         assert isinstance(group, LazyGroup)
         listed = group.get_help(click.Context(group))
         for name in group.list_commands(click.Context(group)):
@@ -510,7 +536,7 @@ def test_a_shell_can_complete_commands_and_options(shell: str) -> None:
 def test_what_starts_does_not_import_what_other_commands_need() -> None:
     program = (
         "import sys; sys.argv[1:] = ['--version']\n"
-        "from openreserve.cli import main\n"
+        "from openreserve_client.cli import main\n"
         "main()\n"
         "print(*sorted(m for m in sys.modules if m.split('.')[0] in"
         " {'http', 'ssl', 'psycopg', 'pydantic', 'json', 'botocore', 'email'}))"
@@ -554,8 +580,8 @@ def test_an_import_whose_server_fails_says_where_to_go_on(tmp_path: Path) -> Non
 
     assert (said.code, said.out) == (2, "")
     assert said.err == (
-        "openreserve: internal_error: the server failed (500); stopped at line 5, all before it are"
-        f" done. Go on with: openreserve stock import --file {file} --from-line 5\n"
+        "openreserve: internal_error: server error (500); stopped at line 5, all lines before it"
+        f" are imported. Resume with: openreserve stock import --file {file} --from-line 5\n"
     )
     assert (again.code, sent) == (0, [f"r-{number}" for number in range(5, 11)])
 

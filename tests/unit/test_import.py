@@ -11,10 +11,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from openreserve.cli.csv_lines import HEADING, LINE_BYTES_MAX, BadLine, Line, parsed, raw_lines
-from openreserve.cli.lanes import BATCH_BYTES_MAX, ImportWorkers
-from openreserve.client import Client, NotAnswered, Row
 from openreserve.domain.resources import is_resource_id
+from openreserve_client import Client, NotAnswered, RowResult
+from openreserve_client.cli.csv_lines import (
+    HEADING,
+    LINE_BYTES_MAX,
+    BadLine,
+    Line,
+    parsed,
+    raw_lines,
+)
+from openreserve_client.cli.import_workers import BATCH_BYTES_MAX, ImportWorkers
 
 
 def read(text: str | bytes) -> list[Line | BadLine | None]:
@@ -235,7 +242,7 @@ class FakeClient:
         self._fails_at = fails_at
         self._lock = threading.Lock()
 
-    def set_stock_of_many(self, totals: Sequence[tuple[str, int]]) -> list[Row]:
+    def set_stock_of_many(self, totals: Sequence[tuple[str, int]]) -> list[RowResult]:
         with self._lock:
             if self._fails_at is not None and len(self.batches) >= self._fails_at:
                 raise NotAnswered("away", status=None, code="server_unreachable", key=None)
@@ -244,7 +251,7 @@ class FakeClient:
             self.done.update(totals)
             for resource_id, _ in totals:
                 self.threads.setdefault(resource_id, set()).add(threading.get_ident())
-        return [Row("created")] * len(totals)
+        return [RowResult("created")] * len(totals)
 
     def close(self) -> None:
         self.closed += 1
@@ -315,7 +322,7 @@ def test_no_batch_has_more_than_the_api_takes() -> None:
 
 def test_a_bug_in_a_lane_stops_the_import_instead_of_hanging_it() -> None:
     class Broken(FakeClient):
-        def set_stock_of_many(self, totals: Sequence[tuple[str, int]]) -> list[Row]:
+        def set_stock_of_many(self, totals: Sequence[tuple[str, int]]) -> list[RowResult]:
             raise KeyError(len(totals))
 
     lanes = lanes_to(Broken())

@@ -1,7 +1,0 @@
-"""`python -m openreserve.cli`, for where the command is not on the PATH."""
-
-import sys
-
-from openreserve.cli import main
-
-sys.exit(main())
