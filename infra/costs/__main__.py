@@ -1,6 +1,6 @@
 """What a stage costs: `python -m infra.costs` prints the tables of docs/explanation/costs.md.
 
-Arithmetic on prices.toml and measured.toml, both beside it. What neither can say is ASSUMED.
+Computed from prices.toml and measured.toml in this folder; ASSUMED holds the assumptions.
 """
 
 import math
@@ -15,88 +15,88 @@ FOLDER = Path(__file__).parent
 DOCUMENT = FOLDER.parents[1] / "docs/explanation/costs.md"
 BEGIN, END = "<!-- tables -->", "<!-- end -->"
 HOURS = 730
-"""A month."""
+"""Hours of a month."""
 MINUTES = HOURS * 60
 VCPU_MB = 1_769
-"""The memory that comes with one vCPU; a function with less has so much less of one."""
+"""The memory of one full vCPU; CPU is proportional to memory."""
 MILLION = 1_000_000
-DEAR_USD = 1e-4
-"""Prices below it are told for a million."""
+PER_MILLION_BELOW_USD = 1e-4
+"""Prices below this are shown per million."""
 
 
 @dataclass(frozen=True, slots=True)
 class Assumed:
-    """What nobody can measure here. Put your own numbers in, and run it again."""
+    """Assumptions that cannot be measured here. Replace them with your own numbers."""
 
     cpu_ratio: float = 1.0
-    """CPU time of a Lambda vCPU, to that of the machine that measured."""
+    """CPU time of a Lambda vCPU relative to the measuring machine."""
     round_trip_ms: float = 2.0
-    """Over the network, and the proxy; on the machine that measured it was next to nothing."""
+    """Network and proxy; negligible on the measuring machine."""
     cold_percent: float = 1.0
-    """Calls for which an environment has to be started, which is billed, too."""
+    """Share of calls with a cold start, which is billed, too."""
     acus: float = 1.0
-    """On average, of each instance of Aurora. AcuMin is 0.5, but Enhanced Monitoring, the export of
-    its log and a call every minute keep it above."""
+    """Average per Aurora instance. AcuMin is 0.5, but Enhanced Monitoring, the log export and a
+    call every minute keep it above."""
     instances: int = 1
     zones: int = 2
     endpoints: int = 2
     alarms: int = 58
-    """Metrics that alarms look at; one on an expression is billed for each."""
+    """Metrics of alarms; an alarm on an expression is billed for each metric."""
     secrets: int = 1
     keys: int = 1
     aurora_gb: float = 1.0
     aurora_ios_per_write: float = 4.0
-    """An order of magnitude: Aurora bills what its storage is asked for, and batches that."""
+    """An order of magnitude: Aurora bills storage requests, and batches them."""
     traces_percent: float = 5.0
     pollers: int = 5
-    """Of Lambda for each queue that calls a function, each with a receive of 20 s at a time."""
+    """Lambda's pollers per event source queue, each with long polls of 20 s."""
     polled_queues: int = 2
     delivery_ms: float = 30.0
-    """Of a call of WebhookFunction, without the wait for an endpoint."""
+    """Duration of an invocation of WebhookFunction without the wait for an endpoint."""
     delivery_log_bytes: int = 1_000
 
 
 ASSUMED = Assumed()
-OF_PROD = replace(ASSUMED, acus=2.0, instances=2)
-"""AcuMin=2 and Readers=1, as samconfig.toml has it."""
+PROD = replace(ASSUMED, acus=2.0, instances=2)
+"""AcuMin=2 and Readers=1, as in samconfig.toml."""
 SALE_ACUS = 8
 """AcuMin for the day of a sale."""
 ROUND_TRIPS = {"reserve": 3, "commit": 2, "release": 3, "read": 1, "reconcile_idle": 8}
-"""Of a call, one after the other, to Postgres and Redis."""
+"""Sequential round trips of a call to Postgres and Redis."""
 CALLS = {
     "reserved and committed": ("reserve", "commit"),
     "reserved and released": ("reserve", "release"),
-    "reserved and left to end": ("reserve",),
+    "reserved and expired": ("reserve",),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """How an event comes to an endpoint: which calls and which requests of SQS that takes."""
+    """Invocations and SQS requests for the delivery of an event to an endpoint."""
 
     answer_seconds: float
     calls: float
-    """Of WebhookFunction, those that wait for no endpoint included."""
+    """Invocations of WebhookFunction, including those that wait for no endpoint."""
     waits: float
-    """Of those calls, the ones that wait for the endpoint."""
+    """The invocations that wait for the endpoint."""
     requests: float
-    """Of SQS."""
+    """Requests to SQS."""
 
 
 DELIVERIES = {
-    # The event: sent, received, deleted, and a call that spreads it. Its delivery: the same.
+    # The event: sent, received, deleted, and a call that fans it out. Its delivery: the same.
     "answer in 100 ms": Delivery(0.1, calls=2, waits=1, requests=6),
     "answer in 1 s": Delivery(1, calls=2, waits=1, requests=6),
-    # One slow answer in 10 minutes and environment is waited for so.
-    "answer in 14 s, each alone": Delivery(14, calls=2, waits=1, requests=6),
-    # All others are moved to the queue of retries, and waited for ten at a time.
-    "answer in 14 s, moved": Delivery(14, calls=2.1, waits=0.1, requests=7.2),
+    # One slow answer per environment and 10 minutes is waited for like this.
+    "answer in 14 s, one per call": Delivery(14, calls=2, waits=1, requests=6),
+    # All others are moved to the retry queue, and waited for ten at a time.
+    "answer in 14 s, ten per call": Delivery(14, calls=2.1, waits=0.1, requests=7.2),
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """The two files, and what follows from them."""
+    """Costs computed from the two files and the assumptions."""
 
     prices: Mapping[str, Any]
     measured: Mapping[str, Any]
@@ -104,37 +104,37 @@ class Costs:
 
     @classmethod
     def of_files(cls) -> "Costs":
-        """Those beside this module."""
+        """Read the files in this folder."""
         prices, measured = (
             tomllib.loads((FOLDER / f"{name}.toml").read_text()) for name in ("prices", "measured")
         )
         return cls(prices, measured)
 
     def usd(self, price: str) -> float:
-        """What one of it costs."""
+        """The price of one unit."""
         return float(self.prices[price]["usd"])
 
     def billed_ms(self, function: str) -> float:
-        """Of a warm call on Lambda: the CPU on a share of a vCPU, and the waits.
+        """Billed duration of a warm call on Lambda: CPU time on a share of a vCPU, and waits.
 
-        CPU x 1769 / memory x ratio + what else it took here + round trips; to the next millisecond.
+        CPU x 1769 / memory x ratio + other time measured here + round trips, rounded up to ms.
         """
-        found: dict[str, float] = self.measured["functions"][function]
-        waits_ms = max(found["duration_ms"] - found["cpu_ms"], 0)
+        measured: dict[str, float] = self.measured["functions"][function]
+        waits_ms = max(measured["duration_ms"] - measured["cpu_ms"], 0)
         waits_ms += ROUND_TRIPS[function] * self.assumed.round_trip_ms
-        return math.ceil(self._on_lambda_ms(found["cpu_ms"]) + waits_ms)
+        return math.ceil(self._on_lambda_ms(measured["cpu_ms"]) + waits_ms)
 
     def start_ms(self, function: str) -> float:
-        """Of an environment that has to be started for a call."""
+        """Billed duration of a cold start."""
         return math.ceil(self._on_lambda_ms(self.measured["functions"][function]["start_cpu_ms"]))
 
     def lambda_usd(self, function: str) -> float:
-        """A million calls."""
+        """The price of a million calls."""
         ms = self.billed_ms(function) + self.assumed.cold_percent / 100 * self.start_ms(function)
         return MILLION * (self.usd("lambda_request") + self._gb_seconds(ms / 1_000))
 
     def million_of(self, calls: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-        """A million reservations, each of these calls, by what is paid for."""
+        """The price of a million reservations with these calls, per billed item."""
         functions = self.measured["functions"]
         yield "API Gateway", len(calls) * MILLION * self.usd("http_api_request")
         yield "Lambda", sum(map(self.lambda_usd, calls))
@@ -148,7 +148,7 @@ class Costs:
         yield "Aurora I/O", ios * self.usd("aurora_io")
 
     def million_deliveries(self, delivery: Delivery) -> Iterator[tuple[str, float]]:
-        """A million events, each delivered to one endpoint, by what is paid for."""
+        """The price of a million events, each delivered to one endpoint, per billed item."""
         seconds = delivery.calls * self.assumed.delivery_ms / 1_000
         seconds += delivery.waits * delivery.answer_seconds
         calls = delivery.calls * self.usd("lambda_request")
@@ -159,50 +159,50 @@ class Costs:
         yield "CloudWatch Logs", logs_gb * self.usd("logs_gb")
 
     def idle(self) -> Iterator[tuple[str, str, float]]:
-        """A month in which nobody calls: what, how much of it, and its price."""
+        """A month without traffic: item, amount and price."""
         assumed = self.assumed
-        yield "RDS Proxy", f"8 ACUs, the least, {HOURS} h", 8 * HOURS * self.usd("proxy_acu_hour")
+        yield "RDS Proxy", f"8 ACUs, the minimum, {HOURS} h", 8 * HOURS * self.usd("proxy_acu_hour")
         acus = assumed.acus * assumed.instances
         yield "Aurora", f"{acus:g} ACU, {HOURS} h", acus * HOURS * self.usd("aurora_acu_hour")
         yield (
-            "Endpoints of the VPC",
+            "VPC endpoints",
             f"{assumed.endpoints} in {assumed.zones} zones, {HOURS} h",
             assumed.endpoints * assumed.zones * HOURS * self.usd("endpoint_hour"),
         )
         stay = self._gb_seconds(60) * MINUTES + self._calls_usd
-        yield "`expire`, which stays its minute", f"{MINUTES:,} times 60 s", stay
+        yield "`expire`, which runs the whole minute", f"{MINUTES:,} x 60 s", stay
         reconcile = MINUTES * (self.lambda_usd("reconcile_idle") / MILLION)
         reconcile += MINUTES * self.usd("scheduler_invocation")
         yield (
             "`reconcile`",
-            f"{MINUTES:,} times {self.billed_ms('reconcile_idle'):,} ms",
+            f"{MINUTES:,} x {self.billed_ms('reconcile_idle'):,} ms",
             reconcile,
         )
         receives = assumed.polled_queues * assumed.pollers * MINUTES * 3
         yield (
-            "Polling of SQS by Lambda",
+            "SQS polling by Lambda",
             f"{assumed.polled_queues} queues, {receives:,} requests",
             receives * self.usd("sqs_request"),
         )
         yield (
             "ElastiCache",
-            f"0.1 GB, the least, {HOURS} h",
+            f"0.1 GB, the minimum, {HOURS} h",
             0.1 * HOURS * self.usd("cache_gb_hour"),
         )
         yield "Alarms", f"{assumed.alarms}", assumed.alarms * self.usd("alarm_month")
         metrics = int(self.measured["metrics"])
-        yield "Metrics, if they are in use", f"{metrics}", metrics * self.usd("metric_month")
+        yield "Metrics, if in use", f"{metrics}", metrics * self.usd("metric_month")
         yield "Secrets Manager", f"{assumed.secrets}", assumed.secrets * self.usd("secret_month")
         yield "KMS", f"{assumed.keys} key", assumed.keys * self.usd("key_month")
         yield (
-            "Aurora's storage",
+            "Aurora storage",
             f"{assumed.aurora_gb:g} GB",
             assumed.aurora_gb * self.usd("aurora_gb_month"),
         )
 
     @property
     def _calls_usd(self) -> float:
-        """Of a schedule that calls every minute."""
+        """The price of a schedule that invokes a function every minute."""
         return MINUTES * (self.usd("lambda_request") + self.usd("scheduler_invocation"))
 
     def _on_lambda_ms(self, cpu_ms: float) -> float:
@@ -213,12 +213,13 @@ class Costs:
 
 
 def tables(costs: Costs) -> str:
-    """As they stand in the document."""
+    """The tables of the document."""
     million = _table_of_millions(
-        "a million, in USD", {kind: dict(costs.million_of(calls)) for kind, calls in CALLS.items()}
+        "per million, in USD",
+        {kind: dict(costs.million_of(calls)) for kind, calls in CALLS.items()},
     )
     deliveries = _table_of_millions(
-        "a million webhooks, in USD",
+        "per million webhooks, in USD",
         {kind: dict(costs.million_deliveries(each)) for kind, each in DELIVERIES.items()},
     )
     return "\n\n".join(
@@ -227,28 +228,31 @@ def tables(costs: Costs) -> str:
 
 
 def _larger(costs: Costs) -> str:
-    """What is paid for more than the least of everything."""
+    """Prices of larger settings."""
     day = 24 * costs.usd("aurora_acu_hour")
     rows = [
-        ("`prod` as it stands in samconfig.toml, a month idle", replace(costs, assumed=OF_PROD)),
-        ("`dev`, if Aurora idles at its least", replace(costs, assumed=replace(ASSUMED, acus=0.5))),
+        ("`prod` as in samconfig.toml, a month idle", replace(costs, assumed=PROD)),
+        (
+            "`dev`, if Aurora idles at its minimum",
+            replace(costs, assumed=replace(ASSUMED, acus=0.5)),
+        ),
     ]
     priced = [(name, sum(usd for _, _, usd in of.idle())) for name, of in rows]
-    priced.append((f"`AcuMin={SALE_ACUS}` for the day of a sale, an instance", SALE_ACUS * day))
-    return _table(("also", "USD"), [(name, f"{usd:.2f}") for name, usd in priced])
+    priced.append((f"`AcuMin={SALE_ACUS}` for the day of a sale, per instance", SALE_ACUS * day))
+    return _table(("other settings", "USD"), [(name, f"{usd:.2f}") for name, usd in priced])
 
 
 def _billed(costs: Costs) -> str:
     rows = [
         (
             f"`{name.replace('_', ' ')}`",
-            f"{found['duration_ms_median']:.1f}",
-            f"{found['billed_ms']:.1f}",
-            f"{found['cpu_ms']:.1f}" if found["cpu_ms"] else "",
+            f"{measured['duration_ms_median']:.1f}",
+            f"{measured['billed_ms']:.1f}",
+            f"{measured['cpu_ms']:.1f}" if measured["cpu_ms"] else "",
             f"{costs.billed_ms(name):,}" if name in ROUND_TRIPS else "",
-            f"{costs.start_ms(name):,}" if found["start_cpu_ms"] else "",
+            f"{costs.start_ms(name):,}" if measured["start_cpu_ms"] else "",
         )
-        for name, found in costs.measured["functions"].items()
+        for name, measured in costs.measured["functions"].items()
     ]
     head = (
         "call",
@@ -256,7 +260,7 @@ def _billed(costs: Costs) -> str:
         "billed here, mean",
         "CPU ms here",
         "ms on Lambda",
-        "to start",
+        "cold start, ms",
     )
     return _table(head, rows)
 
@@ -264,7 +268,7 @@ def _billed(costs: Costs) -> str:
 def _table_of_millions(title: str, by_kind: Mapping[str, Mapping[str, float]]) -> str:
     names = list(next(iter(by_kind.values())))
     rows = [(name, *(f"{parts[name]:.2f}" for parts in by_kind.values())) for name in names]
-    sums = ("**in all**", *(f"**{sum(parts.values()):.2f}**" for parts in by_kind.values()))
+    sums = ("**total**", *(f"**{sum(parts.values()):.2f}**" for parts in by_kind.values()))
     return _table((title, *by_kind), [*rows, sums])
 
 
@@ -272,7 +276,7 @@ def _idle(costs: Costs) -> str:
     parts = list(costs.idle())
     rows = [(name, amount, f"{usd:.2f}") for name, amount, usd in parts]
     total = sum(usd for _, _, usd in parts)
-    return _table(("a month idle", "of", "USD"), [*rows, ("**in all**", "", f"**{total:.2f}**")])
+    return _table(("a month idle", "amount", "USD"), [*rows, ("**total**", "", f"**{total:.2f}**")])
 
 
 def _prices(costs: Costs) -> str:
@@ -286,11 +290,11 @@ def _prices(costs: Costs) -> str:
         )
         for name, price in costs.prices.items()
     ]
-    return _table(("price", "USD", "for a", "source", "of"), rows)
+    return _table(("price", "USD", "per", "source", "date"), rows)
 
 
 def _plain(usd: float) -> str:
-    return f"{usd * MILLION:g} a million" if usd < DEAR_USD else f"{usd:g}"
+    return f"{usd * MILLION:g} per million" if usd < PER_MILLION_BELOW_USD else f"{usd:g}"
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

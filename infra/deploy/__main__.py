@@ -1,7 +1,6 @@
-"""`make deploy STAGE=dev`: from a checkout to a stage that has answered a smoke test.
+"""`make deploy STAGE=dev`: deploys a stage of samconfig.toml and runs a smoke test against it.
 
-Every step is a command that is printed before it runs; the first that fails ends the deployment.
-What a stage is stands in samconfig.toml.
+Each step prints its command before it runs it. The first step that fails ends the deployment.
 """
 
 import argparse
@@ -22,15 +21,15 @@ from infra.deploy import settings
 
 ROOT = Path(__file__).parents[2]
 DATA = ("network", "database", "cache")
-"""The stacks that a rollback of code must not touch, each needed by those behind it."""
+"""The stacks that a rollback of code must not touch, in the order of their dependencies."""
 
 
-class NotDeployed(Exception):
-    """The deployment ended: the text says in one line at which step, and why."""
+class DeploymentError(Exception):
+    """The deployment failed. The text names the step and the reason in one line."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Deploy. 0: the stage serves; 1: a step failed; 2: nothing was done, and it says why."""
+    """Deploy. 0: the stage works; 1: a step failed; 2: nothing was changed."""
     options = _options(arguments)
     try:
         stage = _stage(options.stage)
@@ -42,17 +41,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if not options.dry_run:
             print(f"Deploying {stage.stack} to account {_account(stage)} in {stage.region}")
-    except NotDeployed as reason:
-        return _told(reason, 2)
+    except DeploymentError as error:
+        return _report(error, 2)
     try:
         deploy(steps)
-    except NotDeployed as reason:
-        return _told(reason, 1)
+    except DeploymentError as error:
+        return _report(error, 1)
     return 0
 
 
 def deploy(steps: "_Steps") -> None:
-    """All steps, in their order. What is built cannot fail any more when the account is touched."""
+    """Run all steps in order. A failed build leaves the account unchanged."""
     steps.build()
     for name in DATA:
         steps.deploy_data(name)
@@ -63,7 +62,7 @@ def deploy(steps: "_Steps") -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Stage:
-    """What samconfig.toml says of a stage."""
+    """A stage of samconfig.toml."""
 
     name: str
     stack: str
@@ -72,7 +71,7 @@ class _Stage:
 
 @dataclass(frozen=True, slots=True)
 class _Steps:
-    """What a deployment does to a stage, or would do."""
+    """The steps of a deployment; with `dry_run` they only print their commands."""
 
     stage: _Stage
     assume_yes: bool
@@ -83,7 +82,7 @@ class _Steps:
         self._run("sam", "build")
 
     def deploy_data(self, name: str) -> None:
-        """Made if missing, changed if its template was, and never removed by mistake."""
+        """Create or update a data stack, and protect it from termination."""
         self._sam_deploy(f"{self.stage.name}-{name}")
         stack = f"{self.stage.stack}-{name}"
         self._print(f"protect {stack} from termination")
@@ -91,45 +90,45 @@ class _Steps:
             _protect(stack, self.stage.region)
 
     def deploy_app(self) -> None:
-        """The new code gets traffic after its migrations, unless those or the alarms object."""
-        given = settings.overrides(_config(), self.stage.name)
+        """Deploy the functions. Traffic shifts after the migrations; an alarm rolls it back."""
+        overrides = settings.overrides(_config(), self.stage.name)
         if self.without_alarms:
-            given["DeploymentAlarms"] = "ignored"
-        # On the command line they replace those of samconfig.toml, so all of them are given.
-        given[settings.HASH] = self._hash(given)
-        self._sam_deploy(self.stage.name, "--parameter-overrides", *settings.options(given))
+            overrides["DeploymentAlarms"] = "ignored"
+        # Overrides on the command line replace all of samconfig.toml, so pass the complete set.
+        overrides[settings.HASH] = self._hash(overrides)
+        self._sam_deploy(self.stage.name, "--parameter-overrides", *settings.options(overrides))
 
-    def _hash(self, given: Mapping[str, str]) -> str:
-        """Of what is about to be deployed. The data stacks have written down where they are."""
+    def _hash(self, overrides: Mapping[str, str]) -> str:
+        """The hash of the build, the overrides and the values that the data stacks published."""
         if self.dry_run:
             return "<hash>"
         built = ROOT / ".aws-sam/build"
         try:
-            names = settings.names_in_store(ROOT / "template.yaml", given)
+            names = settings.names_in_store(ROOT / "template.yaml", overrides)
             stored = settings.stored_values(names, self.stage.region)
-            return settings.fingerprint(built, given, stored)
-        except settings.Unknown as reason:
-            raise NotDeployed(str(reason)) from None
+            return settings.fingerprint(built, overrides, stored)
+        except settings.SettingsError as error:
+            raise DeploymentError(str(error)) from None
 
     def migrate(self) -> None:
-        """By hand, since a stack that is new has no traffic to shift, and so no hook before it.
+        """Invoke the migrations: in a new stack no traffic shifts, so the hook does not run.
 
-        Whenever the hook has run, nothing is left to do. `sam` exits with 0 when the function
-        failed, so that its answer has to be looked at.
+        After the hook there is nothing left to migrate. `sam` exits with 0 even if the function
+        failed, so this checks the response.
         """
-        answer = self._asked(
-            "remote", "invoke", "MigrateFunction", *self._of_the_stack, "--output", "json"
+        response = self._sam_json(
+            "remote", "invoke", "MigrateFunction", *self._stack_options, "--output", "json"
         )
-        if answer is None:
+        if response is None:
             return
-        if "FunctionError" in answer:
-            told = json.dumps(answer.get("Payload"))
-            raise NotDeployed(f"the migrations failed, and changed nothing: {told}")
-        print(f"Migrations: {json.dumps(answer.get('Payload'))}")
+        payload = json.dumps(response.get("Payload"))
+        if "FunctionError" in response:
+            raise DeploymentError(f"the migrations failed, and changed nothing: {payload}")
+        print(f"Migrations: {payload}")
 
     def smoke_test(self) -> None:
-        """One reservation of each fate, against the stage's own URL."""
-        outputs = self._asked("list", "stack-outputs", *self._of_the_stack, "--output", "json")
+        """Commit one reservation and release another through the URL of the stage."""
+        outputs = self._sam_json("list", "stack-outputs", *self._stack_options, "--output", "json")
         url = "<ApiUrl>" if outputs is None else _api_url(outputs, self.stage.stack)
         self._run(
             *(sys.executable, "-m", "infra.deploy.smoke", url),
@@ -137,11 +136,11 @@ class _Steps:
         )
 
     @property
-    def _of_the_stack(self) -> tuple[str, ...]:
+    def _stack_options(self) -> tuple[str, ...]:
         return "--stack-name", self.stage.stack, "--region", self.stage.region
 
     def _sam_deploy(self, environment: str, *more: str) -> None:
-        """Of a section of samconfig.toml; no change is no failure, so that it can be run again."""
+        """Deploy a section of samconfig.toml. An empty change set is not an error, for repeats."""
         quiet = ("--no-confirm-changeset",) if self.assume_yes else ()
         self._run(
             *("sam", "deploy", "--config-env", environment, "--no-fail-on-empty-changeset"),
@@ -149,38 +148,38 @@ class _Steps:
             *more,
         )
 
-    def _asked(self, *arguments: str) -> Any:
-        """What a command of sam answers, as JSON; None if it was only printed."""
-        done = self._run("sam", *arguments, answers=True)
+    def _sam_json(self, *arguments: str) -> Any:
+        """The JSON output of a sam command; None in a dry run."""
+        done = self._run("sam", *arguments, capture=True)
         if done is None:
             return None
         try:
             return json.loads(done.stdout)
         except ValueError:
-            raise NotDeployed(
-                f"sam {arguments[0]} answered no JSON: {done.stdout[:200]!r}"
+            raise DeploymentError(
+                f"the output of sam {arguments[0]} is not JSON: {done.stdout[:200]!r}"
             ) from None
 
-    def _run(self, *command: str, answers: bool = False) -> subprocess.CompletedProcess[str] | None:
-        """Its output is for whoever deploys; with `answers`, standard output is for the caller."""
+    def _run(self, *command: str, capture: bool = False) -> subprocess.CompletedProcess[str] | None:
+        """Run a command. Its output goes to the terminal; with `capture`, stdout is returned."""
         shown = ("python" if command[0] == sys.executable else command[0], *command[1:])
         self._print(shlex.join(shown))
         if self.dry_run:
             return None
         try:
-            done = subprocess.run(  # noqa: S603 - the commands above, and names of samconfig.toml
+            done = subprocess.run(  # noqa: S603 - the commands above, with names from samconfig.toml
                 command,
                 cwd=ROOT,
-                stdout=subprocess.PIPE if answers else None,
+                stdout=subprocess.PIPE if capture else None,
                 text=True,
                 check=False,
             )
         except FileNotFoundError:
-            raise NotDeployed(
+            raise DeploymentError(
                 f"{command[0]} is not on the PATH; make deploy puts it there"
             ) from None
         if done.returncode != 0:
-            raise NotDeployed(f"exit code {done.returncode} of {shlex.join(shown)}")
+            raise DeploymentError(f"exit code {done.returncode} of {shlex.join(shown)}")
         return done
 
     def _print(self, step: str) -> None:
@@ -200,19 +199,21 @@ def _stage(name: str) -> _Stage:
         and "stack_name" in (parameters := commands.get("global", {}).get("parameters", {}))
     }
     if name not in stages:
-        raise NotDeployed(f"STAGE is {name or 'not given'}, and must be one of {', '.join(stages)}")
+        raise DeploymentError(
+            f"STAGE is {name or 'not given'}, and must be one of {', '.join(stages)}"
+        )
     return _Stage(name, stages[name]["stack_name"], stages[name]["region"])
 
 
 def _account(stage: _Stage) -> str:
-    """Whose credentials these are, asked before anything is built."""
+    """The account of the credentials, checked before the build."""
     session = boto3.Session(region_name=stage.region)
     try:
         if session.get_credentials() is None:
-            raise NotDeployed("there are no AWS credentials: set AWS_PROFILE, or run aws configure")
+            raise DeploymentError("no AWS credentials found: set AWS_PROFILE, or run aws configure")
         account: str = session.client("sts").get_caller_identity()["Account"]
-    except (BotoCoreError, ClientError) as refused:
-        raise NotDeployed(f"AWS does not take the credentials: {refused}") from None
+    except (BotoCoreError, ClientError) as error:
+        raise DeploymentError(f"AWS rejects the credentials: {error}") from None
     return account
 
 
@@ -221,19 +222,19 @@ def _protect(stack: str, region: str) -> None:
         boto3.client("cloudformation", region_name=region).update_termination_protection(
             StackName=stack, EnableTerminationProtection=True
         )
-    except (BotoCoreError, ClientError) as refused:
-        raise NotDeployed(f"{stack} is not protected from termination: {refused}") from None
+    except (BotoCoreError, ClientError) as error:
+        raise DeploymentError(f"could not protect {stack} from termination: {error}") from None
 
 
 def _api_url(outputs: Sequence[Mapping[str, str]], stack: str) -> str:
     for output in outputs:
         if output["OutputKey"] == "ApiUrl":
             return output["OutputValue"].removesuffix("/api/v1")
-    raise NotDeployed(f"{stack} has no output ApiUrl")
+    raise DeploymentError(f"{stack} has no output ApiUrl")
 
 
-def _told(reason: NotDeployed, code: int) -> int:
-    sys.stderr.write(f"Not deployed: {reason}\n")
+def _report(error: DeploymentError, code: int) -> int:
+    sys.stderr.write(f"Not deployed: {error}\n")
     return code
 
 
@@ -242,12 +243,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("stage", nargs="?", default="", help="a stage of samconfig.toml")
     parser.add_argument("--dry-run", action="store_true", help="only print the commands")
     parser.add_argument(
-        "--yes", action="store_true", help="do not ask before a change, as prod does"
+        "--yes", action="store_true", help="do not ask for confirmation, as prod does"
     )
     parser.add_argument(
         "--without-alarms",
         action="store_true",
-        help="shift calls to the new code although alarms ring, for the fix of what makes them",
+        help="shift traffic although alarms go off, to deploy the fix of their cause",
     )
     return parser.parse_args(arguments)
 

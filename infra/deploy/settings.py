@@ -1,7 +1,7 @@
-"""What a stage is deployed with: the overrides of samconfig.toml, and a hash of all that it runs.
+"""Parameter overrides of a deployment, and a hash of its code and settings.
 
-SAM publishes a new version of a function only when the template says something new. The hash says
-so for a setting, and for a value in Parameter Store, which SAM never sees.
+SAM publishes a new version of a function only if the template changes. The hash changes it for
+a new setting and for a new value in Parameter Store, which SAM does not read.
 """
 
 import hashlib
@@ -17,80 +17,80 @@ from infra.local.template.intrinsics import Loader
 
 HASH = "DeploymentHash"
 """The parameter of template.yaml that publishes new versions."""
-NAMES_AT_A_TIME = 10
-"""All that GetParameters takes."""
+NAMES_PER_CALL = 10
+"""The limit of GetParameters."""
 
 
-class Unknown(Exception):
-    """What the functions would be deployed with is not known: the text says why, in one line."""
+class SettingsError(Exception):
+    """The settings of a deployment could not be read. The text is the reason in one line."""
 
 
 def overrides(config: Mapping[str, Any], section: str) -> dict[str, str]:
     """The `parameter_overrides` of a section of samconfig.toml."""
-    given: list[str] = config[section]["deploy"]["parameters"].get("parameter_overrides", [])
-    return dict(text.split("=", 1) for text in given)
+    options: list[str] = config[section]["deploy"]["parameters"].get("parameter_overrides", [])
+    return dict(text.split("=", 1) for text in options)
 
 
-def options(given: Mapping[str, str]) -> tuple[str, ...]:
+def options(overrides: Mapping[str, str]) -> tuple[str, ...]:
     """The overrides as `sam deploy --parameter-overrides` reads them."""
-    return tuple(f'{name}="{_escaped(value)}"' for name, value in given.items())
+    return tuple(f'{name}="{_escaped(value)}"' for name, value in overrides.items())
 
 
-def fingerprint(built: Path, given: Mapping[str, str], stored: Mapping[str, str]) -> str:
-    """The SHA-256 of what `sam build` made, of the overrides and of what Parameter Store has.
+def fingerprint(built: Path, overrides: Mapping[str, str], stored: Mapping[str, str]) -> str:
+    """The SHA-256 of the output of `sam build`, the overrides and the values of Parameter Store.
 
-    Compiled files are left out: they follow from the sources, and tests leave some of their own.
+    Compiled files are excluded: they derive from the sources, and tests write some, too.
 
     Raises:
-        Unknown: nothing was built.
+        SettingsError: nothing was built.
     """
     files = sorted(path for path in built.rglob("*") if path.is_file() and path.suffix != ".pyc")
     if not files:
-        raise Unknown(f"there is nothing in {built}: run sam build")
+        raise SettingsError(f"{built} is empty: run sam build")
     digest = hashlib.sha256()
     for path in files:
         content = hashlib.sha256(path.read_bytes()).hexdigest()
         digest.update(f"file {path.relative_to(built)} {content}\n".encode())
-    for kind, values in (("override", given), ("stored", stored)):
+    for kind, values in (("override", overrides), ("stored", stored)):
         for name, value in sorted(values.items()):
             digest.update(f"{kind} {name} {len(value)} {value}\n".encode())
     return digest.hexdigest()
 
 
-def names_in_store(template: Path, given: Mapping[str, str]) -> list[str]:
+def names_in_store(template: Path, overrides: Mapping[str, str]) -> list[str]:
     """The names in Parameter Store whose values the template reads."""
     document = yaml.load(template.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
     return sorted(
-        str(given.get(name, facts.get("Default")))
+        str(overrides.get(name, facts.get("Default")))
         for name, facts in document["Parameters"].items()
         if str(facts["Type"]).startswith("AWS::SSM::Parameter::Value<")
     )
 
 
 def stored_values(names: Sequence[str], region: str) -> dict[str, str]:
-    """The values that CloudFormation will find under the names.
+    """The values of these names in Parameter Store.
 
     Raises:
-        Unknown: Parameter Store did not answer, or has no such name.
+        SettingsError: Parameter Store could not be read, or lacks one of the names.
     """
     store = boto3.client("ssm", region_name=region)
-    found: dict[str, str] = {}
+    values: dict[str, str] = {}
     missing: list[str] = []
     try:
-        for some in _parts(names):
-            answer = store.get_parameters(Names=list(some))
-            found |= {each["Name"]: each["Value"] for each in answer["Parameters"]}
-            missing += answer["InvalidParameters"]
-    except (BotoCoreError, ClientError) as refused:
-        raise Unknown(f"Parameter Store was not read: {refused}") from None
+        for batch in _batches(names):
+            response = store.get_parameters(Names=list(batch))
+            values |= {each["Name"]: each["Value"] for each in response["Parameters"]}
+            missing += response["InvalidParameters"]
+    except (BotoCoreError, ClientError) as error:
+        raise SettingsError(f"could not read Parameter Store: {error}") from None
     if missing:
-        raise Unknown(f"Parameter Store has no {', '.join(missing)}")
-    return found
+        raise SettingsError(f"Parameter Store has no {', '.join(missing)}")
+    return values
 
 
-def _parts(names: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(names), NAMES_AT_A_TIME):
-        yield names[start : start + NAMES_AT_A_TIME]
+def _batches(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for start in range(0, len(names), NAMES_PER_CALL):
+        yield names[start : start + NAMES_PER_CALL]
 
 
 def _escaped(value: str) -> str:

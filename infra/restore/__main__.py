@@ -1,7 +1,7 @@
-"""`python -m infra.restore --stage prod --to 2026-05-03T10:20:30Z`: Postgres as it was then.
+"""`python -m infra.restore --stage prod --to 2026-05-03T10:20:30Z`: restores Postgres.
 
-Each step can be repeated. The first that fails ends it, and the functions stay paused until
-`--resume`: callers get 503, and nothing is written.
+Each step can be repeated. The first that fails ends the restore, and the functions remain paused
+until `--resume`: callers get 503, and nothing is written.
 """
 
 import argparse
@@ -19,38 +19,46 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from infra.restore.stage import NotRestored, Stage, ended, functions, invoke, parameters, window
+from infra.restore.stage import (
+    RestoreError,
+    Stage,
+    functions,
+    invoke,
+    parameters,
+    wait_for_stack,
+    window,
+)
 
 ROOT = Path(__file__).parents[2]
 CAPABILITIES = ["CAPABILITY_IAM", "CAPABILITY_AUTO_EXPAND"]
 ANSWER_SECONDS_MAX = 920
-"""Longer than any function may take."""
+"""Longer than the timeout of any function."""
 
 
 def restore(stage: Stage, to: datetime) -> None:
-    """All steps, in their order.
+    """Run all steps in order.
 
     Raises:
-        NotRestored: at the first step that failed.
+        RestoreError: a step failed; later steps did not run.
     """
     restored = restored_parameters(stage, to)
     pause(stage)
     update(stage, stage.database, restored)
-    before = parameters(stage, stage.app)
-    update(stage, stage.app, deployed_at_once(restored))
+    previous = parameters(stage, stage.app)
+    update(stage, stage.app, immediate_deployment(restored))
     _say("migrations", invoke(stage, "MigrateFunction", {}))
     verify(stage)
     resume(stage)
     update(
-        stage, stage.app, {name: before[name] for name in ("DeploymentAlarms", "DeploymentType")}
+        stage, stage.app, {name: previous[name] for name in ("DeploymentAlarms", "DeploymentType")}
     )
 
 
-def deployed_at_once(restored: Mapping[str, str]) -> dict[str, str]:
-    """Parameters of the app, by which all functions read anew what the database stack wrote down.
+def immediate_deployment(restored: Mapping[str, str]) -> dict[str, str]:
+    """Parameters of the app that make all functions use the new values of the database stack.
 
-    That is no change of the template, so that only another hash publishes new versions. No canary:
-    the functions are paused, and their callers' 503 would ring its alarms.
+    The template does not change, so only a new hash publishes new versions. No canary: the
+    functions are paused, and the 503 answers would set off its alarms.
     """
     content = json.dumps(sorted(restored.items())).encode()
     return {
@@ -61,40 +69,42 @@ def deployed_at_once(restored: Mapping[str, str]) -> dict[str, str]:
 
 
 def restored_parameters(stage: Stage, to: datetime) -> dict[str, str]:
-    """What the database stack is to be given: the next generation, from the present database.
+    """Parameters of the database stack: the next generation, restored from the present database.
 
-    A repeat of the same restore gets the parameters that the stack has already.
+    A repeat of the same restore returns the parameters that the stack already has.
     """
     present = parameters(stage, stage.database)
-    wanted = to.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    if present.get("RestoreTo") == wanted:
+    timestamp = to.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    if present.get("RestoreTo") == timestamp:
         return {name: present[name] for name in ("Generation", "RestoreFrom", "RestoreTo")}
     resource_id, earliest, latest = window(stage)
     if not earliest <= to <= latest:
-        raise NotRestored(f"{wanted} is not between {earliest:%FT%TZ} and {latest:%FT%TZ}")
+        raise RestoreError(f"{timestamp} is not between {earliest:%FT%TZ} and {latest:%FT%TZ}")
     generation = str(int(present.get("Generation", "1")) + 1)
-    return {"Generation": generation, "RestoreFrom": resource_id, "RestoreTo": wanted}
+    return {"Generation": generation, "RestoreFrom": resource_id, "RestoreTo": timestamp}
 
 
 def pause(stage: Stage) -> None:
-    """Let no function of the stage run that reads or writes stock. Notes what to give back."""
-    found = json.loads(stage.state.read_text()) if stage.state.exists() else {}
+    """Stop all functions of the stage that read or write stock. Saves their concurrency."""
+    limits = json.loads(stage.state.read_text()) if stage.state.exists() else {}
     lambda_ = stage.client("lambda")
     for name in functions(stage):
-        if name not in found:
+        if name not in limits:
             limit = lambda_.get_function_concurrency(FunctionName=name)
-            found[name] = limit.get("ReservedConcurrentExecutions")
+            limits[name] = limit.get("ReservedConcurrentExecutions")
     stage.state.parent.mkdir(parents=True, exist_ok=True)
-    stage.state.write_text(json.dumps(found, indent=2))
-    for name in found:
+    stage.state.write_text(json.dumps(limits, indent=2))
+    for name in limits:
         lambda_.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
-    _say("paused", f"{len(found)} functions; {stage.state} has what they had")
+    _say("paused", f"{len(limits)} functions; {stage.state} has their previous concurrency")
 
 
 def resume(stage: Stage) -> None:
-    """Give the functions back what they had before `pause`."""
+    """Restore the concurrency that the functions had before `pause`."""
     if not stage.state.exists():
-        raise NotRestored(f"{stage.state} is missing: it has what the functions had")
+        raise RestoreError(
+            f"{stage.state} is missing: it has the previous concurrency of the functions"
+        )
     lambda_ = stage.client("lambda")
     for name, limit in json.loads(stage.state.read_text()).items():
         if limit is None:
@@ -102,11 +112,11 @@ def resume(stage: Stage) -> None:
         else:
             lambda_.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=limit)
     stage.state.unlink()
-    _say("resumed", "calls are answered")
+    _say("resumed", "the functions accept calls")
 
 
 def update(stage: Stage, stack: str, changed: Mapping[str, str]) -> None:
-    """Update a stack with its present template and parameters, but for these. Waits for the end."""
+    """Update a stack with its present template, changing only these parameters, and wait."""
     cloudformation = stage.client("cloudformation")
     given = [
         {"ParameterKey": name, "ParameterValue": changed[name]}
@@ -116,7 +126,7 @@ def update(stage: Stage, stack: str, changed: Mapping[str, str]) -> None:
     ]
     missing = changed.keys() - {parameter["ParameterKey"] for parameter in given}
     if missing:
-        raise NotRestored(f"{stack} has no {', '.join(sorted(missing))}: deploy it first")
+        raise RestoreError(f"{stack} has no {', '.join(sorted(missing))}: deploy it first")
     try:
         cloudformation.update_stack(
             StackName=stack,
@@ -124,27 +134,28 @@ def update(stage: Stage, stack: str, changed: Mapping[str, str]) -> None:
             Parameters=given,
             Capabilities=CAPABILITIES,
         )
-    except ClientError as refused:
-        if "No updates are to be performed" not in str(refused):
+    except ClientError as error:
+        if "No updates are to be performed" not in str(error):
             raise
-    _say(stack, ended(stage, stack))
+    _say(stack, wait_for_stack(stage, stack))
 
 
 def verify(stage: Stage) -> None:
-    """Check all counters of what was restored.
+    """Check all counters of the restored database.
 
     Raises:
-        NotRestored: some do not agree, or it could not be checked.
+        RestoreError: a counter does not agree with its reservations, or the check failed.
     """
-    found = invoke(stage, "AuditFunction", {})
-    if "error" in found:
-        raise NotRestored(f"verify: {found['error']}")
-    if found["drifting"]:
-        raise NotRestored(
-            f"verify: {found['drifting']} resources drift: openreserve repair --stage {stage.name},"
-            f" then python -m infra.restore --stage {stage.name} --resume"
+    report = invoke(stage, "AuditFunction", {})
+    if "error" in report:
+        raise RestoreError(f"verify: {report['error']}")
+    if report["drifting"]:
+        raise RestoreError(
+            f"verify: {report['drifting']} resources drift: "
+            f"openreserve repair --stage {stage.name}, "
+            f"then python -m infra.restore --stage {stage.name} --resume"
         )
-    _say("verify", f"{found['resources']} resources agree")
+    _say("verify", f"{report['resources']} resources agree")
 
 
 def _say(step: str, outcome: object) -> None:
@@ -152,7 +163,7 @@ def _say(step: str, outcome: object) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Restore, or only pause, verify or resume. 0: done; 1: a step failed, and it says which."""
+    """Restore, or only pause, verify or resume. 0: success; 1: a step failed, named on stderr."""
     options = _options(arguments)
     patience = Config(
         read_timeout=ANSWER_SECONDS_MAX,
@@ -171,8 +182,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             restore(stage, options.to)
         else:
             steps[options.step](stage)
-    except (NotRestored, BotoCoreError, ClientError) as reason:
-        sys.stderr.write(f"Not restored: {reason}\n")
+    except (RestoreError, BotoCoreError, ClientError) as error:
+        sys.stderr.write(f"Not restored: {error}\n")
         return 1
     return 0
 
@@ -188,9 +199,9 @@ def _stages() -> dict[str, str]:
     }
 
 
-def _instant(text: str) -> datetime:
+def _utc_time(text: str) -> datetime:
     if not re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", text):
-        raise argparse.ArgumentTypeError(f"{text} is no instant such as 2026-05-03T10:20:30Z")
+        raise argparse.ArgumentTypeError(f"{text} is not a UTC time such as 2026-05-03T10:20:30Z")
     return datetime.fromisoformat(text)
 
 
@@ -200,10 +211,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--stage", required=True, choices=_stages(), help="a stage of samconfig.toml"
     )
     what = parser.add_mutually_exclusive_group(required=True)
-    what.add_argument("--to", type=_instant, help="the instant, in UTC: 2026-05-03T10:20:30Z")
+    what.add_argument(
+        "--to", type=_utc_time, help="the time to restore to, in UTC: 2026-05-03T10:20:30Z"
+    )
     for step in ("pause", "verify", "resume"):
         what.add_argument(
-            f"--{step}", dest="step", action="store_const", const=step, help="only this step"
+            f"--{step}", dest="step", action="store_const", const=step, help="run only this step"
         )
     return parser.parse_args(arguments)
 

@@ -1,4 +1,4 @@
-"""What AWS knows of a stage, as far as a restore reads it."""
+"""Reads the stacks, functions and database of a stage from AWS, for a restore."""
 
 import json
 import time
@@ -9,22 +9,22 @@ from pathlib import Path
 from typing import Any
 
 UNPAUSED = {"MigrateFunction", "AuditFunction", "BeforeTrafficFunction"}
-"""They serve no caller, and a restore needs the first two."""
+"""They serve no callers, and a restore needs the first two."""
 WAIT_SECONDS = 30
 
 
-class NotRestored(Exception):
-    """The restore ended: the text says at which step, and why."""
+class RestoreError(Exception):
+    """The restore failed. The text names the step and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A stage, and what AWS knows of it."""
+    """A stage, and access to its AWS account."""
 
     name: str
     client: Callable[[str], Any]
     state: Path
-    """Where the concurrency of paused functions is kept."""
+    """The file with the previous concurrency of paused functions."""
     wait: Callable[[float], None] = time.sleep
 
     @property
@@ -39,22 +39,22 @@ class Stage:
 
 
 def invoke(stage: Stage, function: str, event: Mapping[str, Any]) -> Any:
-    """What a function answers, by its name in template.yaml."""
+    """The response of a function, by its name in template.yaml."""
     detail = stage.client("cloudformation").describe_stack_resource(
         StackName=stage.app, LogicalResourceId=function
     )
-    answer = stage.client("lambda").invoke(
+    response = stage.client("lambda").invoke(
         FunctionName=detail["StackResourceDetail"]["PhysicalResourceId"],
         Payload=json.dumps(event).encode(),
     )
-    payload = json.loads(answer["Payload"].read())
-    if "FunctionError" in answer:
-        raise NotRestored(f"{function}: {payload.get('errorMessage', payload)}")
+    payload = json.loads(response["Payload"].read())
+    if "FunctionError" in response:
+        raise RestoreError(f"{function}: {payload.get('errorMessage', payload)}")
     return payload
 
 
 def window(stage: Stage) -> tuple[str, datetime, datetime]:
-    """The resource id of the present database, and between which instants it can be restored."""
+    """The resource id of the present database, its earliest and its latest restorable time."""
     kind, name = database(stage)
     rds = stage.client("rds")
     if kind == "Cluster":
@@ -70,11 +70,11 @@ def window(stage: Stage) -> tuple[str, datetime, datetime]:
 
 
 def database(stage: Stage) -> tuple[str, str]:
-    """Of the database stack: Cluster or Instance, and its identifier."""
+    """The database of the stack: Cluster or Instance, and its identifier."""
     for resource in resources(stage, stage.database):
         if resource["LogicalResourceId"] in ("Cluster", "Instance"):
             return resource["LogicalResourceId"], resource["PhysicalResourceId"]
-    raise NotRestored(f"{stage.database} has neither Cluster nor Instance")
+    raise RestoreError(f"{stage.database} has neither Cluster nor Instance")
 
 
 def functions(stage: Stage) -> list[str]:
@@ -88,29 +88,35 @@ def functions(stage: Stage) -> list[str]:
 
 
 def resources(stage: Stage, stack: str) -> Iterator[Mapping[str, str]]:
-    """What a stack is made of."""
+    """The resources of a stack."""
     pages = stage.client("cloudformation").get_paginator("list_stack_resources")
     for page in pages.paginate(StackName=stack):
         yield from page["StackResourceSummaries"]
 
 
 def parameters(stage: Stage, stack: str) -> dict[str, str]:
-    """The parameters of a stack, as it has them now."""
-    (found,) = stage.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+    """The present parameters of a stack."""
+    (description,) = stage.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
     return {
         parameter["ParameterKey"]: parameter.get("ParameterValue", "")
-        for parameter in found.get("Parameters", ())
+        for parameter in description.get("Parameters", ())
     }
 
 
-def ended(stage: Stage, stack: str) -> str:
-    """The state of the stack once it has one that lasts."""
+def wait_for_stack(stage: Stage, stack: str) -> str:
+    """Wait until the stack is updated; its final status.
+
+    Raises:
+        RestoreError: the update failed.
+    """
     while True:
-        (found,) = stage.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
-        status: str = found["StackStatus"]
-        # While the old resources are deleted, all new ones serve.
+        (description,) = stage.client("cloudformation").describe_stacks(StackName=stack)["Stacks"]
+        status: str = description["StackStatus"]
+        # During the cleanup the new resources already serve.
         if status in ("UPDATE_COMPLETE", "UPDATE_COMPLETE_CLEANUP_IN_PROGRESS", "CREATE_COMPLETE"):
             return status
         if not status.endswith("_IN_PROGRESS"):
-            raise NotRestored(f"{stack}: {status} {found.get('StackStatusReason', '')}".rstrip())
+            raise RestoreError(
+                f"{stack}: {status} {description.get('StackStatusReason', '')}".rstrip()
+            )
         stage.wait(WAIT_SECONDS)

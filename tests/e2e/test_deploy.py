@@ -1,4 +1,4 @@
-"""make deploy: its steps in their order with a sam that only takes notes, and its smoke test."""
+"""make deploy: the order of its steps, with a fake sam that records its calls; the smoke test."""
 
 import json
 import os
@@ -54,28 +54,28 @@ DEPLOYED = [
 
 @dataclass
 class Account:
-    """A sam that takes notes, and an AWS that knows who asks, what is stored and protected."""
+    """A fake sam that records its calls, and a fake AWS account."""
 
     folder: Path
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     protected: list[str] = field(default_factory=list)
     url: str = ""
     stored: dict[str, str] = field(default_factory=dict)
-    """What Parameter Store has under a name, if it is not the name itself."""
+    """Values of Parameter Store; the default value of a parameter is its name."""
     missing: set[str] = field(default_factory=set)
 
     @property
     def checkout(self) -> Path:
-        """Where it is deployed from."""
+        """The directory that is deployed."""
         return self.folder / "checkout"
 
     @property
     def overrides(self) -> dict[str, str]:
         """The parameters that the app was deployed with last."""
-        (*_, last) = (note for note in self.asked if note[:3] == ["deploy", "--config-env", "dev"])
-        given = last[last.index("--parameter-overrides") + 1 :]
-        read: dict[str, str] = CfnParameterOverridesType().convert(tuple(given), None, None)
-        return read
+        (*_, last) = (note for note in self.calls if note[:3] == ["deploy", "--config-env", "dev"])
+        passed = last[last.index("--parameter-overrides") + 1 :]
+        overrides: dict[str, str] = CfnParameterOverridesType().convert(tuple(passed), None, None)
+        return overrides
 
     def deploy(
         self, *arguments: str, variables: Mapping[str, str] | None = None
@@ -84,7 +84,7 @@ class Account:
         known = {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "tester",
-            "AWS_SECRET_ACCESS_KEY": "nobody's",
+            "AWS_SECRET_ACCESS_KEY": "test",
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_CONFIG_FILE": "/nowhere",
             "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
@@ -100,17 +100,17 @@ class Account:
         )
 
     @property
-    def asked(self) -> list[list[str]]:
-        """What sam was asked."""
+    def calls(self) -> list[list[str]]:
+        """The arguments of each call of sam."""
         file = self.folder / "notes"
         lines = file.read_text().splitlines() if file.exists() else []
         return [json.loads(line) for line in lines]
 
     @property
-    def notes(self) -> list[list[str]]:
-        """What sam was asked, each up to where it names its stack or its parameters."""
+    def short_calls(self) -> list[list[str]]:
+        """The arguments of each call of sam, up to the name of the stack or the parameters."""
         ends = {"--stack-name", "--parameter-overrides"}
-        return [list(takewhile(lambda word: word not in ends, note)) for note in self.asked]
+        return [list(takewhile(lambda word: word not in ends, note)) for note in self.calls]
 
 
 @pytest.fixture
@@ -133,12 +133,12 @@ def account(tmp_path: Path) -> Iterator[Account]:
             if self.headers.get("X-Amz-Target", "").endswith(".GetParameters"):
                 self._answer(json.dumps(_parameters(account, json.loads(body)["Names"])).encode())
                 return
-            asked = parse_qs(body)
-            (action,) = asked["Action"]
+            query = parse_qs(body)
+            (action,) = query["Action"]
             inner = "<Account>123456789012</Account>"
             if action == "UpdateTerminationProtection":
-                assert asked["EnableTerminationProtection"] == ["true"]
-                account.protected += asked["StackName"]
+                assert query["EnableTerminationProtection"] == ["true"]
+                account.protected += query["StackName"]
                 inner = "<StackId>it</StackId>"
             self._answer(
                 (
@@ -166,7 +166,7 @@ def account(tmp_path: Path) -> Iterator[Account]:
 
 
 def _parameters(account: Account, names: list[str]) -> dict[str, object]:
-    """As Parameter Store answers, which takes ten names at a time."""
+    """The response of GetParameters, which accepts at most ten names."""
     assert len(names) <= 10
     known = [name for name in names if name not in account.missing]
     return {
@@ -185,7 +185,7 @@ def outputs(url: str) -> tuple[int, str]:
     return 0, json.dumps([{"OutputKey": "ApiUrl", "OutputValue": f"{url}/api/v1"}])
 
 
-def test_a_deployment_takes_every_step_in_order_and_ends_with_the_smoke_test(
+def test_a_deployment_runs_every_step_in_order_and_ends_with_the_smoke_test(
     account: Account, runtime: Runtime
 ) -> None:
     account.answers["list stack-outputs"] = outputs(runtime.url)
@@ -193,32 +193,34 @@ def test_a_deployment_takes_every_step_in_order_and_ends_with_the_smoke_test(
     done = account.deploy("dev")
 
     assert done.returncode == 0, done.stderr
-    assert account.notes == DEPLOYED
+    assert account.short_calls == DEPLOYED
     assert account.protected == [
         "openreserve-dev-network",
         "openreserve-dev-database",
         "openreserve-dev-cache",
     ]
     assert "to account 123456789012" in done.stdout
-    assert "✓ what is committed: " in done.stdout
+    assert "✓ committed stock after the test: " in done.stdout
 
 
 @pytest.mark.parametrize(
     ("failing", "steps"), [("build", 1), ("dev-network", 2), ("dev-database", 3), ("dev", 5)]
 )
-def test_the_first_step_that_fails_is_the_last(account: Account, failing: str, steps: int) -> None:
+def test_the_first_failed_step_ends_the_deployment(
+    account: Account, failing: str, steps: int
+) -> None:
     account.answers[failing] = (3, "")
 
     done = account.deploy("dev")
 
     assert done.returncode == 1
-    assert account.notes == DEPLOYED[:steps]
+    assert account.short_calls == DEPLOYED[:steps]
     assert len(done.stderr.splitlines()) == 1
     assert done.stderr.startswith("Not deployed: exit code 3 of sam ")
     assert "smoke" not in done.stdout
 
 
-def test_a_stack_whose_deployment_failed_is_not_called_protected(account: Account) -> None:
+def test_a_stack_whose_deployment_failed_is_not_protected(account: Account) -> None:
     account.answers["dev-database"] = (1, "")
 
     account.deploy("dev")
@@ -226,7 +228,7 @@ def test_a_stack_whose_deployment_failed_is_not_called_protected(account: Accoun
     assert account.protected == ["openreserve-dev-network"]
 
 
-def test_a_failed_migration_ends_the_deployment_though_sam_exits_with_0(account: Account) -> None:
+def test_a_failed_migration_ends_the_deployment_even_if_sam_exits_with_0(account: Account) -> None:
     failed = {
         "StatusCode": 200,
         "FunctionError": "Unhandled",
@@ -237,13 +239,13 @@ def test_a_failed_migration_ends_the_deployment_though_sam_exits_with_0(account:
     done = account.deploy("dev")
 
     assert done.returncode == 1
-    assert account.notes == DEPLOYED[:6]
+    assert account.short_calls == DEPLOYED[:6]
     assert "the migrations failed, and changed nothing" in done.stderr
     assert "locked" in done.stderr
     assert "smoke" not in done.stdout
 
 
-def test_a_stage_that_fails_its_smoke_test_is_reported_as_failed(account: Account) -> None:
+def test_a_stack_without_an_api_url_fails_the_deployment(account: Account) -> None:
     account.answers["list stack-outputs"] = (0, "[]")
 
     done = account.deploy("dev")
@@ -253,24 +255,24 @@ def test_a_stage_that_fails_its_smoke_test_is_reported_as_failed(account: Accoun
 
 
 @pytest.mark.parametrize("stage", ["qa", "", "dev-network", "default"])
-def test_what_is_no_stage_is_refused_before_anything_is_done(account: Account, stage: str) -> None:
+def test_an_unknown_stage_is_rejected_before_any_step(account: Account, stage: str) -> None:
     done = account.deploy(*([stage] if stage else []))
 
-    assert (done.returncode, account.notes) == (2, [])
+    assert (done.returncode, account.short_calls) == (2, [])
     assert done.stderr == (
         f"Not deployed: STAGE is {stage or 'not given'}, and must be one of dev, staging, prod\n"
     )
 
 
-def test_without_credentials_nothing_is_done(account: Account) -> None:
+def test_without_credentials_no_step_runs(account: Account) -> None:
     done = account.deploy("dev", variables={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
 
-    assert (done.returncode, account.notes) == (2, [])
+    assert (done.returncode, account.short_calls) == (2, [])
     assert len(done.stderr.splitlines()) == 1
-    assert "there are no AWS credentials" in done.stderr
+    assert "no AWS credentials found" in done.stderr
 
 
-def test_a_dry_run_prints_each_step_and_does_none(account: Account) -> None:
+def test_a_dry_run_prints_each_step_and_runs_none(account: Account) -> None:
     stack = "--stack-name openreserve-prod --region eu-central-1"
     quiet = "--no-fail-on-empty-changeset --no-confirm-changeset"
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())
@@ -279,7 +281,7 @@ def test_a_dry_run_prints_each_step_and_does_none(account: Account) -> None:
 
     done = account.deploy("prod", "--dry-run", "--yes", variables={"AWS_ACCESS_KEY_ID": ""})
 
-    assert (done.returncode, account.notes, account.protected) == (0, [], [])
+    assert (done.returncode, account.short_calls, account.protected) == (0, [], [])
     assert done.stdout.splitlines() == [
         "+ sam build",
         *(
@@ -306,7 +308,7 @@ def test_the_app_is_deployed_with_the_overrides_of_its_stage_and_a_hash(account:
     assert passed == given
 
 
-def test_a_repeat_of_a_deployment_has_the_same_hash_and_each_change_another(
+def test_a_repeated_deployment_has_the_same_hash_and_each_change_a_new_one(
     account: Account,
 ) -> None:
     hashes = []
@@ -330,16 +332,16 @@ def test_a_repeat_of_a_deployment_has_the_same_hash_and_each_change_another(
     assert len(set(hashes)) == 4
 
 
-def test_a_data_stack_that_wrote_nothing_down_ends_the_deployment(account: Account) -> None:
+def test_a_missing_parameter_of_a_data_stack_ends_the_deployment(account: Account) -> None:
     account.missing = {"/openreserve/dev/cache/host"}
 
     done = account.deploy("dev")
 
-    assert (done.returncode, account.notes) == (1, DEPLOYED[:4])
+    assert (done.returncode, account.short_calls) == (1, DEPLOYED[:4])
     assert done.stderr == "Not deployed: Parameter Store has no /openreserve/dev/cache/host\n"
 
 
-def test_a_fix_is_deployed_though_alarms_ring(account: Account) -> None:
+def test_a_fix_can_be_deployed_while_alarms_go_off(account: Account) -> None:
     account.deploy("dev")
     assert "DeploymentAlarms" not in account.overrides
 
@@ -347,7 +349,7 @@ def test_a_fix_is_deployed_though_alarms_ring(account: Account) -> None:
     assert account.overrides["DeploymentAlarms"] == "ignored"
 
 
-def test_the_smoke_test_passes_again_and_again(runtime: Runtime) -> None:
+def test_the_smoke_test_passes_repeatedly(runtime: Runtime) -> None:
     assert smoke.main([runtime.url]) == 0
     assert smoke.main([runtime.url]) == 0
 
@@ -363,7 +365,7 @@ def test_the_smoke_test_passes_again_and_again(runtime: Runtime) -> None:
         ({"OPENRESERVE_TOKEN": "of-an-operator"}, "Bearer of-an-operator"),
     ],
 )
-def test_the_smoke_test_signs_as_the_stage_asks_for(
+def test_the_smoke_test_authenticates_as_the_stage_requires(
     variables: dict[str, str], scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -378,16 +380,14 @@ def test_the_smoke_test_signs_as_the_stage_asks_for(
 def test_the_smoke_test_reports_a_stage_without_its_database(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Started with a Postgres that then goes away."""
+    """Postgres is stopped after the start."""
     with started(tmp_path) as runtime:
         postmaster = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
         os.kill(postmaster, 3)
 
         assert smoke.main([runtime.url, "--patience", "1"]) == 1
 
-    assert (
-        "health is unavailable, and should be ok. postgres unavailable" in capsys.readouterr().err
-    )
+    assert "health is unavailable, expected ok. postgres unavailable" in capsys.readouterr().err
 
 
 def test_the_smoke_test_reports_a_stage_that_does_not_answer(

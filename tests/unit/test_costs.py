@@ -1,4 +1,4 @@
-"""The costs in the documents are computed, and from prices that say whose and of when they are."""
+"""The costs in the docs are computed from prices with a source and a date."""
 
 import re
 import tomllib
@@ -13,7 +13,7 @@ from infra.costs.__main__ import (
     CALLS,
     DELIVERIES,
     HOURS,
-    OF_PROD,
+    PROD,
     ROUND_TRIPS,
     Costs,
     tables,
@@ -24,24 +24,24 @@ DOCUMENT = (ROOT / "docs/explanation/costs.md").read_text()
 COSTS = Costs.of_files()
 
 
-def test_the_tables_of_the_document_are_the_computed_ones() -> None:
+def test_the_tables_in_the_docs_are_up_to_date() -> None:
     (between,) = re.findall(r"<!-- tables -->\n(.*)\n<!-- end -->", DOCUMENT, re.DOTALL)
 
     assert between.strip() == tables(COSTS), "run python -m infra.costs --write"
 
 
-def test_the_guide_says_in_round_figures_what_the_tables_say() -> None:
+def test_the_rounded_figures_in_the_guide_match_the_tables() -> None:
     guide = (ROOT / "docs/how-to/deploy.md").read_text()
     idle = sum(usd for _, _, usd in COSTS.idle())
     million = sum(usd for _, usd in COSTS.million_of(CALLS["reserved and committed"]))
 
     assert f"about {round(idle, -1):.0f} USD a month" in guide
-    prod = sum(usd for _, _, usd in replace(COSTS, assumed=OF_PROD).idle())
+    prod = sum(usd for _, _, usd in replace(COSTS, assumed=PROD).idle())
     assert f"{round(prod, -2):.0f} for `prod`" in guide
     assert f"{million:.0f} USD for a million reservations" in guide
 
 
-def test_every_price_says_who_says_so_and_when() -> None:
+def test_every_price_has_a_source_and_a_date() -> None:
     for name, price in COSTS.prices.items():
         assert price.keys() == {"usd", "unit", "source", "read"}, name
         assert price["usd"] > 0
@@ -65,7 +65,7 @@ def test_a_function_of_512_mb_takes_three_and_a_half_times_the_cpu_time_of_a_cor
     assert on_a_whole_one.billed_ms("commit") == 100 + waits_ms
 
 
-def test_what_a_call_waited_here_is_not_multiplied() -> None:
+def test_only_cpu_time_is_scaled_and_not_the_waits() -> None:
     waiting = replace(COSTS, measured=made(cpu_ms=0, duration_ms=50, memory_mb=512))
 
     assert waiting.billed_ms("commit") == 50 + ROUND_TRIPS["commit"] * ASSUMED.round_trip_ms
@@ -79,7 +79,7 @@ def test_a_million_calls_of_a_gb_and_a_second_cost_the_price_of_a_million_gb_sec
     assert million == pytest.approx(13.3334 + 0.20)
 
 
-def test_more_of_anything_costs_more() -> None:
+def test_every_input_increases_the_costs() -> None:
     cheap = sum(usd for _, _, usd in COSTS.idle())
     for more in (
         {"acus": 4.0},
@@ -96,7 +96,7 @@ def test_more_of_anything_costs_more() -> None:
         assert sum(usd for _, _, usd in dearer.idle()) > cheap, more
 
 
-def test_a_slow_endpoint_costs_a_tenth_where_ten_of_its_deliveries_wait_in_one_call() -> None:
+def test_ten_slow_deliveries_in_one_call_cost_a_tenth() -> None:
     by_kind = {
         kind: dict(COSTS.million_deliveries(delivery))["Lambda"]
         for kind, delivery in DELIVERIES.items()
@@ -106,7 +106,7 @@ def test_a_slow_endpoint_costs_a_tenth_where_ten_of_its_deliveries_wait_in_one_c
     assert by_kind["answer in 100 ms"] == pytest.approx(2 * 0.20 + 0.16 * 512 / 1_024 * 13.3334)
 
 
-def test_the_queues_that_are_polled_are_those_that_are_paid_for() -> None:
+def test_all_polled_queues_are_priced() -> None:
     assert (ROOT / "template.yaml").read_text().count("Type: SQS\n") == ASSUMED.polled_queues
 
 
@@ -117,15 +117,15 @@ def test_prod_is_priced_as_it_is_configured() -> None:
         for text in config["prod-database"]["deploy"]["parameters"]["parameter_overrides"]
     )
 
-    assert float(given["AcuMin"]) == OF_PROD.acus
-    assert int(given["Readers"]) + 1 == OF_PROD.instances
-    of_prod = sum(usd for _, _, usd in replace(COSTS, assumed=OF_PROD).idle())
+    assert float(given["AcuMin"]) == PROD.acus
+    assert int(given["Readers"]) + 1 == PROD.instances
+    of_prod = sum(usd for _, _, usd in replace(COSTS, assumed=PROD).idle())
     of_dev = sum(usd for _, _, usd in COSTS.idle())
     assert of_prod - of_dev == pytest.approx((2 * 2 - 1) * HOURS * COSTS.usd("aurora_acu_hour"))
 
 
 def test_performance_insights_is_on_only_where_aurora_has_the_memory_for_it() -> None:
-    """AWS asks for two ACUs. A condition of CloudFormation cannot compare numbers."""
+    """AWS requires two ACUs. A CloudFormation condition cannot compare numbers."""
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())
     for stage in ("dev", "staging", "prod"):
         overrides = config[f"{stage}-database"]["deploy"]["parameters"]["parameter_overrides"]
@@ -141,7 +141,7 @@ def test_every_call_that_is_priced_was_measured_here() -> None:
     assert COSTS.measured["memory_mb"] == 512
 
 
-def test_the_stage_has_no_more_alarms_and_endpoints_than_are_paid_for() -> None:
+def test_all_alarms_and_endpoints_are_priced() -> None:
     files = [ROOT / "template.yaml", *(ROOT / "infra").glob("*.yaml")]
     text = "\n".join(file.read_text() for file in files)
 
@@ -151,5 +151,5 @@ def test_the_stage_has_no_more_alarms_and_endpoints_than_are_paid_for() -> None:
 
 
 def made(*, cpu_ms: float, duration_ms: float, memory_mb: int) -> dict[str, object]:
-    of_a_call = {"cpu_ms": cpu_ms, "duration_ms": duration_ms, "start_cpu_ms": 0}
-    return {"memory_mb": memory_mb, "functions": {"commit": of_a_call}}
+    call = {"cpu_ms": cpu_ms, "duration_ms": duration_ms, "start_cpu_ms": 0}
+    return {"memory_mb": memory_mb, "functions": {"commit": call}}

@@ -1,4 +1,4 @@
-"""How a deployment moves calls to new code, and what makes it go back."""
+"""How a deployment shifts traffic to new code, and when it rolls back."""
 
 import json
 import re
@@ -12,9 +12,9 @@ from tests.support.stack import FUNCTIONS, cloudformation, made_of_type, of_type
 from tests.support.transformed import rendered, transformed
 
 SERVING = {name for name, function in FUNCTIONS.items() if "AutoPublishAlias" in function}
-"""All but those that deployments, or operators, invoke."""
-OF_NEW_VERSIONS = {"NewVersionErrorsAlarm", "NewVersionServerErrorsAlarm"}
-"""The alarms that a deployment goes back for."""
+"""All functions except those that deployments or operators invoke."""
+ROLLBACK_ALARMS = {"NewVersionErrorsAlarm", "NewVersionServerErrorsAlarm"}
+"""The alarms that roll a deployment back."""
 
 
 def deployment_groups(parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
@@ -25,7 +25,7 @@ def deployment_groups(parameters: Mapping[str, str] | None = None) -> dict[str, 
     }
 
 
-def test_new_code_gets_calls_by_and_by_and_none_when_an_alarm_says_so() -> None:
+def test_traffic_shifts_gradually_and_an_alarm_rolls_it_back() -> None:
     aliases = made_of_type("AWS::Lambda::Alias")
     groups = deployment_groups()
 
@@ -41,17 +41,17 @@ def test_new_code_gets_calls_by_and_by_and_none_when_an_alarm_says_so() -> None:
             ]
         }, name
         watched = {alarm["Name"]["Ref"] for alarm in properties["AlarmConfiguration"]["Alarms"]}
-        assert watched == OF_NEW_VERSIONS
+        assert watched == ROLLBACK_ALARMS
         assert properties["ServiceRoleArn"] == {"Fn::GetAtt": ["DeploymentRole", "Arn"]}
 
 
-def test_alarms_of_deployments_count_the_new_version_of_each_function_alone() -> None:
-    """Or an error of the old version would stop the deployment that mends it."""
+def test_rollback_alarms_count_only_the_new_version_of_each_function() -> None:
+    """Otherwise an error of the old version would block the deployment of its fix."""
     versions = {
         made["Properties"]["FunctionName"]["Ref"]: name
         for name, made in made_of_type("AWS::Lambda::Version").items()
     }
-    for alarm in OF_NEW_VERSIONS:
+    for alarm in ROLLBACK_ALARMS:
         for metric in cloudformation()[alarm]["Properties"]["Metrics"][1:]:
             dimensions = {
                 each["Name"]: each["Value"] for each in metric["MetricStat"]["Metric"]["Dimensions"]
@@ -63,8 +63,8 @@ def test_alarms_of_deployments_count_the_new_version_of_each_function_alone() ->
                 assert dimensions["Resource"] == {"Fn::Sub": f"${{{function['Ref']}}}:live"}
 
 
-def test_an_alarm_that_rang_for_the_old_versions_is_not_the_one_of_the_new_ones() -> None:
-    """CloudFormation replaces an alarm whose name changes, and a new one has not rung."""
+def test_each_deployment_has_new_rollback_alarms() -> None:
+    """CloudFormation replaces an alarm whose name changes, and a new alarm has no state."""
 
     def names(code: str) -> dict[str, str]:
         def change(document: dict[str, Any]) -> None:
@@ -74,16 +74,16 @@ def test_an_alarm_that_rang_for_the_old_versions_is_not_the_one_of_the_new_ones(
         known = {"AWS::StackName": "openreserve-prod"}
         return {
             alarm: rendered(made[alarm]["Properties"]["AlarmName"], known)
-            for alarm in OF_NEW_VERSIONS
+            for alarm in ROLLBACK_ALARMS
         }
 
     before, again, after = names("one"), names("one"), names("two")
     assert before == again
-    assert all(before[alarm] != after[alarm] for alarm in OF_NEW_VERSIONS)
+    assert all(before[alarm] != after[alarm] for alarm in ROLLBACK_ALARMS)
 
 
-def test_no_deployment_goes_back_for_a_single_error() -> None:
-    for name in (*OF_NEW_VERSIONS, "FunctionErrorsAlarm", "ServerErrorsAlarm", "ThrottlesAlarm"):
+def test_a_single_error_does_not_roll_back() -> None:
+    for name in (*ROLLBACK_ALARMS, "FunctionErrorsAlarm", "ServerErrorsAlarm", "ThrottlesAlarm"):
         alarm = of_type("AWS::CloudWatch::Alarm")[name]
         periods = {
             part["MetricStat"]["Period"]
@@ -95,7 +95,7 @@ def test_no_deployment_goes_back_for_a_single_error() -> None:
         assert alarm["EvaluationPeriods"] == 1, "a canary of five minutes is over after two"
 
 
-def test_a_deployment_can_be_made_without_alarms() -> None:
+def test_rollback_alarms_can_be_ignored() -> None:
     groups = deployment_groups({"DeploymentAlarms": "ignored"})
 
     assert len(groups) == 9
@@ -103,7 +103,7 @@ def test_a_deployment_can_be_made_without_alarms() -> None:
         assert group["Properties"]["AlarmConfiguration"] == {}
 
 
-def test_the_log_has_what_the_metric_of_new_versions_counts(
+def test_the_metric_filter_of_new_versions_matches_the_log_lines(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "a-function")
@@ -120,7 +120,7 @@ def test_the_log_has_what_the_metric_of_new_versions_counts(
     assert line["status"] == 500
 
 
-def test_the_schema_is_migrated_by_the_new_code_before_any_function_gets_calls() -> None:
+def test_the_new_code_migrates_the_schema_before_any_function_gets_traffic() -> None:
     for name, alias in made_of_type("AWS::Lambda::Alias").items():
         policy = alias["UpdatePolicy"]["CodeDeployLambdaAliasUpdate"]
         assert policy["BeforeAllowTrafficHook"] == {"Ref": "BeforeTrafficFunction"}, name
@@ -129,13 +129,13 @@ def test_the_schema_is_migrated_by_the_new_code_before_any_function_gets_calls()
     assert variables("BeforeTrafficFunction")["MIGRATE_FUNCTION_NAME"] == {"Ref": "MigrateFunction"}
 
 
-def test_the_migration_has_less_time_than_what_waits_for_it() -> None:
+def test_the_migration_has_a_shorter_timeout_than_the_hook() -> None:
     waiting = FUNCTIONS["BeforeTrafficFunction"]["Timeout"]
 
     assert FUNCTIONS["MigrateFunction"]["Timeout"] < 850 < waiting <= 900
 
 
-def test_a_change_of_a_setting_is_a_version_too() -> None:
+def test_a_changed_setting_publishes_a_version() -> None:
     for name in SERVING:
         assert FUNCTIONS[name]["AutoPublishAlias"] == "live"
         assert FUNCTIONS[name]["AutoPublishAliasAllProperties"] is True

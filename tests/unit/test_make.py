@@ -1,4 +1,4 @@
-"""`make` says in one line what a machine lacks."""
+"""`make` reports a missing requirement in one line."""
 
 import shutil
 import subprocess
@@ -11,14 +11,14 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
-    ("lacking", "said"),
+    ("lacking", "message"),
     [
         ("import sys; sys.version_info = (3, 10, 9)", "OpenReserve needs Python 3.11 or newer: "),
         ("import sys; sys.modules['ensurepip'] = None", "OpenReserve needs Python's venv module "),
     ],
 )
-def test_a_python_that_does_not_do_is_refused_in_one_line(
-    tmp_path: Path, lacking: str, said: str
+def test_an_unsuitable_python_is_rejected_in_one_line(
+    tmp_path: Path, lacking: str, message: str
 ) -> None:
     for name in ("Makefile", "pyproject.toml", "infra/local/requirements.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -35,6 +35,6 @@ def test_a_python_that_does_not_do_is_refused_in_one_line(
 
     (line, *of_make) = ran.stderr.splitlines()
     assert ran.returncode == 2
-    assert line.startswith(said)
+    assert line.startswith(message)
     assert all(line.startswith("make: ***") for line in of_make)
     assert not (tmp_path / ".venv").exists()

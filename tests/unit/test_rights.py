@@ -1,4 +1,4 @@
-"""Each role may do what the code of its function does, on what it does it to, and nothing else."""
+"""Each role allows exactly the AWS calls of its function's code, on the resources they use."""
 
 import re
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ from tests.support.stack import (
 from tests.support.transformed import rendered, transformed
 
 Right = tuple[str, str]
-"""An action, and the resource of the template that it is done to; empty, if it is none of those."""
+"""An action and the template resource it is allowed on; empty for a resource outside."""
 
 ACTIONS = {
     ("sqs", "send_message_batch"): "sqs:SendMessage",
@@ -31,14 +31,14 @@ ACTIONS = {
     ("sqs", "delete_message_batch"): "sqs:DeleteMessage",
     ("lambda", "invoke"): "lambda:InvokeFunction",
 }
-"""Of calls whose action is called otherwise than they are."""
-OF_EVERY_FUNCTION = {
+"""Calls whose IAM action has another name."""
+BASIC_RIGHTS = {
     ("logs:CreateLogStream", "Logs"),
     ("logs:PutLogEvents", "Logs"),
     ("xray:PutTelemetryRecords", ""),
     ("xray:PutTraceSegments", ""),
 }
-IN_THE_VPC = {
+VPC_RIGHTS = {
     "ec2:AssignPrivateIpAddresses",
     "ec2:CreateNetworkInterface",
     "ec2:DeleteNetworkInterface",
@@ -46,13 +46,13 @@ IN_THE_VPC = {
     "ec2:DescribeSubnets",
     "ec2:UnassignPrivateIpAddresses",
 }
-FOR_AN_SQS_EVENT = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
-WITH_A_KEY = {("kms:Decrypt", ""), ("kms:GenerateDataKey", "")}
-ON_EVERYTHING = {
-    "cloudwatch:DescribeAlarms": "IAM cannot narrow it for alarms that are asked for by name",
+SQS_EVENT_RIGHTS = {"sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"}
+KMS_RIGHTS = {("kms:Decrypt", ""), ("kms:GenerateDataKey", "")}
+UNRESTRICTED = {
+    "cloudwatch:DescribeAlarms": "IAM cannot restrict it to alarms by name",
     "ec2:DescribeNetworkInterfaces": "has no resources in IAM",
     "ec2:DescribeSubnets": "has no resources in IAM",
-    "secretsmanager:BatchGetSecretValue": "has no resources in IAM: reading each secret is another",
+    "secretsmanager:BatchGetSecretValue": "has no resources in IAM: reading each secret is a separate action",
     "secretsmanager:ListSecrets": "has no resources in IAM",
     "xray:PutTelemetryRecords": "has no resources in IAM",
     "xray:PutTraceSegments": "has no resources in IAM",
@@ -75,7 +75,7 @@ def action(call: Call) -> str:
 
 
 def right_of_code(function: str, call: Call) -> Right:
-    """Which queue or function a call goes to, the environment says."""
+    """The environment variable of a call names its queue or function."""
     value = variables(function).get(call.of_setting.upper(), {})
     return action(call), value.get("Ref", "")
 
@@ -84,11 +84,11 @@ def needed(function: str) -> Iterator[Right]:
     properties = FUNCTIONS[function]
     places = reached(app(function))
     modules = {"/".join(Path(module).with_suffix("").parts[-2:]) for module, _ in places}
-    yield from OF_EVERY_FUNCTION
+    yield from BASIC_RIGHTS
     for call in calls_of(app(function)):
         yield right_of_code(function, call)
         if call.method == "batch_get_secret_value":
-            yield "secretsmanager:GetSecretValue", ""  # asked of each secret in the batch
+            yield "secretsmanager:GetSecretValue", ""  # checked for each secret in the batch
     if "postgres/connection" in modules:
         yield "rds-db:connect", ""
     if "cache/connection" in modules:
@@ -96,11 +96,11 @@ def needed(function: str) -> Iterator[Right]:
     if "postgres/owner" in modules:
         yield "secretsmanager:GetSecretValue", ""
     if "VpcConfig" in properties:
-        yield from ((name, "") for name in IN_THE_VPC)
+        yield from ((name, "") for name in VPC_RIGHTS)
     for event in properties.get("Events", {}).values():
         if event["Type"] == "SQS":
             queue = event["Properties"]["Queue"]["Fn::GetAtt"][0]
-            yield from ((name, queue) for name in FOR_AN_SQS_EVENT)
+            yield from ((name, queue) for name in SQS_EVENT_RIGHTS)
     if "EventInvokeConfig" in properties:
         failed = properties["EventInvokeConfig"]["DestinationConfig"]["OnFailure"]["Destination"]
         yield "sqs:SendMessage", failed["Fn::GetAtt"][0]
@@ -123,7 +123,7 @@ def _logical_id(resource: Any) -> str:
     return ""
 
 
-def test_every_function_has_a_role_of_its_own() -> None:
+def test_every_function_has_its_own_role() -> None:
     roles = [role_of(function) for function in FUNCTIONS]
 
     assert len(set(roles)) == len(FUNCTIONS)
@@ -132,16 +132,16 @@ def test_every_function_has_a_role_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("function", sorted(FUNCTIONS))
-def test_a_function_may_do_what_its_code_does_and_nothing_else(function: str) -> None:
-    wanted = set(needed(function))
-    if any(name.startswith("sqs:") for name, _ in wanted):
-        wanted |= WITH_A_KEY  # if there is one
+def test_a_function_has_exactly_the_rights_that_its_code_needs(function: str) -> None:
+    required = set(needed(function))
+    if any(name.startswith("sqs:") for name, _ in required):
+        required |= KMS_RIGHTS  # if a key is configured
 
-    assert set(granted(role_of(function))) == wanted
+    assert set(granted(role_of(function))) == required
 
 
-def test_the_code_of_a_function_is_followed_as_far_as_it_calls_aws() -> None:
-    """Or the test above would find nothing, and be content."""
+def test_the_aws_calls_of_a_function_are_detected() -> None:
+    """Otherwise the test above would pass without checking anything."""
     assert {action(call) for call in calls_of(app("ReserveFunction"))} == set()
     assert {right_of_code("ExpireFunction", call) for call in calls_of(app("ExpireFunction"))} == {
         ("sqs:SendMessage", "WebhookQueue")
@@ -156,8 +156,8 @@ def test_the_code_of_a_function_is_followed_as_far_as_it_calls_aws() -> None:
     assert len(calls_of(app("EndpointsFunction"))) == 11
 
 
-def test_every_client_of_aws_is_made_where_its_calls_are_found() -> None:
-    """One that is kept under a name would call what nobody sees."""
+def test_every_aws_client_is_created_where_its_calls_are_detected() -> None:
+    """Calls of a client in a variable would not be detected."""
     for path in [*ROOT.glob("functions/*/app.py"), *PACKAGE.rglob("*.py")]:
         text = path.read_text()
         if "cli" not in path.parts and "client" not in path.parts:
@@ -174,18 +174,20 @@ def test_no_action_has_a_wildcard_and_a_resource_only_where_iam_cannot_name_one(
             assert "NotAction" not in statement, role
             assert "NotResource" not in statement, role
             if "*" in listed(statement["Resource"]) and statement["Effect"] == "Allow":
-                assert set(actions) <= ON_EVERYTHING.keys(), role
+                assert set(actions) <= UNRESTRICTED.keys(), role
 
 
-def test_of_all_network_interfaces_only_lambda_itself_may_have_its_way() -> None:
-    allowed, seen, denied = RESOURCES["NetworkPolicy"]["Properties"]["PolicyDocument"]["Statement"]
+def test_only_lambda_itself_may_manage_network_interfaces() -> None:
+    managed, described, denied = RESOURCES["NetworkPolicy"]["Properties"]["PolicyDocument"][
+        "Statement"
+    ]
 
-    assert set(allowed["Action"]) | set(seen["Action"]) == set(denied["Action"]) == IN_THE_VPC
+    assert set(managed["Action"]) | set(described["Action"]) == set(denied["Action"]) == VPC_RIGHTS
     assert (denied["Effect"], denied["Resource"]) == ("Deny", "*")
     assert list(denied["Condition"]["ArnLike"]) == ["lambda:SourceFunctionArn"]
 
 
-def test_the_app_logs_in_as_itself_alone() -> None:
+def test_functions_may_log_in_only_as_the_app() -> None:
     (postgres,) = RESOURCES["PostgresPolicy"]["Properties"]["PolicyDocument"]["Statement"]
     (cache,) = RESOURCES["CachePolicy"]["Properties"]["PolicyDocument"]["Statement"]
 
@@ -196,10 +198,10 @@ def test_the_app_logs_in_as_itself_alone() -> None:
 
 
 def secrets_of_endpoints(stack: str, prefix: str) -> dict[str, tuple[str, list[str]]]:
-    """Of each function with endpoints: how it names their secrets, and what it may do it to."""
+    """Per function that uses endpoints: the prefix of their secrets, and the allowed ARNs."""
     resources = transformed({"WebhookSecretsPrefix": prefix})["Resources"]
     known = {**ACCOUNT, "AWS::StackName": stack, "WebhookSecretsPrefix": prefix}
-    found = {}
+    secrets = {}
     for name in ("WebhookFunction", "EndpointsFunction"):
         environment = resources[name]["Properties"]["Environment"]["Variables"]
         (policy,) = resources[role_of(name)]["Properties"]["Policies"]
@@ -209,12 +211,12 @@ def secrets_of_endpoints(stack: str, prefix: str) -> dict[str, tuple[str, list[s
             if "secretsmanager:GetSecretValue" in statement["Action"]
             for resource in listed(statement["Resource"])
         ]
-        found[name] = (rendered(environment["WEBHOOK_SECRETS_PREFIX"], known), allowed)
-    return found
+        secrets[name] = (rendered(environment["WEBHOOK_SECRETS_PREFIX"], known), allowed)
+    return secrets
 
 
 def arn(prefix: str) -> str:
-    """Of the secret of an endpoint; Secrets Manager adds six characters to its name."""
+    """The ARN of an endpoint's secret; Secrets Manager appends six characters to its name."""
     return f"arn:aws:secretsmanager:eu-central-1:123456789012:secret:{prefix}shop-AbCdEf"
 
 
@@ -228,38 +230,38 @@ def arn(prefix: str) -> str:
         (("openreserve-dev", ""), ("b", "openreserve/webhooks/")),
     ],
 )
-def test_a_stage_can_read_the_endpoints_of_its_own_and_of_no_other_stage(
+def test_a_stage_can_read_only_its_own_endpoints(
     one: tuple[str, str], other: tuple[str, str]
 ) -> None:
     ours, theirs = secrets_of_endpoints(*one), secrets_of_endpoints(*other)
 
     for name, (prefix, allowed) in ours.items():
         assert len(allowed) == 1
-        assert fnmatchcase(arn(prefix), allowed[0]), "its own"
-        assert not fnmatchcase(arn(theirs[name][0]), allowed[0]), "another's"
-        assert not theirs[name][0].startswith(prefix), "nor does it list them as its own"
+        assert fnmatchcase(arn(prefix), allowed[0]), "the stage's own secret"
+        assert not fnmatchcase(arn(theirs[name][0]), allowed[0]), "the secret of another stage"
+        assert not theirs[name][0].startswith(prefix), "the other prefix is not a sub-prefix"
 
 
-def test_both_functions_of_endpoints_name_their_secrets_alike() -> None:
-    found = secrets_of_endpoints("openreserve-prod", "")
+def test_both_functions_use_the_same_prefix_for_secrets() -> None:
+    secrets = secrets_of_endpoints("openreserve-prod", "")
 
-    assert {prefix for prefix, _ in found.values()} == {"openreserve-prod/webhooks/"}
+    assert {prefix for prefix, _ in secrets.values()} == {"openreserve-prod/webhooks/"}
 
 
 @pytest.mark.parametrize("prefix", ["openreserve/dev", "a*/", "a?/", "/", "a//", "${x}/"])
-def test_a_prefix_that_could_match_another_stage_is_refused(prefix: str) -> None:
+def test_a_prefix_that_could_match_another_stage_is_rejected(prefix: str) -> None:
     pattern = TEMPLATE["Parameters"]["WebhookSecretsPrefix"]["AllowedPattern"]
 
     assert re.fullmatch(pattern, "openreserve/dev/")
     assert not re.fullmatch(pattern, prefix)
 
 
-def test_the_schedules_and_the_deployments_may_do_what_they_are_for() -> None:
+def test_the_rights_of_schedules_and_deployments() -> None:
     assert set(granted("ScheduleRole")) == {
         ("lambda:InvokeFunction", "ExpireFunction"),
         ("lambda:InvokeFunction", "ReconcileFunction"),
         ("sqs:SendMessage", "FailedCallsQueue"),
-        *WITH_A_KEY,
+        *KMS_RIGHTS,
     }
     assert ("lambda:InvokeFunction", "BeforeTrafficFunction") in set(granted("DeploymentRole"))
     shifted = [each["Fn::Sub"] for each in statements("DeploymentRole")[0]["Resource"]]
@@ -267,7 +269,7 @@ def test_the_schedules_and_the_deployments_may_do_what_they_are_for() -> None:
     assert sorted(shifted) == sorted(f"${{{name}.Arn}}*" for name in published)
 
 
-def test_a_role_is_assumed_by_one_service() -> None:
+def test_each_role_can_be_assumed_by_one_service() -> None:
     others = {"DeploymentRole": "codedeploy", "ScheduleRole": "scheduler"}
     for name, role in ROLES.items():
         (statement,) = role["AssumeRolePolicyDocument"]["Statement"]
@@ -276,7 +278,7 @@ def test_a_role_is_assumed_by_one_service() -> None:
         assert (statement["Effect"], statement["Action"]) == ("Allow", "sts:AssumeRole")
 
 
-def test_every_statement_says_what_it_is_for() -> None:
+def test_every_statement_has_a_sid() -> None:
     for role in ROLES:
         names = [statement["Sid"] for policy in policies(role) for statement in policy["Statement"]]
         assert all(names), role

@@ -1,4 +1,4 @@
-"""A setting that could not work is refused when a function starts, not when it is needed."""
+"""An invalid setting is rejected when a function starts, not when it is first used."""
 
 from collections.abc import Iterator
 
@@ -15,7 +15,7 @@ def _read_anew() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("waits", "complaint"),
+    ("waits", "message"),
     [
         ("1," * WAITS_MAX + "1", "more than 50 waits"),
         (f"{WAIT_SECONDS_MAX},1", "adds up to more than 1036800"),
@@ -23,17 +23,19 @@ def _read_anew() -> Iterator[None]:
         ("", "invalid literal"),
     ],
 )
-def test_waits_that_sqs_cannot_keep_are_refused(
-    waits: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+def test_retry_delays_beyond_the_limits_of_sqs_are_rejected(
+    waits: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", waits)
 
-    with pytest.raises(ValueError, match=complaint):
+    with pytest.raises(ValueError, match=message):
         settings()
 
 
 @pytest.mark.parametrize("waits", ["1", ",".join("1" * WAITS_MAX), str(WAIT_SECONDS_MAX)])
-def test_waits_that_sqs_can_keep_are_taken(waits: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retry_delays_within_the_limits_of_sqs_are_accepted(
+    waits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", waits)
 
     assert settings().webhook_retry_seconds == waits

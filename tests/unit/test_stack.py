@@ -1,4 +1,4 @@
-"""What runs on AWS, and how it gets there: the template, and what SAM makes of it."""
+"""template.yaml, as written and after SAM's transform."""
 
 import re
 from collections.abc import Iterator
@@ -30,15 +30,15 @@ from tests.support.stack import (
 
 OUTSIDE_THE_VPC = {"BeforeTrafficFunction", "EndpointsFunction", "WebhookFunction"}
 DIRECT = {"AuditFunction", "MigrateFunction"}
-"""Functions that go around the proxy, as the owner."""
-OF_DEPLOYMENTS = {"BeforeTrafficFunction", *DIRECT}
+"""Functions that bypass the proxy and connect as the owner."""
+WITHOUT_TRAFFIC = {"BeforeTrafficFunction", *DIRECT}
 """Functions that serve no traffic: deployments and operators invoke them."""
-AS_IN_THE_CODE = {
+FIXED_SETTINGS = {
     "AUDIT_BATCH_SIZE": "chosen by measurement",
-    "BATCH_ROWS_MAX": "so many have the time of one call",
-    "BODY_BYTES_MAX": "far below what API Gateway takes",
-    "DEADLINE_HORIZON_SECONDS": "belongs to the schedule of a minute",
-    "EVENT_RETENTION_DAYS": "promised to those who pull",
+    "BATCH_ROWS_MAX": "this number fits into the time of one call",
+    "BODY_BYTES_MAX": "far below the limit of API Gateway",
+    "DEADLINE_HORIZON_SECONDS": "follows from the one-minute schedule",
+    "EVENT_RETENTION_DAYS": "promised to consumers of GET /events",
     "HEALTH_CACHE_MS": "monitors ask every few seconds",
     "EXPIRE_BATCH_SIZE": "chosen by measurement",
     "KEY_RETENTION_HOURS": "promised to callers",
@@ -51,7 +51,7 @@ AS_IN_THE_CODE = {
     "RESERVATION_RETENTION_DAYS": "promised to callers",
     "SOLD_OUT_MS_MAX": "chosen by measurement",
 }
-"""Settings that no stage has another value for, and why."""
+"""Settings that have the same value in all stages, and why."""
 
 
 def alarms() -> dict[str, Any]:
@@ -63,7 +63,7 @@ def queues() -> dict[str, Any]:
 
 
 def dead_letter_queues() -> set[str]:
-    """Queues that others, schedules or Lambda leave to people what they give up."""
+    """Queues of messages and invocations that were given up."""
     return {
         queue["RedrivePolicy"]["deadLetterTargetArn"]["Fn::GetAtt"][0]
         for queue in queues().values()
@@ -78,7 +78,7 @@ def schedules() -> Iterator[dict[str, Any]]:
                 yield event["Properties"]
 
 
-def test_only_what_needs_postgres_or_redis_is_in_the_vpc() -> None:
+def test_only_functions_that_need_postgres_or_redis_are_in_the_vpc() -> None:
     inside = {name for name, function in FUNCTIONS.items() if "VpcConfig" in function}
     needing = {
         name
@@ -99,7 +99,7 @@ def test_only_what_needs_postgres_or_redis_is_in_the_vpc() -> None:
         }
 
 
-def test_what_is_outside_has_no_way_to_postgres_or_redis_and_no_rights_there() -> None:
+def test_functions_outside_the_vpc_have_no_access_to_postgres_or_redis() -> None:
     for name in OUTSIDE_THE_VPC:
         environment = variables(name)
         assert (environment["DATABASE_URL"], environment["REDIS_URL"]) == ("", ""), name
@@ -113,23 +113,23 @@ def test_what_is_outside_has_no_way_to_postgres_or_redis_and_no_rights_there() -
         assert not services & {"rds-db", "elasticache", "ec2"}, name
 
 
-def test_only_migrations_and_audits_know_the_owner_of_the_schema() -> None:
+def test_only_migrations_and_audits_have_the_credentials_of_the_owner() -> None:
     for name in FUNCTIONS.keys() - DIRECT:
         assert not {"MIGRATION_URL", "MIGRATION_SECRET_ARN"} & variables(name).keys()
     for name in DIRECT:
         assert variables(name)["DATABASE_URL"] == ""
 
 
-def test_each_setting_of_the_code_is_set_or_has_a_reason_not_to_be() -> None:
+def test_each_setting_is_set_in_the_template_or_listed_with_a_reason() -> None:
     known = {setting.name.upper() for setting in fields(Settings)}
-    given = {name for function in FUNCTIONS for name in variables(function)}
+    configured = {name for function in FUNCTIONS for name in variables(function)}
 
     of_libraries = {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME"}
-    assert given - of_libraries == known - AS_IN_THE_CODE.keys()
-    assert known >= AS_IN_THE_CODE.keys()
+    assert configured - of_libraries == known - FIXED_SETTINGS.keys()
+    assert known >= FIXED_SETTINGS.keys()
 
 
-def test_no_url_that_the_template_makes_has_a_password_or_options() -> None:
+def test_composed_urls_have_no_password_and_no_options() -> None:
     urls = [
         *_composed(variables("ReserveFunction")["DATABASE_URL"]),
         *(url for name in DIRECT for url in _composed(variables(name)["MIGRATION_URL"])),
@@ -151,14 +151,14 @@ def _composed(value: Any) -> list[str]:
     return [listed(composed["Fn::Sub"])[0]]
 
 
-def test_logs_are_kept_as_long_as_cloudwatch_can() -> None:
+def test_log_retention_allows_only_values_of_cloudwatch() -> None:
     days = TEMPLATE["Parameters"]["LogRetentionDays"]
 
     assert days["Default"] in days["AllowedValues"]
-    assert 2 not in days["AllowedValues"], "CloudWatch refuses it when the stack is half made"
+    assert 2 not in days["AllowedValues"], "CloudWatch rejects it in the middle of the deployment"
 
 
-def test_what_the_stacks_have_written_down_is_read_from_parameter_store() -> None:
+def test_values_of_the_data_stacks_are_read_from_parameter_store() -> None:
     for name, parameter in TEMPLATE["Parameters"].items():
         if "SSM" in parameter["Type"]:
             assert parameter["Type"].startswith("AWS::SSM::Parameter::Value<"), name
@@ -178,15 +178,15 @@ def test_every_queue_has_a_dead_letter_queue_or_is_one_and_is_encrypted() -> Non
     assert {queue["Ref"] for queue in policy["Queues"]} == queues().keys()
 
 
-def test_a_dead_letter_is_kept_as_long_as_the_docs_say() -> None:
-    """A standard queue counts from when a message was first sent: the attempts are a part of it."""
+def test_dead_letters_are_kept_as_long_as_documented() -> None:
+    """A standard queue measures retention from the first send, so the attempts are part of it."""
     waits = sum(Settings().webhook_schedule_seconds) * 1.1
     kept_days = (queues()["DeadLetterQueue"]["MessageRetentionPeriod"] - waits) / 86_400
-    (said,) = re.findall(
+    (documented,) = re.findall(
         r"at least (\d+) days after it was given up", (ROOT / "docs/how-to/webhooks.md").read_text()
     )
 
-    assert int(said) == int(kept_days)
+    assert int(documented) == int(kept_days)
     assert (
         TEMPLATE["Parameters"]["WebhookRetrySeconds"]["Default"] == Settings().webhook_retry_seconds
     )
@@ -203,7 +203,7 @@ def test_every_dead_letter_queue_has_an_alarm() -> None:
     assert watched == dead_letter_queues()
 
 
-def test_a_queue_calls_its_function_within_limits_and_hears_of_each_message() -> None:
+def test_queue_events_have_a_maximum_concurrency_and_report_failures_per_message() -> None:
     events = [
         event["Properties"]
         for function in FUNCTIONS.values()
@@ -217,19 +217,21 @@ def test_a_queue_calls_its_function_within_limits_and_hears_of_each_message() ->
         assert event["ScalingConfig"] == {"MaximumConcurrency": {"Ref": "WebhookConcurrency"}}
 
 
-def test_every_schedule_retries_and_leaves_what_it_gives_up() -> None:
-    found = list(schedules())
+def test_every_schedule_retries_and_has_a_dead_letter_queue() -> None:
+    scheduled = list(schedules())
 
-    assert len(found) == len(made_of_type("AWS::Scheduler::Schedule")) == 2
-    for schedule in found:
+    assert len(scheduled) == len(made_of_type("AWS::Scheduler::Schedule")) == 2
+    for schedule in scheduled:
         assert schedule["RetryPolicy"]["MaximumRetryAttempts"] >= 1
-        assert schedule["RetryPolicy"]["MaximumEventAgeInSeconds"] == 60, "then comes the next call"
+        assert schedule["RetryPolicy"]["MaximumEventAgeInSeconds"] == 60, (
+            "then the next call is due"
+        )
         assert schedule["DeadLetterConfig"] == {"Arn": {"Fn::GetAtt": ["FailedCallsQueue", "Arn"]}}
         assert schedule["RoleArn"] == {"Fn::GetAtt": ["ScheduleRole", "Arn"]}
 
 
-def test_schedules_call_nothing_before_the_first_migration() -> None:
-    """A new stack has no traffic to shift, and so no hook."""
+def test_schedules_are_created_after_the_first_migration() -> None:
+    """A new stack has no traffic to shift, so the hook does not run."""
     first = RESOURCES["FirstMigration"]
 
     assert first["Type"] == "Custom::Migration"
@@ -243,22 +245,22 @@ def test_schedules_call_nothing_before_the_first_migration() -> None:
         assert "FirstMigration" in called["DependsOn"]
 
 
-def test_a_failed_asynchronous_call_is_kept_in_its_queue() -> None:
-    unattended = {
+def test_failed_asynchronous_invocations_are_sent_to_a_queue() -> None:
+    asynchronous = {
         name
         for name, function in FUNCTIONS.items()
         if any(event["Type"] == "ScheduleV2" for event in function.get("Events", {}).values())
     } | {"BeforeTrafficFunction"}
 
-    assert {name for name, f in FUNCTIONS.items() if "EventInvokeConfig" in f} == unattended
-    for name in unattended:
+    assert {name for name, f in FUNCTIONS.items() if "EventInvokeConfig" in f} == asynchronous
+    for name in asynchronous:
         invoked = FUNCTIONS[name]["EventInvokeConfig"]
         failed = invoked["DestinationConfig"]["OnFailure"]["Destination"]
         assert failed == {"Fn::GetAtt": ["FailedCallsQueue", "Arn"]}
         assert invoked["MaximumEventAgeInSeconds"] >= 60
 
 
-def test_every_log_is_kept_so_long_and_no_longer() -> None:
+def test_every_log_group_has_the_configured_retention() -> None:
     groups = made_of_type("AWS::Logs::LogGroup")
 
     assert groups.keys() == {"Logs", "ApiLogs"}
@@ -272,8 +274,8 @@ def test_every_log_is_kept_so_long_and_no_longer() -> None:
         assert function["Properties"]["TracingConfig"] == {"Mode": "Active"}
 
 
-def test_the_access_log_has_no_token_and_names_the_stage() -> None:
-    """A path has the token of a reservation, which is a secret; its route has not."""
+def test_the_access_log_contains_no_token_and_names_the_stage() -> None:
+    """A path contains the secret token of a reservation; its route does not."""
     format_ = RESOURCES["Api"]["Properties"]["AccessLogSettings"]["Format"]["Fn::Sub"]
 
     assert "\n" not in format_
@@ -295,7 +297,7 @@ HEALTH_ROUTES = {
 }
 
 
-def test_what_needs_no_credentials_has_limits_of_its_own_and_takes_none_of_the_buyers() -> None:
+def test_unauthenticated_routes_have_separate_limits() -> None:
     anonymous = {
         f"{event['Properties']['Method']} {event['Properties']['Path']}"
         for function in FUNCTIONS.values()
@@ -325,9 +327,9 @@ def test_metrics_of_stages_in_one_account_have_different_dimensions() -> None:
             assert service in alarm["Dimensions"], name
 
 
-def test_alarms_of_functions_watch_all_that_serve() -> None:
+def test_function_alarms_watch_all_functions_with_traffic() -> None:
     for name in ("FunctionErrorsAlarm", "NewVersionErrorsAlarm", "ThrottlesAlarm"):
-        assert set(named_in(alarms()[name]["Metrics"])) == FUNCTIONS.keys() - OF_DEPLOYMENTS
+        assert set(named_in(alarms()[name]["Metrics"])) == FUNCTIONS.keys() - WITHOUT_TRAFFIC
     answering = {
         name
         for name, function in FUNCTIONS.items()
@@ -337,13 +339,13 @@ def test_alarms_of_functions_watch_all_that_serve() -> None:
     assert watched - {"ServiceName"} == answering
 
 
-def test_the_migration_has_less_time_than_what_waits_for_it() -> None:
+def test_the_migration_has_a_shorter_timeout_than_the_hook() -> None:
     waiting = FUNCTIONS["BeforeTrafficFunction"]["Timeout"]
 
     assert FUNCTIONS["MigrateFunction"]["Timeout"] < 850 < waiting <= 900
 
 
-def test_api_and_schedules_call_the_version_that_is_live() -> None:
+def test_api_schedules_and_queues_invoke_the_alias_live() -> None:
     for schedule in made_of_type("AWS::Scheduler::Schedule").values():
         assert schedule["Properties"]["Target"]["Arn"]["Ref"].endswith("FunctionAliaslive")
     for permission in made_of_type("AWS::Lambda::Permission").values():
@@ -354,22 +356,22 @@ def test_api_and_schedules_call_the_version_that_is_live() -> None:
     ] * 2
 
 
-def test_every_function_that_serves_can_be_limited_and_two_copies_of_expire_fit() -> None:
+def test_every_function_with_traffic_can_be_limited_and_scheduled_ones_to_two_at_least() -> None:
     limited = {name for name, f in FUNCTIONS.items() if "ReservedConcurrentExecutions" in f}
     copies = TEMPLATE["Parameters"]["ScheduleConcurrency"]["AllowedValues"]
 
-    assert limited == FUNCTIONS.keys() - OF_DEPLOYMENTS - {"WebhookFunction"}
+    assert limited == FUNCTIONS.keys() - WITHOUT_TRAFFIC - {"WebhookFunction"}
     assert copies[0] == 0
     assert min(copies[1:]) >= 2
     for name in limited:
         limit = FUNCTIONS[name]["ReservedConcurrentExecutions"]["Fn::If"]
-        assert limit[2] == {"Ref": "AWS::NoValue"}, "no limit is not the limit 0"
+        assert limit[2] == {"Ref": "AWS::NoValue"}, "0 means no limit"
 
 
-def test_nothing_waits_for_itself() -> None:
-    """Neither CloudFormation's linter nor SAM looks at what deployments wait for."""
+def test_resources_have_no_circular_dependencies() -> None:
+    """Neither cfn-lint nor SAM checks the dependencies of update policies."""
     made = cloudformation()
-    waits_for = {
+    dependencies = {
         name: {
             other
             for other in [
@@ -382,15 +384,15 @@ def test_nothing_waits_for_itself() -> None:
         for name, resource in made.items()
     }
 
-    assert len(list(TopologicalSorter(waits_for).static_order())) == len(made)
-    assert "ReserveFunctionAliaslive" in waits_for["Api"]
+    assert len(list(TopologicalSorter(dependencies).static_order())) == len(made)
+    assert "ReserveFunctionAliaslive" in dependencies["Api"]
 
 
-def test_sam_adds_no_role_of_its_own() -> None:
+def test_sam_adds_no_roles() -> None:
     assert made_of_type("AWS::IAM::Role").keys() == of_type("AWS::IAM::Role").keys()
 
 
-def test_the_outputs_say_how_to_call_it() -> None:
+def test_the_outputs_have_descriptions_and_name_url_functions_and_queues() -> None:
     assert TEMPLATE["Outputs"].keys() >= {
         "ApiUrl",
         "DeadLetterQueueUrl",
@@ -411,7 +413,7 @@ def test_the_outputs_say_how_to_call_it() -> None:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of sam itself
 @pytest.mark.parametrize("redis_url", ["redis://redis", ""])
-def test_sam_local_runs_the_functions_on_servers_of_ones_own(
+def test_sam_local_runs_the_functions_with_your_own_servers(
     redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_DEFAULT_REGION", REGION)
@@ -419,12 +421,12 @@ def test_sam_local_runs_the_functions_on_servers_of_ones_own(
     stacks, _ = SamLocalStackProvider.get_stacks(
         str(ROOT / "template.yaml"), parameter_overrides=own | {"RedisUrl": redis_url}
     )
-    found = {
+    environments = {
         function.functionname: function.environment["Variables"]
         for function in SamFunctionProvider(stacks).get_all()
     }
 
-    reserve, migrate = found["ReserveFunction"], found["MigrateFunction"]
+    reserve, migrate = environments["ReserveFunction"], environments["MigrateFunction"]
     assert (reserve["DATABASE_URL"], reserve["DATABASE_AUTH"]) == ("postgresql://app", "url")
     assert (reserve["REDIS_URL"], reserve["REDIS_AUTH"]) == (redis_url, "url")
     assert (reserve["REDIS_CACHE_NAME"], reserve["REDIS_RESOURCE_TYPE"]) == ("", "")

@@ -1,4 +1,4 @@
-"""The stacks beside the functions': what calls what, what survives, what they tell others."""
+"""The data stacks: allowed connections, retention of data, and values in Parameter Store."""
 
 import re
 from collections.abc import Iterator
@@ -91,7 +91,7 @@ def of_type(*wanted: str) -> dict[str, Properties]:
 
 
 def inside(value: Any) -> Iterator[Any]:
-    """The value and all that is in it."""
+    """The value and all nested values."""
     yield value
     if isinstance(value, Intrinsic):
         yield from inside(value.argument)
@@ -122,10 +122,10 @@ def parameter_names() -> set[str]:
     }
 
 
-##### Who may call whom #####
+##### Allowed connections #####
 
 
-def test_every_flow_leaves_one_group_and_enters_another() -> None:
+def test_every_connection_has_an_egress_and_an_ingress_rule() -> None:
     def ports(rule: Properties) -> tuple[int, int]:
         assert rule["IpProtocol"] == "tcp"
         assert rule["Description"]
@@ -144,7 +144,7 @@ def test_every_flow_leaves_one_group_and_enters_another() -> None:
     assert entering == FLOWS
 
 
-def test_nothing_is_open_but_the_flows() -> None:
+def test_security_groups_allow_no_other_connections() -> None:
     groups = of_type("AWS::EC2::SecurityGroup")
 
     assert {name.removeprefix("network.").removesuffix("SecurityGroup") for name in groups} == {
@@ -160,7 +160,7 @@ def test_nothing_is_open_but_the_flows() -> None:
         assert "::/0" not in text
 
 
-def test_there_is_no_way_to_the_internet() -> None:
+def test_the_vpc_has_no_route_to_the_internet() -> None:
     assert not of_type(*WAYS_OUT)
     subnets = of_type("AWS::EC2::Subnet")
     assert all(subnet["MapPublicIpOnLaunch"] is False for subnet in subnets.values())
@@ -168,7 +168,7 @@ def test_there_is_no_way_to_the_internet() -> None:
     assert all(instance["PubliclyAccessible"] is False for instance in instances.values())
 
 
-def test_what_is_in_the_vpc_is_in_a_group_of_ours() -> None:
+def test_every_server_in_the_vpc_has_its_security_group() -> None:
     wanted = {
         "database.Cluster": ("VpcSecurityGroupIds", "DatabaseSecurityGroupId"),
         "database.Instance": ("VPCSecurityGroups", "DatabaseSecurityGroupId"),
@@ -188,7 +188,7 @@ def test_what_is_in_the_vpc_is_in_a_group_of_ours() -> None:
     }
 
 
-def test_the_subnets_are_in_zones_of_their_own() -> None:
+def test_each_subnet_has_its_own_zone_and_address_range() -> None:
     subnets = of_type("AWS::EC2::Subnet")
     always = [name for name in subnets if "Condition" not in RESOURCES[name]]
 
@@ -198,19 +198,19 @@ def test_the_subnets_are_in_zones_of_their_own() -> None:
     assert len(always) == 2
 
 
-def test_functions_are_in_the_groups_that_the_flows_are_for() -> None:
-    """Once template.yaml has its functions in the VPC: those that migrate go around the proxy."""
+def test_functions_use_the_security_groups_of_their_connections() -> None:
+    """Functions that migrate or audit bypass the proxy."""
     for name, function in APP["Resources"].items():
         network = function.get("Properties", {}).get("VpcConfig")
         if function["Type"] != "AWS::Serverless::Function" or network is None:
             continue
         (reference,) = network["SecurityGroupIds"]
-        whose = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
+        group = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
         default = APP["Parameters"][reference.argument]["Default"]
         assert default == f"/openreserve/dev/network/{whose}-security-group-id", name
 
 
-def test_endpoints_let_this_account_do_what_the_functions_do_and_no_more() -> None:
+def test_endpoint_policies_allow_only_the_calls_of_the_functions_in_this_account() -> None:
     allowed = {}
     for name, endpoint in of_type("AWS::EC2::VPCEndpoint").items():
         (statement,) = endpoint["PolicyDocument"]["Statement"]
@@ -224,10 +224,10 @@ def test_endpoints_let_this_account_do_what_the_functions_do_and_no_more() -> No
     }
 
 
-##### What survives #####
+##### Data and its retention #####
 
 
-def test_all_that_keeps_something_says_what_becomes_of_it() -> None:
+def test_every_stateful_resource_has_a_deletion_policy() -> None:
     kept = of_type(*KEEPS_SOMETHING)
     assert kept
 
@@ -237,7 +237,7 @@ def test_all_that_keeps_something_says_what_becomes_of_it() -> None:
         assert RESOURCES[name]["UpdateReplacePolicy"] == replaced, name
 
 
-def test_no_data_is_in_the_stack_of_the_functions() -> None:
+def test_the_stack_of_the_functions_contains_no_data_stores() -> None:
     types = {resource["Type"] for resource in APP["Resources"].values()}
 
     assert not {kind for kind in types if kind.startswith(("AWS::RDS", "AWS::ElastiCache"))}
@@ -260,13 +260,13 @@ def test_all_data_is_encrypted_and_backed_up() -> None:
     assert RESOURCES["database.Key"]["Properties"]["EnableKeyRotation"] is True
 
 
-def test_every_log_group_forgets() -> None:
+def test_every_log_group_has_a_retention() -> None:
     for name, properties in of_type("AWS::Logs::LogGroup").items():
         assert properties["RetentionInDays"].argument == "LogRetentionDays", name
 
 
-def test_every_log_that_the_servers_write_has_a_group() -> None:
-    """AWS would make it otherwise, and keep it for ever."""
+def test_every_exported_log_has_a_log_group() -> None:
+    """Otherwise AWS creates it without a retention."""
     groups = {
         name.argument
         for properties in of_type("AWS::Logs::LogGroup").values()
@@ -280,24 +280,24 @@ def test_every_log_that_the_servers_write_has_a_group() -> None:
     assert "/aws/rds/proxy/openreserve-${Stage}" in groups
 
 
-##### What can change later #####
+##### Updates #####
 
 
-CHANGES_NEVER = {"Stage", "KmsKeyArn"}
-"""Parameters whose description says that they cannot change."""
+IMMUTABLE = {"Stage", "KmsKeyArn"}
+"""Parameters that are documented as immutable."""
 FIRST_TWO = [Intrinsic("Select", [n, Intrinsic("Ref", "PrivateSubnetIds")]) for n in (0, 1)]
 
 
 def branches(value: Any) -> list[Any]:
-    """Both values of an `!If`; of anything else, itself."""
+    """Both values of an `!If`; any other value itself."""
     return value.argument[1:] if isinstance(value, Intrinsic) and value.tag == "If" else [value]
 
 
 RESTORE = {"Generation", "RestoreFrom", "RestoreTo"}
-"""Parameters that replace the database, by one with another name: they only change together."""
+"""Parameters that replace the database by one with another name; they change together."""
 
 
-def test_a_restore_replaces_the_database_under_another_name_and_retains_the_one_before() -> None:
+def test_a_restore_creates_a_database_with_a_new_name_and_retains_the_previous_one() -> None:
     for name, source, time in (
         ("Cluster", "SourceDbClusterResourceId", "RestoreToTime"),
         ("Instance", "SourceDbiResourceId", "RestoreTime"),
@@ -320,16 +320,16 @@ def test_a_restore_replaces_the_database_under_another_name_and_retains_the_one_
         assert properties["ManageMasterUserPassword"] is True
 
 
-def test_a_restore_that_is_not_whole_is_refused_before_anything_is_replaced() -> None:
+def test_a_restore_with_missing_parameters_is_rejected() -> None:
     (rule,) = STACKS["database"]["Rules"].values()
 
     assert set(parameters_in(rule["RuleCondition"])) == RESTORE
     assert {name for one in rule["Assertions"] for name in parameters_in(one["Assert"])} == RESTORE
 
 
-def test_no_change_of_a_parameter_replaces_what_has_a_fixed_name() -> None:
-    """CloudFormation would make the new one first, and fail: the name is taken."""
-    looked_at = set()
+def test_no_parameter_change_replaces_a_resource_with_a_fixed_name() -> None:
+    """CloudFormation creates the new resource first, which fails because the name is in use."""
+    checked = set()
     for name, resource in RESOURCES.items():
         schema = PROVIDER_SCHEMA_MANAGER.get_resource_schema("us-east-1", resource["Type"]).schema
         named = {path.rpartition("/")[2] for path in schema["primaryIdentifier"]}
@@ -338,18 +338,18 @@ def test_no_change_of_a_parameter_replaces_what_has_a_fixed_name() -> None:
             continue
         for path in schema.get("createOnlyProperties", ()):
             value = properties.get(path.split("/")[2])
-            looked_at.add(name)
+            checked.add(name)
             if value == FIRST_TWO:
                 continue  # ZoneCount only adds behind them
             given = set(parameters_in(value)) & STACKS[name.split(".")[0]]["Parameters"].keys()
             renamed = RESTORE & {p for key in named for p in parameters_in(properties.get(key))}
-            assert given <= CHANGES_NEVER | (RESTORE if renamed else set()), f"{name}: {path}"
+            assert given <= IMMUTABLE | (RESTORE if renamed else set()), f"{name}: {path}"
 
-    assert looked_at >= {"database.Proxy", "database.Cluster", "cache.ServerlessCache"}
+    assert checked >= {"database.Proxy", "database.Cluster", "cache.ServerlessCache"}
 
 
 def parameters_in(value: Any) -> Iterator[str]:
-    """The names that a value refers to."""
+    """The names that a value references."""
     match value:
         case Intrinsic("Ref", str(name)):
             yield name
@@ -365,27 +365,27 @@ def parameters_in(value: Any) -> Iterator[str]:
                 yield from parameters_in(part)
 
 
-def test_logs_that_services_deliver_share_one_entry_of_the_accounts_policy() -> None:
-    """Else each is named in a policy of 5,120 characters."""
+def test_delivered_logs_share_one_entry_of_the_resource_policy() -> None:
+    """Otherwise each takes an entry in a policy that is limited to 5,120 characters."""
     for group in (RESOURCES["cache.NodeLogs"], APP["Resources"]["ApiLogs"]):
         assert group["Properties"]["LogGroupName"].argument.startswith("/aws/vendedlogs/")
 
 
-##### Who gets in #####
+##### Authentication and permissions #####
 
 
-def test_only_keys_are_all_of_the_accounts() -> None:
-    """No action, and no resource but in a key's own policy, is a wildcard."""
+def test_only_key_policies_have_wildcards() -> None:
+    """Only key policies have the resource `*`, which means the key itself."""
     for name, statement in statements():
         actions = statement["Action"]
         actions = [actions] if isinstance(actions, str) else actions
         is_key = name == "database.Key"
-        if not (is_key and statement["Sid"] == "IamDecides"):
+        if not (is_key and statement["Sid"] == "DelegateToIam"):
             assert not [action for action in actions if "*" in action], name
         assert is_key or statement.get("Resource") != "*", name
 
 
-def test_only_the_owner_has_a_password_which_rds_manages() -> None:
+def test_only_the_owner_has_a_password_and_rds_manages_it() -> None:
     for name in "database.Cluster", "database.Instance":
         properties = RESOURCES[name]["Properties"]
         assert properties["ManageMasterUserPassword"] is True
@@ -396,7 +396,7 @@ def test_only_the_owner_has_a_password_which_rds_manages() -> None:
         assert branches(named)[-1] == "openreserve"
 
 
-def test_the_proxy_takes_tokens_over_tls_and_logs_in_as_the_application_alone() -> None:
+def test_the_proxy_requires_iam_and_tls_and_logs_in_only_as_the_app() -> None:
     proxy = RESOURCES["database.Proxy"]["Properties"]
     (policy,) = RESOURCES["database.ProxyRole"]["Properties"]["Policies"]
     (statement,) = policy["PolicyDocument"]["Statement"]
@@ -411,7 +411,7 @@ def test_the_proxy_takes_tokens_over_tls_and_logs_in_as_the_application_alone() 
     assert given["Database"].argument == ["IsAurora", "cluster", "db"]
 
 
-def test_postgres_refuses_what_is_not_encrypted_and_logs_no_tokens() -> None:
+def test_postgres_requires_tls_and_logs_no_parameters() -> None:
     cluster = RESOURCES["database.ClusterParameters"]["Properties"]["Parameters"]
     instance = RESOURCES["database.InstanceParameters"]["Properties"]["Parameters"]
 
@@ -421,7 +421,7 @@ def test_postgres_refuses_what_is_not_encrypted_and_logs_no_tokens() -> None:
     assert cluster["log_parameter_max_length_on_error"] == "0"
 
 
-def test_a_cache_of_nodes_is_spoken_to_over_tls_by_users_alone() -> None:
+def test_a_cache_of_nodes_requires_tls_and_authentication() -> None:
     nodes = RESOURCES["cache.Nodes"]["Properties"]
 
     assert nodes["TransitEncryptionEnabled"] is True
@@ -436,10 +436,10 @@ def test_a_cache_of_nodes_is_spoken_to_over_tls_by_users_alone() -> None:
         }
 
 
-##### What fits together #####
+##### Consistency #####
 
 
-def test_a_call_that_waits_for_a_connection_is_answered_before_the_caller_times_out() -> None:
+def test_waits_for_a_connection_are_shorter_than_the_function_timeout() -> None:
     pool = RESOURCES["database.ProxyPool"]["Properties"]["ConnectionPoolConfigurationInfo"]
     parameter = STACKS["database"]["Parameters"][pool["ConnectionBorrowTimeout"].argument]
     timeouts = [
@@ -455,12 +455,12 @@ def test_a_call_that_waits_for_a_connection_is_answered_before_the_caller_times_
     assert 0 < parameter["Default"] <= parameter["MaxValue"] < min(*timeouts, GATEWAY_SECONDS)
 
 
-def test_aurora_never_pauses() -> None:
-    """It would not: the proxy is always connected."""
+def test_the_minimum_capacity_of_aurora_is_above_zero() -> None:
+    """Aurora could not pause: the proxy is always connected."""
     assert STACKS["database"]["Parameters"]["AcuMin"]["MinValue"] > 0
 
 
-def test_the_stacks_write_down_what_the_contract_says() -> None:
+def test_the_data_stacks_publish_the_documented_parameters() -> None:
     types = {
         properties["Name"].argument.rpartition("/")[2]: properties["Type"]
         for properties in of_type("AWS::SSM::Parameter").values()
@@ -472,7 +472,7 @@ def test_the_stacks_write_down_what_the_contract_says() -> None:
 
 
 @pytest.mark.parametrize("name", [*NAMES, "app"])
-def test_every_parameter_that_a_stack_reads_is_written_by_another(name: str) -> None:
+def test_every_parameter_that_a_stack_reads_is_published_by_another(name: str) -> None:
     document = STACKS.get(name, APP)
 
     for parameter in document["Parameters"].values():
@@ -480,7 +480,7 @@ def test_every_parameter_that_a_stack_reads_is_written_by_another(name: str) -> 
             assert parameter["Default"].removeprefix("/openreserve/dev/") in parameter_names()
 
 
-def test_a_stack_has_no_parameter_or_condition_without_use() -> None:
+def test_every_parameter_and_condition_is_used() -> None:
     for document in STACKS.values():
         used = {part for part in inside(document) if isinstance(part, str)}
         text = " ".join(used)
@@ -490,7 +490,7 @@ def test_a_stack_has_no_parameter_or_condition_without_use() -> None:
             assert name in used, name
 
 
-def test_every_alarm_says_what_to_do() -> None:
+def test_every_alarm_describes_cause_and_remedy() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
     assert alarms
 
@@ -500,7 +500,7 @@ def test_every_alarm_says_what_to_do() -> None:
         assert alarm["TreatMissingData"] in {"notBreaching", "missing"}, name
 
 
-def test_both_kinds_of_server_are_watched() -> None:
+def test_both_kinds_of_server_have_alarms() -> None:
     watched = {
         part
         for alarm in of_type("AWS::CloudWatch::Alarm").values()
@@ -543,7 +543,7 @@ def test_both_kinds_of_server_are_watched() -> None:
         ),
     ],
 )
-def test_logins_that_iam_throttles_ring_an_alarm(
+def test_throttled_iam_logins_set_off_an_alarm(
     stack: str, namespace: str, metric: str, dimensions: list[str]
 ) -> None:
     alarm = RESOURCES[f"{stack}.IamThrottlingAlarm"]["Properties"]

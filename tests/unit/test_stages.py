@@ -1,4 +1,4 @@
-"""samconfig.toml: each stage has all its stacks, which find what others of the stage wrote down."""
+"""samconfig.toml: each stage has all stacks, which read the parameters of the same stage."""
 
 import re
 import tomllib
@@ -35,7 +35,7 @@ def declared(name: str) -> dict[str, dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("stage", "name"), STACKS)
-def test_every_stack_of_a_stage_has_a_name_and_a_region_of_the_stage(stage: str, name: str) -> None:
+def test_every_stack_has_the_name_and_the_region_of_its_stage(stage: str, name: str) -> None:
     of_the_app = CONFIG[stage]["global"]["parameters"]
     found = section(stage, name) if name else of_the_app | section(stage, name)
 
@@ -50,7 +50,7 @@ def test_every_stack_of_a_stage_has_a_name_and_a_region_of_the_stage(stage: str,
 def test_every_parameter_store_name_of_a_stack_belongs_to_its_own_stage(
     stage: str, name: str
 ) -> None:
-    """A name that was left out would be that of dev, and prod would use its database."""
+    """A missing override would use the default, so prod would use the database of dev."""
     given = overrides(stage, name)
     for parameter, facts in declared(name).items():
         if not str(facts["Type"]).startswith("AWS::SSM::Parameter::Value<"):

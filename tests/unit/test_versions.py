@@ -1,4 +1,4 @@
-"""A deployment reaches `live`: what changed is a new version of every function that it is in."""
+"""A deployment publishes a new version of every function that a change affects."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +14,7 @@ LAYERS = ("OpenReserveLayer", "DependenciesLayer")
 
 
 def versions(parameters: Mapping[str, str] | None = None, change: Change = lambda _: None) -> Any:
-    """The logical id of the version of each function; CloudFormation publishes what is new."""
+    """The logical id of the version of each function; CloudFormation publishes new ids."""
     resources = transformed(parameters, change)["Resources"]
     return {
         facts["Properties"]["FunctionName"]["Ref"]: name
@@ -28,7 +28,7 @@ def changed(one: Mapping[str, str], other: Mapping[str, str]) -> set[str]:
 
 
 def uploaded(name: str, key: str) -> Change:
-    """As `sam deploy` writes it: the name of an uploaded archive is the hash of its content."""
+    """The template of `sam deploy`: the name of an uploaded archive is the hash of its content."""
 
     def change(document: dict[str, Any]) -> None:
         properties = document["Resources"][name]["Properties"]
@@ -47,20 +47,20 @@ def built(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_new_code_in_a_layer_is_a_new_version_of_all_nine_functions(layer: str) -> None:
+def test_new_code_of_a_layer_publishes_all_nine_functions(layer: str) -> None:
     before, after = (versions(change=uploaded(layer, key)) for key in ("one", "two"))
 
     assert len(before) == 9
     assert changed(before, after) == before.keys()
 
 
-def test_new_code_of_one_function_is_a_new_version_of_that_one() -> None:
+def test_new_code_of_a_function_publishes_only_that_function() -> None:
     before, after = (versions(change=uploaded("ReserveFunction", key)) for key in ("one", "two"))
 
     assert changed(before, after) == {"ReserveFunction"}
 
 
-def test_the_same_code_and_settings_are_the_same_versions(built: Path) -> None:
+def test_unchanged_code_and_settings_publish_nothing(built: Path) -> None:
     given = {"ItemsMax": "20"}
     hashes = [settings.fingerprint(built, given, {"/a": "b"}) for _ in range(2)]
     before, after = (versions(given | {settings.HASH: text}) for text in hashes)
@@ -68,12 +68,12 @@ def test_the_same_code_and_settings_are_the_same_versions(built: Path) -> None:
     assert changed(before, after) == set()
 
 
-def test_a_parameter_alone_is_no_new_version() -> None:
-    """Why there is a hash: SAM compares `!Ref ItemsMax` with `!Ref ItemsMax`."""
+def test_a_changed_parameter_without_a_hash_publishes_nothing() -> None:
+    """The reason for the hash: SAM compares `!Ref ItemsMax` with `!Ref ItemsMax`."""
     assert changed(versions({"ItemsMax": "20"}), versions({"ItemsMax": "30"})) == set()
 
 
-def test_another_parameter_is_a_new_version_of_all_nine_functions(built: Path) -> None:
+def test_a_changed_parameter_publishes_all_nine_functions(built: Path) -> None:
     before, after = (
         versions(given | {settings.HASH: settings.fingerprint(built, given, {})})
         for given in ({"ItemsMax": "20"}, {"ItemsMax": "30"})
@@ -83,10 +83,10 @@ def test_another_parameter_is_a_new_version_of_all_nine_functions(built: Path) -
     assert changed(before, after) == before.keys()
 
 
-def test_another_value_in_parameter_store_is_a_new_version_of_all_nine_functions(
+def test_a_changed_value_in_parameter_store_publishes_all_nine_functions(
     built: Path,
 ) -> None:
-    """As after a restore: the functions are to find the new cluster."""
+    """As after a restore, when the functions must connect to the new cluster."""
     name = "/openreserve/dev/database/host"
     before, after = (
         versions({settings.HASH: settings.fingerprint(built, {}, {name: host})})
@@ -96,7 +96,7 @@ def test_another_value_in_parameter_store_is_a_new_version_of_all_nine_functions
     assert changed(before, after) == before.keys()
 
 
-def test_the_hash_is_another_for_each_change_of_what_was_built(built: Path) -> None:
+def test_each_change_of_the_build_changes_the_hash(built: Path) -> None:
     hashes = [settings.fingerprint(built, {}, {})]
     (built / "OpenReserveLayer/api.py").write_text("VERSION = 2")
     hashes.append(settings.fingerprint(built, {}, {}))
@@ -106,19 +106,19 @@ def test_the_hash_is_another_for_each_change_of_what_was_built(built: Path) -> N
     assert len(set(hashes)) == 3
 
 
-def test_a_compiled_file_beside_a_handler_is_no_change(built: Path) -> None:
+def test_compiled_files_do_not_change_the_hash(built: Path) -> None:
     before = settings.fingerprint(built, {}, {})
     (built / "OpenReserveLayer/api.cpython-311.pyc").write_bytes(b"of another python")
 
     assert settings.fingerprint(built, {}, {}) == before
 
 
-def test_without_a_build_there_is_no_hash(tmp_path: Path) -> None:
-    with pytest.raises(settings.Unknown, match="run sam build"):
+def test_an_empty_build_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(settings.SettingsError, match="run sam build"):
         settings.fingerprint(tmp_path, {}, {})
 
 
-def test_sam_reads_the_overrides_as_they_were_meant() -> None:
+def test_sam_parses_the_overrides_unchanged() -> None:
     given = {
         "ServiceName": "openreserve-dev",
         "JwtAudience": "a,b",

@@ -1,7 +1,7 @@
 """Parser of import files: `resource_id,total_stock` lines, and `#` comments. Pure.
 
-The format is documented in docs/how-to/import.md. A record is one line. A record that spans several lines
-is refused as a whole, so that none of its lines is read as a record of its own.
+docs/how-to/import.md documents the format. A record is one line. A record of several lines
+is refused as a whole, so that none of its lines is read as a record.
 """
 
 import re
