@@ -115,7 +115,7 @@ def rows(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
         return sorted(connection.execute(query).fetchall(), key=str)
 
 
-def test_a_database_of_the_nine_files_gets_the_present_schema(urls: list[str]) -> None:
+def test_a_database_of_the_nine_migrations_gets_the_current_schema(urls: list[str]) -> None:
     old, new = urls
     made_by_the_nine_files(old)
 
@@ -126,7 +126,7 @@ def test_a_database_of_the_nine_files_gets_the_present_schema(urls: list[str]) -
         assert rows(old, query) == rows(new, query), kind
 
 
-def test_a_database_of_the_nine_files_keeps_its_rows(urls: list[str]) -> None:
+def test_a_database_of_the_nine_migrations_keeps_its_rows(urls: list[str]) -> None:
     old, _ = urls
     made_by_the_nine_files(old)
     reservations: LiteralString = "SELECT * FROM openreserve.reservations"
@@ -141,7 +141,7 @@ def test_a_database_of_the_nine_files_keeps_its_rows(urls: list[str]) -> None:
     assert rows(old, "SELECT * FROM openreserve.drift") == []
 
 
-def test_a_database_of_other_files_is_refused_and_not_changed(urls: list[str]) -> None:
+def test_a_database_of_other_migrations_is_refused_and_not_changed(urls: list[str]) -> None:
     old, _ = urls
     made_by_the_nine_files(old, applied=8)
     before = rows(old, CATALOGUE["constraints"])

@@ -123,7 +123,7 @@ def sample(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
 
 
-def test_a_check_is_one_read_only_snapshot_over_a_connection_with_no_statement_unbounded(
+def test_a_check_is_one_read_only_snapshot_and_every_statement_has_a_timeout(
     direct: Wire, name: str
 ) -> None:
     set_stock(name, 1)
@@ -145,7 +145,7 @@ def test_a_check_is_one_read_only_snapshot_over_a_connection_with_no_statement_u
     assert (found["drifting"], found["drift"]) == (0, [])
 
 
-def test_drift_of_a_stage_is_found_said_and_repaired_with_its_reason(
+def test_drift_of_a_stage_is_reported_and_repaired_with_a_reason(
     account: Account, engine: Engine, name: str
 ) -> None:
     broken(engine, name)
@@ -185,7 +185,7 @@ def test_nothing_is_repaired_without_apply_and_a_reason(account: Account, direct
     assert direct.messages == []
 
 
-def test_many_repairs_are_sent_some_at_a_time_and_what_was_done_before_a_failure_is_said(
+def test_many_repairs_are_sent_in_batches_and_a_failure_reports_the_completed_ones(
     account: Account, engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "REPAIRS_AT_A_TIME", 2)
@@ -216,7 +216,9 @@ def test_many_repairs_are_sent_some_at_a_time_and_what_was_done_before_a_failure
     assert engine.drift() == []
 
 
-def test_a_check_ends_before_lambda_ends_it(account: Account, engine: Engine, name: str) -> None:
+def test_a_check_ends_before_the_lambda_timeout(
+    account: Account, engine: Engine, name: str
+) -> None:
     set_stock(name, 1)
     account.context = Context(app.SPARE_SECONDS + 0.3)
     with psycopg.connect(engine.owner_url) as other:
@@ -229,7 +231,7 @@ def test_a_check_ends_before_lambda_ends_it(account: Account, engine: Engine, na
     )
 
 
-def test_more_drift_than_one_answer_holds_is_counted(
+def test_drift_beyond_the_size_of_one_response_is_counted(
     account: Account, engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "DRIFT_MAX", 1)
@@ -252,7 +254,7 @@ def test_more_drift_than_one_answer_holds_is_counted(
         (("--stage", "dev", "--database-url", "postgresql://x"), "exclude each other"),
     ],
 )
-def test_a_stage_that_is_not_there_or_not_meant_is_an_error_in_words(
+def test_an_unknown_or_unconfirmed_stage_is_a_clear_error(
     account: Account, arguments: tuple[str, ...], error: str
 ) -> None:
     said = account.run("verify", *arguments)
@@ -262,7 +264,7 @@ def test_a_stage_that_is_not_there_or_not_meant_is_an_error_in_words(
     assert account.events == []
 
 
-def test_a_function_that_fails_is_no_clean_bill(
+def test_a_failed_function_is_not_reported_as_clean(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "_check", lambda _seconds: 1 / 0)

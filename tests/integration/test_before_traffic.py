@@ -118,7 +118,7 @@ def migrated() -> Any:
     return migrate_app.handler({}, None)
 
 
-def test_a_deployment_goes_on_when_the_schema_is_up_to_date(aws: FakeAws, empty_url: str) -> None:
+def test_a_deployment_proceeds_when_the_schema_is_up_to_date(aws: FakeAws, empty_url: str) -> None:
     aws.function = migrated
 
     assert app.handler(EVENT, None) == {"status": "Succeeded"}
@@ -131,7 +131,7 @@ def test_a_deployment_goes_on_when_the_schema_is_up_to_date(aws: FakeAws, empty_
     assert len(applied) == len(migrations())
 
 
-def test_the_deployments_of_all_functions_may_ask_at_once(aws: FakeAws, empty_url: str) -> None:
+def test_the_hooks_of_all_functions_may_run_concurrently(aws: FakeAws, empty_url: str) -> None:
     aws.function = migrated
     asking = [threading.Thread(target=app.handler, args=(EVENT, None)) for _ in range(7)]
     for thread in asking:
@@ -169,7 +169,7 @@ def test_a_deployment_stops_when_the_state_of_the_schema_is_unknown(
     assert aws.told == told("Failed")
 
 
-def test_a_migration_is_not_sent_twice_since_the_first_may_still_run(
+def test_a_migration_is_not_invoked_twice_because_the_first_may_still_run(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     over = threading.Event()
@@ -181,7 +181,7 @@ def test_a_migration_is_not_sent_twice_since_the_first_may_still_run(
     assert len(aws.invoked) == 1
 
 
-def test_nothing_is_kept_from_codedeploy_when_it_does_not_hear(
+def test_an_unreachable_codedeploy_raises_an_error(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Lambda calls again then, and a repeat is harmless."""
@@ -241,14 +241,14 @@ def test_a_new_stack_is_migrated_before_anything_is_scheduled(aws: FakeAws, empt
     assert first_migration()["Status"] == "SUCCESS", "a repeat does nothing"
 
 
-def test_a_stack_whose_schema_was_not_migrated_is_not_made(aws: FakeAws) -> None:
+def test_a_failed_first_migration_fails_the_creation_of_the_stack(aws: FakeAws) -> None:
     aws.function = lambda: 1 / 0
 
     assert first_migration()["Status"] == "FAILED"
     assert len(aws.invoked) == 1
 
 
-def test_rights_that_iam_does_not_know_yet_are_waited_for_by_the_first_migration_alone(
+def test_only_the_first_migration_waits_for_iam_permissions_to_propagate(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "RIGHTS_PAUSES_SECONDS", (0.0, 0.0, 0.0))
@@ -266,7 +266,7 @@ def test_rights_that_iam_does_not_know_yet_are_waited_for_by_the_first_migration
     assert len(aws.invoked) == 4
 
 
-def test_rights_that_never_come_end_the_first_migration(
+def test_permissions_that_never_propagate_fail_the_first_migration(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "RIGHTS_PAUSES_SECONDS", (0.0, 0.0, 0.0))
@@ -280,6 +280,6 @@ def test_rights_that_never_come_end_the_first_migration(
     assert len(aws.invoked) == 4
 
 
-def test_a_stack_that_is_deleted_leaves_the_schema_as_it_is(aws: FakeAws) -> None:
+def test_deleting_a_stack_leaves_the_schema_unchanged(aws: FakeAws) -> None:
     assert first_migration(RequestType="Delete")["Status"] == "SUCCESS"
     assert aws.invoked == []

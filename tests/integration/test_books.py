@@ -70,7 +70,7 @@ def test_a_counter_that_was_tampered_with_is_detected_and_reported(
 
 
 @pytest.mark.parametrize("units_lost", ["returned", "sold"])
-def test_units_that_were_lost_or_returned_twice_are_found(
+def test_lost_and_twice_returned_units_are_detected(
     engine: Engine, name: str, units_lost: str
 ) -> None:
     set_stock(name, 9)
@@ -93,7 +93,7 @@ def test_units_that_were_lost_or_returned_twice_are_found(
     assert drifting() == []
 
 
-def test_a_round_goes_on_where_the_last_call_stopped(engine: Engine, name: str) -> None:
+def test_a_round_continues_where_the_last_call_stopped(engine: Engine, name: str) -> None:
     for n in range(7):
         set_stock(f"{name}-{n}", 1)
     engine.sql("UPDATE openreserve.audit SET resource_id = %s", name)
@@ -137,7 +137,9 @@ def work(task: tuple[str, str]) -> int:
     return check(resource_id) if kind == "check" else trade(resource_id)
 
 
-def test_traffic_is_never_taken_for_drift(engine: Engine, name: str, callers: Crowd) -> None:
+def test_concurrent_traffic_is_never_reported_as_drift(
+    engine: Engine, name: str, callers: Crowd
+) -> None:
     set_stock(name, 1_000)
 
     tasks = [[("check", name)], *([("trade", name)] for _ in range(3))]

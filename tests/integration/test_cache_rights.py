@@ -75,7 +75,7 @@ def used(admin: redis.Redis) -> set[str]:
     return {name for name in names if name.partition("|")[0] not in UNAUTHENTICATED}
 
 
-def test_the_user_may_do_what_the_code_does_and_nothing_else(
+def test_the_user_may_run_the_commands_of_the_code_and_no_others(
     server: redis.Redis, name: str
 ) -> None:
     use_everything(name)
@@ -84,7 +84,7 @@ def test_the_user_may_do_what_the_code_does_and_nothing_else(
     assert server.execute_command("ACL", "LOG") == []  # nothing was refused
 
 
-def test_the_user_may_touch_no_keys_but_openreserves(server: redis.Redis) -> None:
+def test_the_user_may_access_only_the_keys_of_openreserve(server: redis.Redis) -> None:
     assert server.ping()
     with redis.Redis.from_url(settings().redis_url) as app:
         with pytest.raises(redis.exceptions.NoPermissionError):
@@ -94,7 +94,7 @@ def test_the_user_may_touch_no_keys_but_openreserves(server: redis.Redis) -> Non
         assert app.get("openreserve:news") is None
 
 
-def test_an_unauthenticated_caller_gets_nothing() -> None:
+def test_an_unauthenticated_caller_may_run_no_command() -> None:
     group = STACK["Resources"]["UserGroup"]["Properties"]
     user = STACK["Resources"]["User"]["Properties"]
 

@@ -39,7 +39,7 @@ def test_a_reservation_that_stays_locked_is_503(engine: Engine, name: str) -> No
     assert commit(token).status == 200
 
 
-def test_a_key_whose_first_request_is_still_under_way_is_409(engine: Engine, name: str) -> None:
+def test_a_key_whose_first_request_is_still_in_progress_is_409(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     with psycopg.connect(engine.owner_url) as other:
         under_way(other, name)
@@ -50,7 +50,7 @@ def test_a_key_whose_first_request_is_still_under_way_is_409(engine: Engine, nam
     assert available(name) == 4
 
 
-def test_a_key_whose_first_request_ends_in_time_waits_for_it(engine: Engine, name: str) -> None:
+def test_a_retry_waits_for_the_first_request_of_its_key(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     replies: list[Reply] = []
     with psycopg.connect(engine.owner_url) as other:

@@ -65,7 +65,7 @@ def test_a_listed_dead_letter_shows_its_event_and_stays_in_the_queue(
     assert len(queues.messages(dead=True)) == 1
 
 
-def test_what_is_no_event_is_shown_as_it_came(queues: Queues) -> None:
+def test_a_dead_letter_that_is_not_an_event_is_shown_verbatim(queues: Queues) -> None:
     queue.send([Message("no JSON")])
     deliver_all(queues)
 
@@ -75,7 +75,7 @@ def test_what_is_no_event_is_shown_as_it_came(queues: Queues) -> None:
     assert not letter.keys() & {"event", "endpointId"}
 
 
-def test_at_most_as_many_are_listed_as_asked_for(queues: Queues, receiver: Receiver) -> None:
+def test_the_limit_bounds_the_listed_dead_letters(queues: Queues, receiver: Receiver) -> None:
     give_up(queues, receiver, *(event() for _ in range(15)))
 
     assert [len(dead_letters(limit)) for limit in (1, 10, 12, 15, 200)] == [1, 10, 12, 15, 15]
@@ -84,7 +84,7 @@ def test_at_most_as_many_are_listed_as_asked_for(queues: Queues, receiver: Recei
 
 
 @pytest.mark.parametrize("limit", ["0", "201", "-1", "x", "1.5"])
-def test_a_limit_that_is_none_is_refused(limit: str) -> None:
+def test_an_invalid_limit_is_refused(limit: str) -> None:
     request = sample("list-dead-letters")
     request["queryStringParameters"] = {"limit": limit}
 
@@ -93,7 +93,7 @@ def test_a_limit_that_is_none_is_refused(limit: str) -> None:
     assert (reply.status, reply.code) == (400, "query_invalid")
 
 
-def test_what_is_sent_again_has_all_its_attempts_anew_under_its_id(
+def test_a_redriven_event_keeps_its_id_and_gets_all_its_attempts(
     queues: Queues, receiver: Receiver
 ) -> None:
     contents = sorted(event() for _ in range(12))
@@ -116,7 +116,7 @@ def test_what_is_sent_again_has_all_its_attempts_anew_under_its_id(
     assert resend().json == {"resent": 0}
 
 
-def test_those_of_one_endpoint_are_sent_again_and_those_of_others_stay(
+def test_a_redrive_of_one_endpoint_leaves_the_dead_letters_of_the_others(
     queues: Queues, receiver: Receiver
 ) -> None:
     give_up(queues, receiver, *(event() for _ in range(11)))
@@ -131,14 +131,14 @@ def test_those_of_one_endpoint_are_sent_again_and_those_of_others_stay(
     assert len(dead_letters()) == 11
 
 
-def test_at_most_as_many_are_sent_again_as_asked_for(queues: Queues, receiver: Receiver) -> None:
+def test_the_limit_bounds_the_redriven_dead_letters(queues: Queues, receiver: Receiver) -> None:
     give_up(queues, receiver, *(event() for _ in range(15)))
 
     assert [queue.resend_dead_letters("", 4), queue.resend_dead_letters("shop", 6)] == [4, 6]
     assert len(dead_letters()) == 5
 
 
-def test_what_the_queue_does_not_take_is_no_less_a_dead_letter(
+def test_a_dead_letter_that_the_queue_rejects_stays_a_dead_letter(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give_up(queues, receiver, event(), event(), event())
@@ -156,7 +156,7 @@ def test_what_the_queue_does_not_take_is_no_less_a_dead_letter(
     assert hidden(queues, dead=True) == 1, "until nobody looks at it any more"
 
 
-def test_a_search_among_those_of_others_ends_before_they_are_found_again(
+def test_a_search_ends_before_the_skipped_messages_become_visible_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """However many there are: those that were looked at first come into sight again."""
@@ -186,7 +186,7 @@ def test_a_bad_request_sends_nothing_again(body: Any, queues: Queues, receiver: 
 
 
 @pytest.mark.parametrize("name_of_it", ["list-dead-letters", "resend-dead-letters"])
-def test_without_sqs_the_caller_is_asked_to_come_again(
+def test_without_sqs_the_answer_is_503_with_retry_after(
     name_of_it: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
@@ -203,7 +203,7 @@ def test_without_sqs_the_caller_is_asked_to_come_again(
     "name_of_it",
     ["save-endpoint", "list-endpoints", "remove-endpoint", "rotate-secret", "ping-endpoint"],
 )
-def test_without_secrets_manager_the_caller_is_asked_to_come_again(
+def test_without_secrets_manager_the_answer_is_503_with_retry_after(
     name_of_it: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")

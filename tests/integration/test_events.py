@@ -33,7 +33,7 @@ def told(resource_id: str) -> list[tuple[str, int, int | None]]:
 
 
 @pytest.mark.usefixtures("engine")
-def test_depleted_and_restored_stock_writes_events_with_the_tokens_concerned(name: str) -> None:
+def test_depleted_and_restored_stock_write_events_with_the_tokens(name: str) -> None:
     set_stock(name, 3)
     first, last = hold((name, 1)), hold((name, 2))
     release(first)
@@ -59,7 +59,7 @@ def test_depleted_and_restored_stock_writes_events_with_the_tokens_concerned(nam
 
 
 @pytest.mark.usefixtures("engine")
-def test_what_is_refused_repeated_or_committed_is_no_event_of_the_stock(name: str) -> None:
+def test_refusals_repeats_and_commits_write_no_stock_event(name: str) -> None:
     set_stock(name, 2)
     token = reserve((name, 1), key=name).json["token"]
     reserve((name, 1), key=name)
@@ -110,7 +110,7 @@ def test_a_cart_writes_an_event_for_each_resource(name: str) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_total_that_leaves_nothing_available_writes_an_event(name: str) -> None:
+def test_a_total_that_leaves_no_units_available_writes_an_event(name: str) -> None:
     set_stock(name, 5)
     hold((name, 2))
     set_stock(name, 2)
@@ -119,9 +119,7 @@ def test_a_total_that_leaves_nothing_available_writes_an_event(name: str) -> Non
     assert told(name) == [("STOCK_DEPLETED", 0, 1)]
 
 
-def test_no_event_is_missed_that_was_written_early_and_committed_late(
-    engine: Engine, name: str
-) -> None:
+def test_an_event_written_early_and_committed_late_is_not_missed(engine: Engine, name: str) -> None:
     """A cursor never passes a transaction that is still open."""
     slow, quick = f"{name}-slow", f"{name}-quick"
     set_stock(slow, 1)
@@ -173,7 +171,7 @@ def test_pages_lead_from_one_to_the_next(name: str) -> None:
 @pytest.mark.parametrize(
     "query", [{"after": "?"}, {"after": "MS4"}, {"after": "eC55"}, {"limit": "0"}, {"type": "x"}]
 )
-def test_a_cursor_that_was_never_given_out_is_400(query: dict[str, str]) -> None:
+def test_a_cursor_that_was_never_issued_is_400(query: dict[str, str]) -> None:
     assert list_events(**query).code == "query_invalid"
 
 
@@ -184,7 +182,7 @@ def with_reservation_events(engine: Engine) -> Iterator[Engine]:
     migrate(engine.owner_url, reservation_events=False)
 
 
-def test_by_parameter_each_change_of_a_reservation_writes_an_event(
+def test_with_reservation_events_each_transition_writes_an_event(
     with_reservation_events: Engine, name: str
 ) -> None:
     set_stock(name, 9)

@@ -215,7 +215,7 @@ def refused(case: Case, reply: Reply) -> bool:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_value_is_taken_if_and_only_if_the_document_allows_it(
+def test_a_value_is_accepted_if_and_only_if_the_document_allows_it(
     case: Case, name: str, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert queues

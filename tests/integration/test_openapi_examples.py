@@ -164,7 +164,7 @@ def dead_letters(recorder: Recorder, queues: Queues, receiver: Receiver) -> None
     recorder.call("resend-dead-letters")
 
 
-def test_the_examples_are_what_the_engine_answers(
+def test_the_examples_are_the_responses_of_the_engine(
     name: str, queues: Queues, receiver: Receiver
 ) -> None:
     made = record(Recorder(name), queues, receiver)
@@ -180,7 +180,7 @@ def answers(responses: Mapping[str, Any]) -> Iterator[str]:
             yield from (status for _ in media.get("examples", ()))
 
 
-def test_every_answer_with_a_body_has_an_example() -> None:
+def test_every_response_with_a_body_has_an_example() -> None:
     for route, operation in contract.operations():
         with_body = {
             status

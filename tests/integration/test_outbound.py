@@ -93,7 +93,7 @@ THIS_MACHINE = {
 
 
 @pytest.mark.parametrize("host", [*chain.from_iterable(THIS_MACHINE.values())])
-async def test_no_spelling_of_this_machine_is_connected_to(
+async def test_no_spelling_of_a_loopback_address_is_connected_to(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listening() as server, listening(host="::1") as server_6:
@@ -122,7 +122,7 @@ NOT_PUBLIC = {
 
 
 @pytest.mark.parametrize("host", [*chain.from_iterable(NOT_PUBLIC.values())])
-async def test_no_address_that_is_not_public_is_connected_to(host: str, network: Network) -> None:
+async def test_no_non_public_address_is_connected_to(host: str, network: Network) -> None:
     with pytest.raises(Forbidden, match="not public"):
         await post(f"https://{host}/")
 
@@ -138,9 +138,7 @@ OTHER_URLS = {
 
 
 @pytest.mark.parametrize("url", [*chain.from_iterable(OTHER_URLS.values())])
-async def test_no_url_but_one_of_https_and_its_port_is_connected_to(
-    url: str, network: Network
-) -> None:
+async def test_only_https_urls_on_port_443_are_connected_to(url: str, network: Network) -> None:
     with pytest.raises(Forbidden):
         await post(url)
 
@@ -170,7 +168,7 @@ async def test_a_name_with_one_private_address_is_not_connected_to_at_all(
     assert network.reached == []
 
 
-async def test_a_name_that_changes_its_answer_is_asked_once_and_the_checked_address_used(
+async def test_a_name_is_resolved_once_and_the_checked_address_is_used(
     network: Network, lookups: tuple[dict[str, list[list[str]]], list[str]]
 ) -> None:
     answers, asked = lookups
@@ -198,9 +196,7 @@ async def test_a_checked_address_is_not_resolved_again_on_the_real_network(
 
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".example", "a..example", "nobody.invalid"])
-async def test_a_name_that_is_none_or_leads_nowhere_is_a_failure_like_others(
-    name: str, network: Network
-) -> None:
+async def test_an_unresolvable_name_is_an_ordinary_failure(name: str, network: Network) -> None:
     with pytest.raises(NotReached):
         await post(f"https://{name}/")
 

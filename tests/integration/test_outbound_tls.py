@@ -52,14 +52,14 @@ def shop(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     forget()
 
 
-async def test_a_certificate_of_an_unknown_authority_gets_nothing(shop: Shop) -> None:
+async def test_a_server_with_an_untrusted_certificate_receives_nothing(shop: Shop) -> None:
     with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
         await shop.post()
 
     assert (shop.server.connections, shop.server.heads) == (1, [])
 
 
-async def test_the_name_is_asked_for_and_verified_not_the_address(
+async def test_sni_and_verification_use_the_name_and_not_the_address(
     shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "_trusted", authority.trusted)
@@ -73,7 +73,7 @@ async def test_the_name_is_asked_for_and_verified_not_the_address(
 
 
 @pytest.mark.parametrize("host", ["other.example", "sub.shop.example", "127.0.0.1"])
-async def test_a_certificate_for_another_name_gets_nothing(
+async def test_a_server_with_a_certificate_for_another_name_receives_nothing(
     host: str, shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "_trusted", authority.trusted)

@@ -58,7 +58,7 @@ def waiting(engine: Engine) -> int:
     return int(count)
 
 
-def test_each_event_is_handed_on_once_as_it_is_pulled(
+def test_each_event_is_published_once_with_the_bytes_of_a_pull(
     engine: Engine, queues: Queues, name: str
 ) -> None:
     sell_and_return(name, 12)
@@ -110,7 +110,7 @@ def test_a_claimed_event_cannot_be_claimed_again_until_the_claim_expires(
     }
 
 
-def test_what_the_queue_does_not_take_stays_and_the_rest_is_marked(
+def test_events_that_the_queue_rejects_stay_and_the_others_are_marked(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SQS answers 200 and says of each entry what became of it."""
@@ -135,7 +135,7 @@ def test_what_the_queue_does_not_take_stays_and_the_rest_is_marked(
     assert len(told(queues.messages())) == 2
 
 
-def test_a_queue_that_is_away_costs_nothing_but_time(
+def test_an_unreachable_queue_only_delays_events(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sell_and_return(name, 8)
@@ -152,7 +152,7 @@ def test_a_queue_that_is_away_costs_nothing_but_time(
     assert queues.messages() == []
 
 
-def test_without_a_queue_events_are_only_pulled_now_and_later(
+def test_without_a_queue_events_can_only_be_pulled(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WEBHOOK_QUEUE_URL", raising=False)
@@ -164,9 +164,7 @@ def test_without_a_queue_events_are_only_pulled_now_and_later(
     assert len(pulled(name)) == 4
 
 
-def test_an_event_that_waits_is_never_purged_however_old(
-    engine: Engine, queues: Queues, name: str
-) -> None:
+def test_an_unpublished_event_is_never_purged(engine: Engine, queues: Queues, name: str) -> None:
     sell_and_return(name, 1)
     engine.sql(
         "UPDATE openreserve.events SET created_at = now() - interval '90 days'"
@@ -184,7 +182,7 @@ def test_an_event_that_waits_is_never_purged_however_old(
     assert pulled(name) == set()
 
 
-def test_a_batch_is_two_round_trips_and_a_look_that_finds_nothing_one(
+def test_a_batch_is_two_round_trips_and_an_empty_claim_one(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert queues
@@ -227,7 +225,7 @@ def test_every_call_that_may_write_an_event_wakes_the_prompt_path(name: str, ver
     assert ask_redis("LLEN", hints._key(hints._NEWS)) == 1
 
 
-def test_the_prompt_path_hands_events_on_while_it_stays(
+def test_the_prompt_path_publishes_events_while_it_runs(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may close holds of other tests, and hands on their events, too."""
@@ -262,7 +260,7 @@ def relay(variables: dict[str, str]) -> int:
     return handed_on
 
 
-def test_several_relays_at_once_hand_each_event_on_once(
+def test_concurrent_relays_publish_each_event_once(
     engine: Engine, queues: Queues, own_aws: Aws, name: str, relays: Crowd
 ) -> None:
     sell_and_return(name, 100)

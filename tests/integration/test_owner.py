@@ -75,7 +75,7 @@ def run() -> Any:
     return migrate_app.handler({}, None)
 
 
-def test_the_password_is_read_from_the_secret_with_each_run(server: Rds, secret: Secret) -> None:
+def test_the_password_is_read_from_the_secret_on_each_run(server: Rds, secret: Secret) -> None:
     assert run() == {"applied": []}
     secret.taken = "the second"
     secret.write("the second")
@@ -84,18 +84,14 @@ def test_the_password_is_read_from_the_secret_with_each_run(server: Rds, secret:
     assert server.passwords == ["the first", "the second"]
 
 
-def test_a_password_that_changes_between_reading_and_signing_in_is_read_again(
-    server: Rds, secret: Secret
-) -> None:
+def test_a_password_rotated_before_sign_in_is_read_again(server: Rds, secret: Secret) -> None:
     secret.taken = secret.written_with_the_next_try = "the second"
 
     assert run() == {"applied": []}
     assert server.passwords == ["the first", "the second"]
 
 
-def test_a_password_that_is_refused_and_stays_the_same_is_tried_once(
-    server: Rds, secret: Secret
-) -> None:
+def test_a_refused_and_unchanged_password_is_tried_once(server: Rds, secret: Secret) -> None:
     secret.taken = "another"
 
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -103,7 +99,7 @@ def test_a_password_that_is_refused_and_stays_the_same_is_tried_once(
     assert server.passwords == ["the first"]
 
 
-def test_a_password_that_changes_all_the_time_is_tried_twice(server: Rds, secret: Secret) -> None:
+def test_a_constantly_changing_password_is_tried_twice(server: Rds, secret: Secret) -> None:
     secret.taken, secret.written_with_the_next_try = "another", "the second"
 
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -133,7 +129,7 @@ def test_the_password_is_not_sent_to_a_server_of_another_name(
     assert server.passwords == []
 
 
-def test_a_secret_that_is_not_there_or_has_no_password_fails_the_migration(
+def test_a_missing_secret_or_password_fails_the_migration(
     server: Rds, secret: Secret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret.manager.put_secret_value(SecretId=secret.arn, SecretString="{}")
@@ -147,13 +143,13 @@ def test_a_secret_that_is_not_there_or_has_no_password_fails_the_migration(
     assert server.startups == []
 
 
-def test_without_a_secret_the_url_says_it_all(engine: Engine) -> None:
+def test_without_a_secret_the_url_has_the_credentials(engine: Engine) -> None:
     with owner.connected(engine.owner_url) as connection:
         assert connection.info.user == OWNER
 
 
 @pytest.mark.parametrize("roles_of_rds", [["rds_iam"], []])
-def test_openreserve_app_may_sign_in_with_a_token_where_that_is_a_thing(
+def test_openreserve_app_may_sign_in_with_an_iam_token_on_rds(
     engine: Engine, roles_of_rds: list[str]
 ) -> None:
     """On RDS, which has the role rds_iam. All of it is undone: a role belongs to the cluster."""

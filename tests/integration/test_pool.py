@@ -84,7 +84,7 @@ def test_the_pool_is_as_strict_as_rds_proxy(pooled: Callable[..., Pooler]) -> No
         psycopg.connect(pool.url, options="-c lock_timeout=0")
 
 
-def test_who_gets_no_backend_in_time_is_503_and_a_repeat_wins(
+def test_a_request_without_a_free_backend_is_503_and_a_retry_succeeds(
     pooled: Callable[..., Pooler], name: str
 ) -> None:
     pool = pooled(size=1, borrow_seconds=1)
@@ -99,7 +99,7 @@ def test_who_gets_no_backend_in_time_is_503_and_a_repeat_wins(
 
 
 @pytest.mark.slow
-def test_two_thousand_clients_over_twenty_backends_buy_exactly_what_there_is(
+def test_two_thousand_clients_over_twenty_backends_buy_exactly_the_stock(
     servers: Engine, pooled: Callable[..., Pooler], name: str
 ) -> None:
     pool = pooled(size=BACKENDS, clients_max=CLIENTS + 100)

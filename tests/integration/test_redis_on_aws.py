@@ -94,7 +94,7 @@ def test_every_command_goes_to_one_slot_of_a_cluster(
     assert {str(command[0]) for command in sent} == known
 
 
-def test_where_a_cluster_has_what_is_found_out_once(
+def test_the_slots_of_a_cluster_are_looked_up_once(
     sent: list[Command], nodes: list[redis.Redis], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sent == []
@@ -120,9 +120,7 @@ def test_where_a_cluster_has_what_is_found_out_once(
 
 
 @pytest.mark.parametrize("nodes", [TWO_NODES], indirect=True, ids=["two nodes"])
-def test_what_a_cluster_moves_later_is_found_again(
-    sent: list[Command], nodes: list[redis.Redis]
-) -> None:
+def test_a_moved_slot_is_found_again(sent: list[Command], nodes: list[redis.Redis]) -> None:
     reached = Nodes(5)
     where = key_slot(b"moving")
     assert reached.exchange(("SET", "moving", 1)) == [b"OK"]
@@ -139,7 +137,7 @@ def test_what_a_cluster_moves_later_is_found_again(
 
 
 @pytest.mark.parametrize("nodes", [TWO_NODES], indirect=True, ids=["two nodes"])
-def test_nodes_that_send_us_to_each_other_are_left_alone(
+def test_a_redirection_loop_between_nodes_ends(
     sent: list[Command], nodes: list[redis.Redis], name: str
 ) -> None:
     """As in the midst of a failover: the request goes on without."""
@@ -229,7 +227,7 @@ def test_a_token_opens_a_verified_connection_to_the_cache_once(
     assert serverless.admin.exists("openreserve:{deadlines}")
 
 
-def test_a_connection_that_elasticache_cuts_is_replaced_with_a_new_token(
+def test_a_connection_closed_by_elasticache_is_replaced_with_a_new_token(
     serverless: Cache, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After 12 hours, when the token that opened it is long over."""
@@ -261,7 +259,7 @@ def test_the_token_is_not_sent_to_a_cache_without_an_amazon_certificate(
     goes_on_without(serverless, name)
 
 
-def test_without_credentials_redis_is_gone_on_without(
+def test_without_credentials_requests_proceed_without_redis(
     serverless: Cache, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -276,7 +274,7 @@ def goes_on_without(serverless: Cache, name: str) -> None:
     assert serverless.told() == 0
 
 
-def test_a_token_that_is_refused_costs_speed_and_nothing_else(serverless: Cache, name: str) -> None:
+def test_a_refused_token_only_disables_the_cache(serverless: Cache, name: str) -> None:
     serverless.let_in("another")
 
     set_stock(name, 1)
@@ -299,7 +297,7 @@ def test_without_tls_no_token_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("lets_in", "answer_ms", "connect_ms"), [(False, 60_000, 50), (True, 50, 60_000)]
 )
-def test_to_let_in_may_take_longer_than_to_answer(
+def test_signing_in_has_a_longer_timeout_than_commands(
     *, lets_in: bool, answer_ms: int, connect_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that is silent, at the door or behind it: only the time-out of that counts."""

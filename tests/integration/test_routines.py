@@ -103,7 +103,7 @@ def test_a_routine_that_fails_leaves_nothing_applied(
     assert rows == [(None,)]
 
 
-def test_a_routine_that_this_version_lacks_stays_and_is_reported(
+def test_a_routine_unknown_to_this_version_is_kept_and_reported(
     migrated_url: str, change: Change, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Old code may still call it, or a newer version put it there."""
@@ -117,7 +117,7 @@ def test_a_routine_that_this_version_lacks_stays_and_is_reported(
     assert len(rows) == 1
 
 
-def test_a_new_routine_is_for_the_functions_and_not_for_public(
+def test_a_new_routine_is_granted_to_the_functions_and_not_to_public(
     migrated_url: str, change: Change
 ) -> None:
     change.text(
@@ -135,18 +135,18 @@ def test_a_new_routine_is_for_the_functions_and_not_for_public(
     assert rights == (True, False)
 
 
-def test_each_routine_says_what_it_does_before_it_does_it() -> None:
+def test_each_routine_starts_with_a_comment() -> None:
     for name, text in routines():
         for statement in re.finditer(r"^(.*)\nCREATE ", text.decode(), re.MULTILINE):
             assert statement[1].startswith("--") or "TRIGGER" in text.decode(), name
 
 
-def test_no_file_refers_to_the_history_of_a_routine() -> None:
+def test_no_routine_refers_to_its_history() -> None:
     for name, text in (*migrations(), *routines()):
         assert not re.search(rb"As in \d{4}|\b0\d{3}\b, but", text), name
 
 
-def test_the_deadline_rule_stands_in_one_file() -> None:
+def test_the_deadline_rule_is_in_one_file() -> None:
     """No other SQL compares a deadline with a clock."""
     deadline = r"(?:expires_at|held_until|deadline)"
     moment = r"(?:clock_timestamp\(\)|now\(\)|moment)"
@@ -159,7 +159,7 @@ def test_the_deadline_rule_stands_in_one_file() -> None:
 
 
 @pytest.mark.parametrize(("after", "passed"), [("-1 us", False), ("0", True), ("1 us", True)])
-def test_a_hold_is_over_from_the_instant_of_its_deadline_on(
+def test_a_hold_is_expired_from_the_instant_of_its_deadline(
     engine: Engine, after: str, passed: object
 ) -> None:
     rows = engine.sql(

@@ -112,7 +112,7 @@ CELLS = [(verb, state, *cell) for verb, row in MATRIX.items() for state, cell in
     CELLS,
     ids=[f"{verb.__name__} of {state}" for verb, state, *_ in CELLS],
 )
-def test_each_cell_of_the_matrix_answers_as_documented_and_again_the_same(  # noqa: PLR0913, PLR0917
+def test_each_cell_of_the_state_matrix_answers_as_documented_and_repeats_it(  # noqa: PLR0913, PLR0917
     engine: Engine, name: str, verb: Callable[[str], Reply], state: str, status: int, word: str
 ) -> None:
     token = in_state(engine, name, state)
@@ -133,7 +133,7 @@ def test_each_cell_of_the_matrix_answers_as_documented_and_again_the_same(  # no
     assert engine.drift() == []
 
 
-def test_only_a_commit_that_took_the_stock_anew_says_reacquired(engine: Engine, name: str) -> None:
+def test_only_a_commit_that_took_stock_again_reports_reacquired(engine: Engine, name: str) -> None:
     over = in_state(engine, name, "EXPIRED")
     live = hold((name, 1))
 
@@ -153,7 +153,7 @@ def test_a_commit_does_not_reacquire_stock_that_another_hold_has(engine: Engine,
     assert engine.drift() == []
 
 
-def test_a_commit_reacquires_from_holds_of_others_that_are_over(engine: Engine, name: str) -> None:
+def test_a_commit_reacquires_units_of_other_expired_holds(engine: Engine, name: str) -> None:
     token = in_state(engine, name, "EXPIRED")
     past(engine, hold((name, 2)))
 

@@ -139,7 +139,7 @@ def test_the_token_is_not_sent_to_a_server_without_an_amazon_certificate(
     assert proxy.passwords == []
 
 
-def test_why_postgres_does_not_let_us_in_is_in_the_log_and_the_token_is_not(
+def test_a_refused_sign_in_is_logged_without_the_token(
     proxy: Rds, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
@@ -153,7 +153,7 @@ def test_why_postgres_does_not_let_us_in_is_in_the_log_and_the_token_is_not(
     assert "X-Amz" not in log
 
 
-def test_a_connection_that_is_lost_after_the_token_is_over_is_replaced_with_a_new_one(
+def test_a_connection_lost_after_the_token_expired_is_replaced_with_a_new_token(
     proxy: Rds, engine: Engine, clock: Clock, name: str
 ) -> None:
     set_stock(name, 5)
@@ -166,7 +166,7 @@ def test_a_connection_that_is_lost_after_the_token_is_over_is_replaced_with_a_ne
     assert first != second
 
 
-def test_a_token_that_is_over_does_not_let_in(proxy: Rds, clock: Clock, name: str) -> None:
+def test_an_expired_token_is_refused(proxy: Rds, clock: Clock, name: str) -> None:
     """That the stand-in is as strict as it should be: the test above would pass with any token."""
     clock.move(-iam_auth.EXPIRES_SECONDS - 2, aws_too=False)
 
@@ -186,7 +186,7 @@ def test_rotated_credentials_sign_the_next_connection(
     assert len(proxy.passwords) == 2
 
 
-def test_without_credentials_postgres_is_not_asked(
+def test_without_credentials_no_connection_is_attempted(
     proxy: Rds, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -208,9 +208,7 @@ def test_health_distinguishes_a_proxy_that_refuses_connections(
     assert len(proxy.passwords) >= 2
 
 
-def test_a_server_that_is_gone_without_a_word_is_noticed_within_seconds(
-    proxy: Rds, name: str
-) -> None:
+def test_a_silently_unreachable_server_is_detected_within_seconds(proxy: Rds, name: str) -> None:
     """Before the 10 seconds that a function may take are over."""
     set_stock(name, 5)
     connection = postgres_connection._of_this_thread.connection
@@ -233,7 +231,7 @@ def test_a_server_that_is_gone_without_a_word_is_noticed_within_seconds(
     assert unanswered_ms == 5_000
 
 
-def test_a_way_to_sign_in_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_authentication_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_AUTH", "IAM")
     forget()
 

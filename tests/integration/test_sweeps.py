@@ -43,7 +43,7 @@ def stay(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     forget()
 
 
-def test_an_empty_event_closes_what_is_over_as_that_of_a_schedule_does(
+def test_an_empty_event_closes_expired_holds_like_a_scheduled_event(
     name: str, engine: Engine
 ) -> None:
     set_stock(name, 1)
@@ -103,7 +103,7 @@ def _blocks_read(connection: psycopg.Connection[tuple[int]]) -> int:
     return row[0]
 
 
-def test_the_net_closes_what_is_over_and_nothing_else(engine: Engine, name: str) -> None:
+def test_reconcile_closes_expired_holds_and_no_others(engine: Engine, name: str) -> None:
     set_stock(name, 10)
     over = [hold((name, 1)) for _ in range(3)]
     for token in over:
@@ -121,7 +121,7 @@ def test_the_net_closes_what_is_over_and_nothing_else(engine: Engine, name: str)
     assert engine.drift() == []
 
 
-def test_the_net_works_in_batches_until_nothing_is_left(
+def test_reconcile_works_in_batches_until_no_expired_hold_is_left(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_stock(name, 10)
@@ -134,7 +134,9 @@ def test_the_net_works_in_batches_until_nothing_is_left(
     assert available(name) == 10
 
 
-def test_the_net_stops_in_time_and_goes_on_the_next_time(engine: Engine, name: str) -> None:
+def test_reconcile_stops_before_its_timeout_and_continues_on_the_next_run(
+    engine: Engine, name: str
+) -> None:
     set_stock(name, 1)
     token = hold((name, 1))
     past(engine, token)
@@ -158,7 +160,7 @@ def test_reconcile_skips_holds_that_are_being_settled(engine: Engine, name: str)
     assert (stored_status(engine, settling), stored_status(engine, left)) == ("HELD", "EXPIRED")
 
 
-def test_the_net_closes_a_hold_that_was_over_for_months(engine: Engine, name: str) -> None:
+def test_reconcile_closes_a_hold_that_expired_months_ago(engine: Engine, name: str) -> None:
     """An engine that was off for so long still starts: a lag of 25 days and more fits."""
     set_stock(name, 1)
     token = hold((name, 1))
@@ -173,7 +175,7 @@ def test_the_net_closes_a_hold_that_was_over_for_months(engine: Engine, name: st
     assert stored_status(engine, token) == "EXPIRED"
 
 
-def test_holds_that_were_closed_for_their_stock_are_counted_once(
+def test_holds_reclaimed_for_their_stock_are_counted_once(
     engine: Engine, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine.sql("DELETE FROM openreserve.reclaims")
@@ -190,7 +192,7 @@ def test_holds_that_were_closed_for_their_stock_are_counted_once(
     assert [line["HoldsExpired"] for line in lines if line.get("path") == "reclaim"] == [[3]]
 
 
-def test_the_net_needs_no_redis(engine_without_redis: Engine, name: str) -> None:
+def test_reconcile_works_without_redis(engine_without_redis: Engine, name: str) -> None:
     set_stock(name, 1)
     token = hold((name, 1))
     past(engine_without_redis, token)
@@ -215,7 +217,7 @@ def test_reconcile_restores_deadlines_that_redis_lost(
     assert ask_redis("ZSCORE", "openreserve:{deadlines}", later) is None, "there is time for that"
 
 
-def test_reconcile_purges_what_is_past_its_retention_and_keeps_the_counters(
+def test_reconcile_purges_rows_past_their_retention_and_keeps_the_counters(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_stock(name, 9)
@@ -250,7 +252,7 @@ def test_reconcile_purges_what_is_past_its_retention_and_keeps_the_counters(
     assert engine.drift() == []
 
 
-def test_nothing_younger_than_the_documented_retention_is_purged_under_any_settings(
+def test_no_settings_purge_rows_younger_than_the_documented_retention(
     name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY_RETENTION_HOURS", "0")
@@ -274,7 +276,7 @@ def test_nothing_younger_than_the_documented_retention_is_purged_under_any_setti
     assert reconcile()["purged"] == 0
 
 
-def test_the_prompt_path_closes_each_hold_as_it_ends(
+def test_the_prompt_path_closes_each_hold_at_its_deadline(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stay(3, monkeypatch)
@@ -296,7 +298,7 @@ def test_the_prompt_path_closes_each_hold_as_it_ends(
     assert engine.drift() == []
 
 
-def test_a_hold_that_ends_first_wakes_the_prompt_path(
+def test_an_earlier_deadline_wakes_the_prompt_path(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It sleeps until the first deadline; an earlier one must not have to wait for that."""
@@ -319,7 +321,7 @@ NOT_OF_THE_STAY = {"cmdstat_info", "cmdstat_hello", "cmdstat_client|setinfo"}
 newer, and to Valkey, with two commands; older ones refuse them, and count none."""
 
 
-def test_an_idle_stay_costs_a_handful_of_redis_calls_and_no_statement(
+def test_an_idle_prompt_path_makes_few_redis_calls_and_no_statement(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tapped(engine.database_url) as wire:
@@ -342,7 +344,7 @@ def test_an_idle_stay_costs_a_handful_of_redis_calls_and_no_statement(
     assert asked == {"zrangebyscore": 1, "zrange": 1, "blpop": 2}
 
 
-def test_no_prompt_path_when_its_stay_is_zero(
+def test_a_duration_of_zero_disables_the_prompt_path(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stay(0, monkeypatch)
@@ -354,7 +356,7 @@ def test_no_prompt_path_when_its_stay_is_zero(
     assert stored_status(engine, token) == "HELD"
 
 
-def test_the_prompt_path_outlives_a_redis_that_is_away(
+def test_the_prompt_path_survives_a_redis_outage(
     engine_without_redis: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine_without_redis
@@ -385,7 +387,7 @@ def settle(task: tuple[str, str, float]) -> str:
     return str(expire_app.handler({}, None)["closed"])
 
 
-def test_both_sweeps_and_the_callers_race_and_each_hold_ends_once(
+def test_both_sweeps_and_the_callers_race_and_each_hold_is_closed_once(
     engine: Engine, name: str, callers: Crowd
 ) -> None:
     """Two prompt paths, two nets, commits and releases, all at the deadline of every hold."""

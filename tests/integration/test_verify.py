@@ -55,7 +55,7 @@ def test_counters_that_agree_are_clean(engine: Engine, name: str) -> None:
 
 
 @pytest.mark.parametrize("difference", [-1, 2])
-def test_a_wrong_counter_is_found_and_repaired_with_its_reason(
+def test_a_wrong_counter_is_reported_and_repaired_with_a_reason(
     engine: Engine, name: str, difference: int
 ) -> None:
     sold_and_held(name)
@@ -82,7 +82,7 @@ def test_a_wrong_counter_is_found_and_repaired_with_its_reason(
     assert engine.drift() == []
 
 
-def test_a_repair_of_what_is_clean_changes_nothing_and_leaves_no_trace(
+def test_a_repair_without_drift_changes_nothing_and_leaves_no_trace(
     engine: Engine, name: str
 ) -> None:
     sold_and_held(name)
@@ -96,7 +96,7 @@ def test_a_repair_of_what_is_clean_changes_nothing_and_leaves_no_trace(
     assert engine.sql("SELECT FROM openreserve.repairs WHERE resource_id = %s", name) == []
 
 
-def test_held_marks_that_disagree_with_the_reservation_are_found_and_repaired(
+def test_items_that_disagree_with_their_reservation_are_reported_and_repaired(
     engine: Engine, name: str
 ) -> None:
     sold, held = sold_and_held(name)
@@ -132,7 +132,7 @@ def test_oversold_stock_is_reported_and_not_repaired(engine: Engine, name: str) 
     assert engine.drift() == []
 
 
-def test_items_of_a_resource_that_is_not_there_are_drift(engine: Engine, name: str) -> None:
+def test_items_of_an_unknown_resource_are_drift(engine: Engine, name: str) -> None:
     token = sold_and_held(name)[1]
     engine.sql(
         "UPDATE openreserve.reservation_items SET resource_id = %s WHERE token = %s",
@@ -159,7 +159,7 @@ def test_a_repair_that_returns_stock_writes_an_event(engine: Engine, name: str) 
     assert (newest["type"], newest["resourceId"], newest["value"]) == ("STOCK_RESTORED", name, 1)
 
 
-def test_traffic_makes_no_drift_and_a_repair_amid_traffic_is_exact(
+def test_traffic_causes_no_drift_and_a_repair_during_traffic_is_exact(
     engine: Engine, name: str
 ) -> None:
     """Reserves, releases and commits go on while the books are checked and mended."""
@@ -210,12 +210,12 @@ def test_traffic_makes_no_drift_and_a_repair_amid_traffic_is_exact(
 @pytest.mark.parametrize(
     "url", ["postgresql://openreserve_reader@127.0.0.1:1/openreserve", "not a url"]
 )
-def test_a_postgres_that_is_not_there_is_no_clean_bill(url: str) -> None:
+def test_an_unreachable_postgres_is_not_reported_as_clean(url: str) -> None:
     with pytest.raises(AuditFailed):
         audit.check(url, 1)
 
 
-def test_a_check_that_takes_too_long_is_no_clean_bill(engine: Engine, name: str) -> None:
+def test_a_check_that_times_out_is_not_reported_as_clean(engine: Engine, name: str) -> None:
     set_stock(name, 1)
     with psycopg.connect(engine.owner_url) as other:
         other.execute("LOCK TABLE openreserve.reservations IN ACCESS EXCLUSIVE MODE")

@@ -74,7 +74,7 @@ def test_reserve_is_one_round_trip_for_every_outcome(wire: Wire, name: str) -> N
         assert wire.round_trips == 1, wire.statements
 
 
-def test_reserve_is_one_round_trip_when_it_has_to_reclaim(
+def test_reserve_is_one_round_trip_even_when_it_reclaims(
     wire: Wire, engine: Engine, name: str
 ) -> None:
     set_stock(name, 1)
@@ -106,9 +106,7 @@ def test_commit_and_release_are_one_round_trip_each_and_so_are_their_repeats(
         assert wire.round_trips == round_trips
 
 
-def test_a_replay_and_a_refusal_that_redis_knows_never_reach_postgres(
-    wire: Wire, name: str
-) -> None:
+def test_replays_and_refusals_cached_in_redis_never_reach_postgres(wire: Wire, name: str) -> None:
     set_stock(name, 1)
     reserve((name, 1), key=name)
     reserve((name, 1))
@@ -138,7 +136,7 @@ def test_nothing_that_pins_a_proxied_connection_is_ever_sent(wire: Wire, name: s
         assert text.split()[0] in ("CALL", "SELECT"), "no BEGIN, no COMMIT: one statement a verb"
 
 
-def test_all_that_the_functions_send_is_held_against_the_rules(engine: Engine, name: str) -> None:
+def test_every_statement_of_the_functions_is_checked_for_pinning(engine: Engine, name: str) -> None:
     """By the tap that stands before Postgres in every test."""
     set_stock(name, 1)
     before = engine.wire.statements_seen
@@ -156,7 +154,7 @@ def test_all_that_the_functions_send_is_held_against_the_rules(engine: Engine, n
         (f"SELECT 1 -- {'x' * 16_384}", f"16396 bytes: SELECT 1 -- {'x' * 188} ...", {}),
     ],
 )
-def test_the_tap_reports_what_would_pin_a_proxied_connection(
+def test_the_tap_reports_statements_that_pin_a_proxied_connection(
     engine: Engine, statement: str, fault: str, how: dict[str, Any]
 ) -> None:
     with (
@@ -168,7 +166,7 @@ def test_the_tap_reports_what_would_pin_a_proxied_connection(
         assert wire.faults == [fault]
 
 
-def test_a_connection_that_died_in_its_sleep_is_replaced_within_the_request(
+def test_an_idle_connection_that_was_lost_is_replaced_within_the_request(
     engine: Engine, name: str
 ) -> None:
     set_stock(name, 5)
@@ -182,7 +180,7 @@ def test_a_connection_that_died_in_its_sleep_is_replaced_within_the_request(
         assert verb().status in (200, 201)
 
 
-def test_what_may_not_be_repeated_is_not_repeated(engine: Engine, name: str) -> None:
+def test_a_statement_that_may_not_be_repeated_is_not_repeated(engine: Engine, name: str) -> None:
     """Nobody knows whether the lost one was carried out; a second one would be refused."""
     etag = set_stock(name, 5).headers["etag"]
     cut_connections(engine)
@@ -195,7 +193,7 @@ def test_what_may_not_be_repeated_is_not_repeated(engine: Engine, name: str) -> 
 
 
 @pytest.mark.usefixtures("engine")
-def test_without_postgres_every_verb_is_503_and_health_says_why(
+def test_without_postgres_every_verb_is_503_and_health_reports_the_reason(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://openreserve_app@127.0.0.1:1/openreserve")
@@ -211,7 +209,7 @@ def test_without_postgres_every_verb_is_503_and_health_says_why(
     )
 
 
-def test_many_who_ask_for_its_health_cost_one_round_trip_a_second(
+def test_many_health_checks_make_one_round_trip_a_second(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEALTH_CACHE_MS", "60000")
@@ -228,7 +226,7 @@ def test_many_who_ask_for_its_health_cost_one_round_trip_a_second(
     assert wire.round_trips == 1
 
 
-def test_that_postgres_is_gone_is_repeated_as_long_and_no_longer(
+def test_a_postgres_outage_is_cached_for_the_same_time(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEALTH_CACHE_MS", "60000")

@@ -66,7 +66,7 @@ def test_every_route_but_health_has_the_authorizer(parameters: dict[str, str], s
     assert scheme in document["components"]["securitySchemes"]
 
 
-def test_with_jwt_every_route_but_health_asks_for_a_scope() -> None:
+def test_with_jwt_every_route_but_health_requires_a_scope() -> None:
     for route, security in securities(body(JWT)).items():
         if route not in HEALTH:
             assert security[0]["JWT"] == list(ACCESS.scopes[route])
@@ -86,7 +86,7 @@ def test_with_jwt_the_issuer_and_every_audience_reach_api_gateway() -> None:
     }
 
 
-def test_with_iam_there_is_no_token_authorizer_that_api_gateway_would_refuse() -> None:
+def test_with_iam_no_jwt_authorizer_is_created() -> None:
     """It makes all that it is given, used or not, and refuses one without an issuer."""
     assert set(body(IAM)["components"]["securitySchemes"]) == {"AWS_IAM"}
     assert "jwtConfiguration" not in json.dumps(transformed(IAM))
@@ -105,7 +105,7 @@ def test_a_new_route_without_a_security_entry_is_closed(
     assert securities(body(parameters, add_route))["PUT /api/v1/new"] == [{"AWS_IAM": []}]
 
 
-def test_there_is_no_choice_that_opens_the_api() -> None:
+def test_no_parameter_value_disables_authorization() -> None:
     assert transformed()["Parameters"]["Authorizer"]["AllowedValues"] == ["IAM", "JWT"]
 
 
@@ -123,7 +123,7 @@ def test_tokens_without_an_issuer_or_an_audience_are_refused_before_anything_is_
     ]
 
 
-def test_stock_and_the_back_office_need_more_than_reserving() -> None:
+def test_stock_and_the_back_office_need_more_scopes_than_reserving() -> None:
     for_buyers = {route for route, scopes in ACCESS.scopes.items() if RESERVE in scopes}
 
     assert but_for_head(for_buyers) == {
@@ -148,7 +148,7 @@ def test_the_read_scope_sees_no_token_and_changes_nothing() -> None:
     }
 
 
-def test_whoever_may_get_may_ask_head_and_nobody_else() -> None:
+def test_a_caller_may_send_head_exactly_where_it_may_send_get() -> None:
     for route, scopes in ACCESS.scopes.items():
         for key in with_head(route):
             assert ACCESS.scopes[key] == scopes
@@ -172,7 +172,7 @@ def test_a_policy_allows_the_calls_that_its_scope_allows_and_no_others(
         assert not ACCESS.allows(policy, "POST", call), call
 
 
-def test_each_pattern_of_a_policy_is_of_a_route() -> None:
+def test_each_pattern_of_a_policy_matches_a_route() -> None:
     """One that is not would allow what nobody thought of."""
     for patterns in ACCESS.policies.values():
         for pattern in patterns:
@@ -208,7 +208,7 @@ def test_the_policies_exist_with_iam_only_and_their_arns_are_outputs() -> None:
         (("$default/POST/api/v1/commit", "*"), "BuyerPolicy"),
     ],
 )  # fmt: skip
-def test_a_template_with_an_unknown_form_of_security_is_refused(
+def test_a_template_with_an_unknown_security_scheme_is_refused(
     tmp_path: Path, change: tuple[str, str], complaint: str
 ) -> None:
     text = TEMPLATE.read_text()

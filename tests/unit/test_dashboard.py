@@ -9,7 +9,7 @@ GRAFANA = ROOT / "infra" / "observability" / "grafana" / "dashboards" / "openres
 NAME = re.compile(r"openreserve_[a-z_]+")
 
 
-def test_the_names_of_metrics_stand_in_one_file() -> None:
+def test_the_names_of_metrics_are_in_one_file() -> None:
     naming = {path.name for path in PAGE.glob("*.*") if NAME.search(path.read_text())}
 
     assert naming == {"metrics.js"}

@@ -52,7 +52,7 @@ def test_every_test_that_the_readme_names_exists() -> None:
         assert f"def {name}(" in source, name
 
 
-def test_the_table_of_states_is_the_one_that_is_tested() -> None:
+def test_the_documented_state_matrix_is_the_tested_one() -> None:
     states = ["HELD live", "HELD past", "EXPIRED", "RELEASED", "COMMITTED", "CANCELLED"]
     verbs = {"commit": "commit", "commit, reacquire": "reacquire", "release": "release"}
     tested = {(verb.__name__, state): (status, word) for verb, state, status, word in CELLS}
@@ -67,7 +67,7 @@ def test_the_table_of_states_is_the_one_that_is_tested() -> None:
                 assert word in cell, (verb, state)
 
 
-def test_the_layout_names_folders_that_are_there() -> None:
+def test_the_layout_names_existing_folders() -> None:
     layout = README.partition("## How it is laid out")[2].partition("```")[2].partition("```")[0]
     for path in re.findall(r"^([a-z][\w./]*)", layout, re.MULTILINE):
         assert (ROOT / path.rstrip("/,")).exists(), path

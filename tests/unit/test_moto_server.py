@@ -7,7 +7,7 @@ from moto.sqs.models import Message
 from infra.local import moto_server
 
 
-def test_a_message_without_an_owner_is_not_kept() -> None:
+def test_an_unreferenced_message_is_not_kept_in_memory() -> None:
     moto_server.let_moto_forget()
 
     message = weakref.ref(Message("message-1", "{}"))

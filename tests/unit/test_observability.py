@@ -48,7 +48,7 @@ def widgets() -> Iterator[Any]:
         yield widget["properties"]
 
 
-def test_alarms_and_the_dashboard_of_cloudwatch_name_metrics_that_there_are() -> None:
+def test_cloudwatch_alarms_and_dashboard_use_existing_metrics() -> None:
     named = {
         alarm["MetricName"]
         for alarm in of_type("AWS::CloudWatch::Alarm").values()
@@ -65,7 +65,7 @@ def test_alarms_and_the_dashboard_of_cloudwatch_name_metrics_that_there_are() ->
     assert len(named) > 10
 
 
-def test_the_dashboard_of_grafana_names_metrics_that_there_are() -> None:
+def test_the_grafana_dashboard_uses_existing_metrics() -> None:
     exposed = {exposed_name(name, unit) for name, unit in METRICS.items()} | OF_THE_RUNTIME
     named = set()
     for panel in GRAFANA["panels"]:
@@ -76,7 +76,7 @@ def test_the_dashboard_of_grafana_names_metrics_that_there_are() -> None:
     assert len(named) > 10
 
 
-def test_both_dashboards_have_the_panels_of_load_and_of_the_engine() -> None:
+def test_both_dashboards_have_the_load_and_engine_panels() -> None:
     of_grafana = [panel["title"] for panel in GRAFANA["panels"]]
     of_cloudwatch = [widget["title"] for widget in widgets()]
 
@@ -88,7 +88,7 @@ def test_both_dashboards_have_the_panels_of_load_and_of_the_engine() -> None:
         assert any(named.startswith(title) for named in of_cloudwatch)
 
 
-def test_every_alarm_says_what_to_do_and_has_an_action() -> None:
+def test_every_alarm_describes_the_response_and_has_an_action() -> None:
     alarms = of_type("AWS::CloudWatch::Alarm")
 
     assert len(alarms) >= 10

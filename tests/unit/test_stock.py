@@ -21,7 +21,7 @@ lines = st.lists(st.builds(Item, st.text(max_size=3), st.integers(1, 10)))
 
 
 @given(lines)
-def test_lines_of_one_resource_are_added_up_and_no_unit_is_lost(asked: list[Item]) -> None:
+def test_lines_of_one_resource_are_summed_without_losing_units(asked: list[Item]) -> None:
     items = summed(asked)
 
     assert len({item.resource_id for item in items}) == len(items)
@@ -39,7 +39,7 @@ def test_the_order_of_the_lines_does_not_matter(asked: list[Item], random: objec
 
 
 @given(lines.filter(lambda asked: all(line.resource_id.isprintable() for line in asked)))
-def test_items_come_in_the_order_in_which_postgres_locks_rows(asked: list[Item]) -> None:
+def test_items_are_sorted_in_the_lock_order_of_postgres(asked: list[Item]) -> None:
     ids = [item.resource_id for item in summed(asked)]
 
     assert ids == sorted(ids, key=lambda text: text.encode("utf-8"))
@@ -52,7 +52,7 @@ decomposing = st.text(
 
 
 @given(st.text() | decomposing)
-def test_an_id_is_in_nfc_and_stays_the_same_on_every_further_way(text: str) -> None:
+def test_normalizing_an_id_to_nfc_is_idempotent(text: str) -> None:
     if is_resource_id(text):
         resource_id = normalized_resource_id(text)
 
@@ -66,7 +66,7 @@ def test_an_id_is_in_nfc_and_stays_the_same_on_every_further_way(text: str) -> N
 
 
 @given(ids, st.integers(0, 12))
-def test_every_beginning_of_an_id_is_a_prefix(resource_id: str, length: int) -> None:
+def test_every_leading_part_of_an_id_is_a_valid_prefix(resource_id: str, length: int) -> None:
     resource_id = normalized_resource_id(resource_id)
 
     assert resource_id.startswith(normalized_prefix(resource_id[:length]))
@@ -91,7 +91,7 @@ def test_every_beginning_of_an_id_is_a_prefix(resource_id: str, length: int) -> 
         "🇫🇷",
     ],
 )
-def test_ordinary_words_names_and_emoji_are_ids(text: str) -> None:
+def test_ordinary_words_names_and_emoji_are_valid_ids(text: str) -> None:
     assert normalized_resource_id(text) == text
 
 
@@ -126,18 +126,18 @@ def test_ordinary_words_names_and_emoji_are_ids(text: str) -> None:
         ("ش\u200c\u200cش", "must have U+200C"),
     ],
 )
-def test_what_a_reader_cannot_tell_from_another_id_is_none(text: str, reason: str) -> None:
+def test_visually_ambiguous_ids_are_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
         normalized_resource_id(text)
 
 
 @pytest.mark.parametrize("prefix", ["/", " a", "a\0", "a" * 201, "a" * 199 + "\0"])
-def test_what_no_id_begins_with_is_no_prefix(prefix: str) -> None:
+def test_a_prefix_that_no_id_can_start_with_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="must"):
         normalized_prefix(prefix)
 
 
-def test_a_prefix_may_end_where_no_id_may() -> None:
+def test_a_prefix_may_end_with_characters_that_may_not_end_an_id() -> None:
     for prefix in ("", "row ", ".", "..", "ش\u200c", "a\u200c", "a" * 200):
         assert normalized_prefix(prefix) == prefix
     assert normalized_prefix("e\u0301") == "é"

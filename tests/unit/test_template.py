@@ -27,7 +27,7 @@ def routes() -> Iterator[str]:
         yield from function.routes
 
 
-def test_the_table_of_routes_has_what_the_template_routes() -> None:
+def test_the_route_table_matches_the_template() -> None:
     known = [f"{method} {path}" for path, methods in ROUTES.items() for method in methods]
 
     assert sorted(routes()) == sorted(
@@ -35,7 +35,7 @@ def test_the_table_of_routes_has_what_the_template_routes() -> None:
     )
 
 
-def test_the_handlers_carry_out_what_the_template_routes() -> None:
+def test_the_handlers_implement_the_routes_of_the_template() -> None:
     carried_out = {
         route
         for operation in openapi.OPERATIONS
@@ -46,13 +46,13 @@ def test_the_handlers_carry_out_what_the_template_routes() -> None:
     assert set(routes()) - {EVERYTHING_ELSE} == carried_out
 
 
-def test_the_function_that_answers_get_answers_head() -> None:
+def test_the_function_of_get_also_answers_head() -> None:
     for function in FUNCTIONS.values():
         for route in function.routes:
             assert set(with_head(route)) <= set(function.routes)
 
 
-def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
+def test_every_route_has_a_sample_event_that_its_handler_accepts() -> None:
     samples = {sample(name)["routeKey"]: name for name in HANDLERS}
 
     assert set(samples) == {route for route in routes() if not route.startswith("HEAD ")}
@@ -68,7 +68,7 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
     }
 
 
-def test_a_path_takes_the_methods_of_its_template() -> None:
+def test_a_path_accepts_the_methods_of_its_route() -> None:
     assert methods_at("/api/v1/resources/hotel-room-101") == ("GET", "HEAD")
     assert methods_at("/api/v1/resources/{y}") == ("GET", "HEAD")
     assert methods_at("/api/v1/resources") == ("GET", "HEAD", "POST")
@@ -89,7 +89,7 @@ def test_globals_and_parameters_reach_every_function() -> None:
     assert migrate.environment["DATABASE_URL"] == ""
 
 
-def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> None:
+def test_every_variable_set_by_the_template_is_read_by_the_code() -> None:
     read = {setting.name.upper() for setting in fields(Settings)}
     read |= {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME"}  # by libraries
 
@@ -97,7 +97,7 @@ def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> N
         assert set(function.environment) <= read
 
 
-def test_defaults_of_the_template_are_those_of_the_code() -> None:
+def test_defaults_of_the_template_match_the_code() -> None:
     known = {setting.name.upper(): str(setting.default) for setting in fields(Settings)}
     given = {
         "AWS_ENDPOINT_URL",
@@ -112,13 +112,13 @@ def test_defaults_of_the_template_are_those_of_the_code() -> None:
                 assert value == known[variable], variable
 
 
-def test_webhooks_do_not_know_where_postgres_and_redis_are() -> None:
+def test_the_webhook_function_has_no_postgres_or_redis_url() -> None:
     for name in ("WebhookFunction", "EndpointsFunction"):
         environment = FUNCTIONS[name].environment
         assert (environment["DATABASE_URL"], environment["REDIS_URL"]) == ("", "")
 
 
-def test_sqs_gives_up_no_message_that_the_function_still_retries() -> None:
+def test_sqs_dead_letters_no_message_that_the_function_still_retries() -> None:
     """The function counts attempts by its list of waits alone; SQS only catches what crashes it."""
     queues = {queue.name: queue for queue in TEMPLATE.queues}
     waits_max = int(re.findall(r"\{0,(\d+)\}", pattern_of("WebhookRetrySeconds"))[-1]) + 1
@@ -135,7 +135,7 @@ def pattern_of(parameter: str) -> str:
     return pattern
 
 
-def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take() -> None:
+def test_the_visibility_timeout_is_six_times_the_function_timeout() -> None:
     """What AWS asks for: a batch may be throttled and tried again before it is seen anew."""
     queues = {queue.name: queue for queue in TEMPLATE.queues}
     function = FUNCTIONS["WebhookFunction"]
@@ -150,7 +150,7 @@ def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take()
         assert int(queues[name].attributes["MessageRetentionPeriod"]) > WAIT_SECONDS_MAX * 1.1
 
 
-def test_a_delivery_is_in_no_batch_with_others_but_those_that_are_late_anyway() -> None:
+def test_only_retries_are_delivered_in_batches() -> None:
     first_attempts, retries = FUNCTIONS["WebhookFunction"].queues
 
     assert (first_attempts.batch_size, retries.batch_size) == (1, 10)
@@ -171,7 +171,7 @@ def test_a_delivery_is_in_no_batch_with_others_but_those_that_are_late_anyway() 
         (("StageDatabase: !Equals", "StageDatabase: !Or"), "the condition .*Or"),
     ],
 )
-def test_what_the_runtime_does_not_know_it_refuses_to_run(
+def test_an_unsupported_template_feature_is_refused(
     tmp_path: Path, change: tuple[str, str], complaint: str
 ) -> None:
     text = (ROOT / "template.yaml").read_text()
@@ -182,7 +182,7 @@ def test_what_the_runtime_does_not_know_it_refuses_to_run(
         model.load(tmp_path / "template.yaml", PARAMETERS)
 
 
-def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
+def test_a_configured_server_replaces_those_of_the_stage() -> None:
     environment = FUNCTIONS["ReserveFunction"].environment
 
     assert (environment["DATABASE_AUTH"], environment["REDIS_AUTH"]) == ("url", "url")
@@ -190,12 +190,12 @@ def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
     assert FUNCTIONS["MigrateFunction"].environment["MIGRATION_SECRET_ARN"] == ""
 
 
-def test_without_one_there_is_nothing_to_run_on_here() -> None:
+def test_without_a_configured_server_the_stage_cannot_run_locally() -> None:
     with pytest.raises(TemplateError, match="DatabaseProxyHost is in Parameter Store"):
         model.load(ROOT / "template.yaml", {})
 
 
-def test_a_text_is_filled_in_with_parameters_and_with_what_aws_itself_knows(tmp_path: Path) -> None:
+def test_sub_replaces_parameters_and_pseudo_parameters(tmp_path: Path) -> None:
     text = (ROOT / "template.yaml").read_text()
     changed = text.replace(
         "ITEMS_MAX: !Ref ItemsMax",
@@ -210,7 +210,7 @@ def test_a_text_is_filled_in_with_parameters_and_with_what_aws_itself_knows(tmp_
     )
 
 
-def test_what_is_in_parameter_store_is_not_read(tmp_path: Path) -> None:
+def test_parameter_store_values_are_not_read(tmp_path: Path) -> None:
     text = (ROOT / "template.yaml").read_text()
     changed = text.replace("REDIS_URL: !If", "CACHE: !Ref CacheName\n        REDIS_URL: !If")
     (tmp_path / "template.yaml").write_text(changed)
@@ -219,6 +219,6 @@ def test_what_is_in_parameter_store_is_not_read(tmp_path: Path) -> None:
         model.load(tmp_path / "template.yaml", PARAMETERS)
 
 
-def test_a_parameter_that_the_template_does_not_have_is_refused() -> None:
+def test_an_unknown_parameter_is_refused() -> None:
     with pytest.raises(TemplateError, match="Databse"):
         model.load(ROOT / "template.yaml", PARAMETERS | {"Databse": "x"})

@@ -29,7 +29,7 @@ asked = st.integers(0, 1 << 30)
 
 
 @given(schedules, st.data(), chances)
-def test_a_retry_waits_as_scheduled_but_for_a_tenth(
+def test_a_retry_waits_for_the_scheduled_time_within_ten_percent(
     schedule: list[int], data: st.DataObject, chance: float
 ) -> None:
     attempt = data.draw(st.integers(1, len(schedule) + 1))
@@ -41,7 +41,7 @@ def test_a_retry_waits_as_scheduled_but_for_a_tenth(
 
 
 @given(schedules, st.data(), asked, chances)
-def test_a_retry_waits_as_long_as_asked_for_and_never_longer_than_the_queue_can(
+def test_a_retry_respects_retry_after_up_to_the_maximum_of_the_queue(
     schedule: list[int], data: st.DataObject, asked_seconds: int, chance: float
 ) -> None:
     attempt = data.draw(st.integers(1, len(schedule) + 1))
@@ -54,19 +54,19 @@ def test_a_retry_waits_as_long_as_asked_for_and_never_longer_than_the_queue_can(
 
 
 @given(schedules, st.integers(1, 10), asked, chances)
-def test_after_the_last_attempt_nothing_is_waited_for(
+def test_after_the_last_attempt_there_is_no_retry(
     schedule: list[int], more: int, asked_seconds: int, chance: float
 ) -> None:
     assert delay_seconds(len(schedule) + more, schedule, asked_seconds, chance) == 0
 
 
-def test_what_failed_together_comes_back_apart() -> None:
+def test_retries_of_concurrent_failures_are_spread() -> None:
     waits = [delay_seconds(1, [1_000], 0, chance) for chance in (0, 0.25, 0.5, 0.75, 1)]
 
     assert waits == [900, 950, 1_000, 1_050, 1_100]
 
 
-def test_2xx_is_delivered_410_is_gone_and_all_else_is_a_failure() -> None:
+def test_a_2xx_is_delivered_a_410_is_gone_and_any_other_status_is_a_failure() -> None:
     meant = {status: verdict(status) for status in range(100, 600)}
 
     assert {status for status in meant if meant[status] == Verdict.DELIVERED} == {*range(200, 300)}
@@ -74,7 +74,7 @@ def test_2xx_is_delivered_410_is_gone_and_all_else_is_a_failure() -> None:
     assert {*meant.values()} == {*Verdict}
 
 
-def test_an_endpoint_that_names_no_types_wants_all_and_a_disabled_one_none() -> None:
+def test_an_endpoint_without_types_receives_all_events_and_a_disabled_one_none() -> None:
     url = "https://shop.example.com/"
     for event_type in EVENT_TYPES:
         assert Endpoint("all", url).wants(event_type)
@@ -112,7 +112,7 @@ def test_an_endpoint_that_never_answers_cannot_keep_all_executions_busy() -> Non
     assert waited <= EXECUTIONS * (1 + 3_600 / SLOW_FOR_SECONDS)
 
 
-def test_an_endpoint_does_not_show_its_secrets() -> None:
+def test_the_repr_of_an_endpoint_hides_its_secrets() -> None:
     assert "whsec_" not in repr(Endpoint("shop", "https://shop.example.com/", (), ("whsec_MfKQ",)))
 
 
@@ -162,7 +162,7 @@ def test_deliveries_to_a_forbidden_url_are_refused_with_the_reason(url: str, fau
     assert url_fault(url, development=False) == fault
 
 
-def test_a_developers_machine_takes_http_and_nothing_else_besides() -> None:
+def test_in_development_http_is_also_allowed() -> None:
     assert url_fault("http://localhost:9000/events", development=True) == ""
     assert url_fault("ftp://localhost/", development=True) == (
         "must begin with https:// or http://"
@@ -195,7 +195,7 @@ NOT_PUBLIC = {
 
 
 @pytest.mark.parametrize("address", [*chain.from_iterable(NOT_PUBLIC.values())])
-def test_no_delivery_goes_to_an_address_that_is_not_public(address: str) -> None:
+def test_a_delivery_to_a_non_public_address_is_refused(address: str) -> None:
     assert not is_public(address)
 
 
@@ -230,7 +230,7 @@ within = st.sampled_from(
 
 
 @given(private, within)
-def test_no_private_address_becomes_public_by_being_written_within_another(
+def test_an_embedded_private_address_stays_private(
     address: IPv4Address, place: tuple[str, int]
 ) -> None:
     prefix, shift = place
