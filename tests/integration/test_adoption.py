@@ -1,4 +1,4 @@
-"""Databases of the nine files from before 0.1.0 come over, with all rows; others are refused."""
+"""Databases of the nine migrations before 0.1.0 are adopted with all rows. Others are refused."""
 
 from collections.abc import Iterator
 from typing import Any, LiteralString
@@ -84,7 +84,7 @@ CATALOGUE: dict[str, LiteralString] = {
 
 @pytest.fixture
 def urls(servers: Engine) -> Iterator[list[str]]:
-    """Two databases of their own with the present schema."""
+    """Two databases with the current schema."""
     names = [f"adopted_{uuid4().hex[:8]}" for _ in range(2)]
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -99,7 +99,7 @@ def urls(servers: Engine) -> Iterator[list[str]]:
 
 
 def made_by_the_nine_files(url: str, *, applied: int = 9) -> None:
-    """Undo by hand what the present files have more, and insert rows."""
+    """Downgrade the schema to the nine migrations, and insert rows."""
     with psycopg.connect(url) as connection:
         connection.execute(BACK_TO_THE_NINE_FILES)
         connection.execute(ROWS)

@@ -39,7 +39,7 @@ class Context:
 
 @dataclass
 class Account:
-    """An AWS with the stack of the stage dev, whose AuditFunction runs here."""
+    """A fake AWS account with the stack of stage dev. Its AuditFunction runs in this process."""
 
     url: str = ""
     context: Context = field(default_factory=Context)
@@ -65,7 +65,7 @@ class Account:
 
 @pytest.fixture
 def direct(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    """The way of AuditFunction to Postgres."""
+    """The tapped Postgres connection of AuditFunction."""
     with tapped(engine.owner_url) as wire:
         monkeypatch.setenv("MIGRATION_URL", wire.url)
         monkeypatch.setenv("DATABASE_URL", engine.database_url)
@@ -108,7 +108,7 @@ def account(direct: Wire) -> Iterator[Account]:
 
 
 def broken(engine: Engine, name: str, difference: int = 1) -> None:
-    """A resource with 5 units, one of them held, whose counter is wrong."""
+    """A resource with 5 units, one of them held, and a wrong counter."""
     set_stock(name, 5)
     hold((name, 1))
     engine.sql(

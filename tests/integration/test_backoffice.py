@@ -1,4 +1,4 @@
-"""Setting the stock of many, adjusting it with a reason, and listing reservations."""
+"""Batches of totals, adjustments with a reason, lists of reservations and newest events."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -187,13 +187,13 @@ def test_a_batch_is_durable_when_it_is_answered(engine: Engine, name: str) -> No
             ).fetchall()
             on_disk += written[0]
 
-    assert on_disk > 15  # now and then somebody else has just written something
+    assert on_disk > 15  # other processes may have just written as well
 
 
 def test_stock_added_by_a_batch_or_an_adjustment_is_available_immediately(name: str) -> None:
     set_stock(name, 1)
     hold((name, 1))
-    assert reserve((name, 1)).code == "out_of_stock"  # for a second, Redis says so
+    assert reserve((name, 1)).code == "out_of_stock"  # this sets the sold-out marker in Redis
     set_stock_of_many((name, 2))
     hold((name, 1))
     assert reserve((name, 1)).code == "out_of_stock"
@@ -430,7 +430,7 @@ def test_each_list_of_reservations_has_an_index(engine: Engine, statement: str, 
         "limit": 5,
     }
     with psycopg.connect(engine.direct_url, prepare_threshold=None) as connection:
-        # What else the planner may like while there are but a few rows.
+        # With few rows, the planner may prefer another plan.
         connection.execute("SET enable_bitmapscan = off; SET enable_sort = off")
         plan = connection.execute(
             f"EXPLAIN {getattr(statements('backoffice'), statement)}".encode(), parameters

@@ -1,4 +1,4 @@
-"""Bad input gets a clear error and changes nothing."""
+"""Invalid input gets a clear error and changes nothing."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""A deployment goes on only when the schema is up to date: what CodeDeploy is told, and when."""
+"""The deployment hook: a deployment proceeds only when the schema is up to date."""
 
 import json
 import threading
@@ -24,7 +24,7 @@ EVENT = json.loads((EVENTS / "before-traffic.json").read_text())
 
 @dataclass
 class FakeAws:
-    """Lambda with one function, and CodeDeploy, which remembers what it was told."""
+    """Fakes of Lambda with one function, and of CodeDeploy, which records the reported status."""
 
     function: Callable[[], Any]
     told: list[dict[str, str]] = field(default_factory=list)
@@ -60,7 +60,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws]:
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            with suppress(OSError):  # who asked may have given up
+            with suppress(OSError):  # the client may have timed out
                 self.wfile.write(json.dumps(answer).encode())
 
         def log_message(self, *_: object) -> None:
@@ -85,7 +85,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws]:
 
 @pytest.fixture
 def empty_url(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A database with nothing in it, which the migrations are for."""
+    """An empty database for the migrations."""
     name = sql.Identifier(f"empty_{uuid4().hex[:8]}")
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -104,7 +104,7 @@ def _forget_clients() -> None:
 
 
 def told(status: str) -> list[dict[str, str]]:
-    """What CodeDeploy is to hear of the sample event."""
+    """The expected call of CodeDeploy for the sample event."""
     return [
         {
             "deploymentId": EVENT["DeploymentId"],
@@ -184,7 +184,7 @@ def test_a_migration_is_not_invoked_twice_because_the_first_may_still_run(
 def test_an_unreachable_codedeploy_raises_an_error(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lambda calls again then, and a repeat is harmless."""
+    """Lambda then retries the hook, and a repeat is harmless."""
     aws.function = dict
     answer = aws.answer
 
@@ -206,7 +206,7 @@ REQUEST = {
 
 
 def first_migration(**event: str) -> dict[str, Any]:
-    """What CloudFormation is answered, at the URL that it waits at."""
+    """The response of the custom resource to CloudFormation."""
     put: list[tuple[dict[str, str], dict[str, Any]]] = []
 
     class Bucket(BaseHTTPRequestHandler):

@@ -1,4 +1,4 @@
-"""The counter of each resource is checked against its reservations, in turn, while traffic runs."""
+"""The audit compares the counter of each resource with its reservations while traffic runs."""
 
 import json
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def _from_the_first_resource(engine: Engine) -> None:
 
 
 def drifting() -> list[str]:
-    """What a whole round finds."""
+    """The resources with drift after a whole round."""
     found: list[str] = []
     while True:
         checked, wrong = maintenance.audit_counters(50)
@@ -127,7 +127,7 @@ def trade(resource_id: str) -> int:
 
 
 def check(_resource_id: str) -> int:
-    """How many drifting resources somebody sees who checks all the time."""
+    """The number of drifting resources over 100 audits."""
     forget()
     return sum(len(maintenance.audit_counters(10_000)[1]) for _ in range(100))
 

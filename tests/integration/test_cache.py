@@ -1,4 +1,4 @@
-"""Redis may vanish at any moment: that costs speed, never a request and never the truth."""
+"""Redis may fail at any moment. That costs speed, never a request and never correctness."""
 
 import signal
 import time
@@ -25,7 +25,7 @@ from tests.support.calls import available, call, commit, hold, release, reserve,
 def redis(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[psutil.Process]:
-    """A Redis that the test may do anything to."""
+    """A separate Redis process that the test may kill or freeze."""
     assert engine
     monkeypatch.delenv("REDIS_URL")
     with services.redis(tmp_path) as own:
@@ -90,7 +90,7 @@ def test_a_marker_expires_with_the_first_hold(name: str) -> None:
 
 @pytest.mark.usefixtures("engine")
 def test_a_marker_older_than_a_return_of_stock_is_not_written(name: str) -> None:
-    """A refusal that was slow to reach Redis must not undo what a release has told it since."""
+    """A delayed write of a refusal must not undo a later release."""
     set_stock(name, 1)
     token = hold((name, 1))
     order = HoldRequest(name, bytes(32), (Item(name, 1),), 300)
@@ -117,7 +117,7 @@ def test_a_retry_by_the_buyer_of_the_last_unit_gets_the_same_hold(name: str) -> 
 def test_a_retry_gets_the_last_unit_even_if_redis_never_stored_the_response(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment died between Postgres and Redis; by the time of the retry all is sold out."""
+    """The environment died between Postgres and Redis. By the retry, all units are sold."""
     set_stock(name, 1)
     with monkeypatch.context() as dying:
         dying.setattr("openreserve.cache.hints.remember_hold", lambda *_: None)
@@ -141,7 +141,7 @@ def test_a_marker_does_not_change_the_order_of_checks(name: str) -> None:
 
 
 def sequence(name: str) -> None:
-    """All that a buyer may do, with the answers that it has to get."""
+    """All calls of a buyer, with their expected responses."""
     set_stock(name, 3)
     first = reserve((name, 1), key=name)
     assert first.status == 200
@@ -172,7 +172,7 @@ def test_a_killed_redis_loses_no_request(redis: psutil.Process, engine: Engine, 
 def test_a_frozen_redis_costs_a_few_milliseconds_a_request(
     redis: psutil.Process, engine: Engine, name: str
 ) -> None:
-    """Counted, not timed: how often Redis is waited for while it does not answer."""
+    """Count, instead of timing, the calls that wait for the frozen Redis."""
     sequence(name)
     redis.send_signal(signal.SIGSTOP)
     asked: list[float] = []
@@ -191,7 +191,7 @@ def test_a_frozen_redis_costs_a_few_milliseconds_a_request(
             requests += 1
     redis.send_signal(signal.SIGCONT)
 
-    # 0, 0.25, 0.75 and 1.75 s: the pauses double. At 50 ms each, that is spread over all requests.
+    # Calls at 0, 0.25, 0.75 and 1.75 s: the pauses double. Each waits 50 ms.
     assert 1 <= len(asked) <= 4
     assert engine.drift() == []
 
@@ -219,7 +219,7 @@ def test_a_flushed_redis_loses_no_request(redis: psutil.Process, engine: Engine,
 
 
 def test_a_full_redis_loses_no_request(redis: psutil.Process, engine: Engine, name: str) -> None:
-    """Under memory pressure it refuses writes: nothing but speed is lost."""
+    """Under memory pressure Redis refuses writes. Only speed is lost."""
     assert redis.is_running()
     ask_redis("CONFIG", "SET", "maxmemory", "1")
     ask_redis("CONFIG", "SET", "maxmemory-policy", "noeviction")

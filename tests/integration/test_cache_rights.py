@@ -1,4 +1,4 @@
-"""The user that infra/cache.yaml makes may do what the code does with Redis, and nothing else."""
+"""The ACL of infra/cache.yaml allows the commands that the code uses, and no others."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,16 +22,16 @@ ACCESS_STRING: str = STACK["Resources"]["User"]["Properties"]["AccessString"]
 RIGHTS = ACCESS_STRING.split()
 COMMANDS = {right.removeprefix("+") for right in RIGHTS if right.startswith("+")}
 UNAUTHENTICATED = {"acl", "auth", "config", "hello", "info"}
-"""What logging in needs no right for, and what this test itself asks."""
+"""Commands that logging in allows without a rule, and those of this test."""
 OF_NEW_SERVERS = {"client|setinfo"}
-"""What the client tells a server of itself: since Redis 7.2, and Valkey."""
+"""Commands by which the client names its library: since Redis 7.2, and Valkey."""
 
 
 @pytest.fixture
 def server(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[redis.Redis]:
-    """A Redis where the code is the user of the stack; the fixture is who may do anything."""
+    """A Redis where the code uses the ACL of the stack. The fixture is the administrator."""
     assert engine
     monkeypatch.delenv("REDIS_URL")
     with services.redis(tmp_path) as own, redis.Redis.from_url(own.url) as admin:
@@ -55,7 +55,7 @@ def version(admin: redis.Redis) -> tuple[int, ...]:
 
 
 def use_everything(name: str) -> None:
-    """What the functions ask of Redis, each of it once or more."""
+    """Run every Redis command of the functions at least once."""
     set_stock(name, 2)
     for _ in "the call", "its repeat":
         assert reserve((name, 1), key=name).status == 200
@@ -102,5 +102,5 @@ def test_an_unauthenticated_caller_may_run_no_command() -> None:
     assert "-@all" in RIGHTS
     assert [member.argument for member in group["UserIds"]] == ["User"]
     assert user["AuthenticationMode"] == {"Type": "iam"}
-    assert user["UserId"] == user["UserName"]  # or IAM refuses
+    assert user["UserId"] == user["UserName"]  # IAM authentication requires this
     assert "@all" not in COMMANDS

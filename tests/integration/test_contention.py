@@ -1,4 +1,4 @@
-"""What waits too long is told to come again, and has changed nothing."""
+"""A request that waits too long for a lock is 503 and changes nothing."""
 
 import psycopg
 import pytest
@@ -66,7 +66,7 @@ def test_a_retry_waits_for_the_first_request_of_its_key(engine: Engine, name: st
 
 
 def under_way(connection: psycopg.Connection, key: str) -> None:
-    """A request with this key that has come as far as its key, and no further."""
+    """An open transaction that has only inserted the idempotency key."""
     connection.execute(
         "WITH held AS (INSERT INTO openreserve.reservations (token, created_at, expires_at)"
         "              VALUES (gen_random_uuid(), now(), now() + interval '1 min') RETURNING *)"

@@ -1,4 +1,4 @@
-"""What was given up stays, can be looked at, and has all its attempts when it is sent again."""
+"""Dead letters are kept, listed, and redriven with all their attempts."""
 
 import json
 import time
@@ -27,7 +27,7 @@ EVENT = {
 
 
 def give_up(queues: Queues, receiver: Receiver, *contents: str, endpoint_id: str = "shop") -> None:
-    """Let the events use up their attempts at an endpoint that fails, which then recovers."""
+    """Let the events use up their attempts at a failing endpoint, which then recovers."""
     path = f"/{endpoint_id}"
     endpoint(receiver.url + path, endpoint_id)
     receiver.answers[path] = CommandError(500)
@@ -159,7 +159,7 @@ def test_a_dead_letter_that_the_queue_rejects_stays_a_dead_letter(
 def test_a_search_ends_before_the_skipped_messages_become_visible_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However many there are: those that were looked at first come into sight again."""
+    """For any number of messages: the first ones received become visible again."""
     letter = DeadLetter(Message(event(), "shop"), ATTEMPTS_MAX, 0, "a receipt")
     shown: list[DeadLetter] = []
 

@@ -1,4 +1,4 @@
-"""Events arrive at each endpoint that wants them, signed, under their ids."""
+"""Events are delivered to each subscribed endpoint, signed, under their ids."""
 
 import json
 import time
@@ -75,7 +75,7 @@ def test_a_delivery_has_the_same_bytes_as_the_pulled_event(
 
 @pytest.fixture(params=["UTC", "Asia/Kathmandu", "America/New_York"])
 def _zone(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The library signs a moment as if it were in UTC, wherever the machine is."""
+    """The library interprets a naive time as UTC in every time zone of the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", request.param)
         time.tzset()
@@ -113,7 +113,7 @@ def test_during_a_rotation_only_the_new_and_the_previous_secret_are_valid(
 
 
 class Clock:
-    """Each look at it is a minute later."""
+    """A clock that advances by a minute on each read."""
 
     def __init__(self) -> None:
         self._minutes = count(-3)

@@ -1,4 +1,4 @@
-"""Who runs webhooks makes, changes, tries and removes endpoints, and looks after dead letters."""
+"""The management of webhook endpoints: create, update, ping, rotate and delete."""
 
 import json
 from typing import Any
@@ -32,7 +32,7 @@ def all_listed() -> list[Any]:
 
 
 def kept(own_aws: Aws, name: str, endpoint_id: str = "shop") -> str:
-    """What Secrets Manager has of an endpoint."""
+    """The stored secret of an endpoint."""
     answer = own_aws.client("secretsmanager").get_secret_value(SecretId=f"{name}/{endpoint_id}")
     return str(answer["SecretString"])
 
@@ -113,7 +113,7 @@ def test_an_unknown_endpoint_is_not_found(name_of_it: str, endpoint_id: str) -> 
 def test_an_outdated_list_of_secrets_hides_no_endpoint_and_loses_no_secret(
     own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Secrets Manager lists may be five minutes old."""
+    """ListSecrets of Secrets Manager may be five minutes stale."""
     endpoint("https://shop.example.com/")
     before = kept(own_aws, name)
     monkeypatch.setattr(endpoints, "_listed", lambda: iter(()))
@@ -182,7 +182,7 @@ def test_all_pages_of_endpoints_are_listed_in_order_of_their_ids(own_aws: Aws, n
 def test_an_endpoint_created_manually_or_by_a_template_works_and_can_be_rotated(
     own_aws: Aws, receiver: Receiver, name: str
 ) -> None:
-    """A template can have a secret generated, but it can write no list of them."""
+    """CloudFormation can generate one secret, but not a list of them."""
     secret = new_secret()
     value = f'{{"url": "{receiver.url}/", "secret": "{secret}"}}'
     own_aws.client("secretsmanager").create_secret(Name=f"{name}/shop", SecretString=value)

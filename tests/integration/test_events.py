@@ -1,4 +1,4 @@
-"""What happened can be pulled: each change of stock once, in an order in which none is missed."""
+"""Events can be pulled: one for each change of stock, in an order that misses none."""
 
 from collections.abc import Iterator
 from typing import Any

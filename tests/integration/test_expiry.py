@@ -1,4 +1,4 @@
-"""A hold is over at its deadline, by the clock of Postgres, with nobody there to sweep."""
+"""A hold expires at its deadline by the clock of Postgres, without any sweep."""
 
 import time
 
@@ -102,7 +102,7 @@ def test_ten_expired_holds_of_one_resource_return_ten_units(engine: Engine, name
 
 
 def test_a_commit_that_waited_past_the_deadline_is_refused(engine: Engine, name: str) -> None:
-    """The clock is read when the row lock is held, not when the commit arrived."""
+    """The clock is read after the row lock is acquired, not when the commit arrived."""
     set_stock(name, 1)
     token = hold((name, 1), ttl_seconds=1)
     with psycopg.connect(engine.owner_url) as other:
@@ -111,7 +111,7 @@ def test_a_commit_that_waited_past_the_deadline_is_refused(engine: Engine, name:
         time.sleep(0.6)
         waiting = beside(lambda: replies.append(commit(token)))  # well before the deadline
         time.sleep(0.7)
-        other.rollback()  # well after it, and having changed nothing
+        other.rollback()  # well after the deadline, without changes
         waiting.join()
 
     assert replies[0].code == "hold_expired"

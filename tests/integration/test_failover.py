@@ -1,4 +1,4 @@
-"""A server that was demoted, terminated, shut down or filled up: 503 or a second try, never 500."""
+"""A demoted, terminated, stopped or full server: 503 or a second attempt, never 500."""
 
 import os
 import shlex
@@ -28,7 +28,7 @@ def _not_pooled(pytestconfig: pytest.Config) -> None:
 
 @contextmanager
 def role_has(engine: Engine, on: LiteralString, off: LiteralString) -> Iterator[None]:
-    """For connections that are made in here; one that is kept remains as it was made."""
+    """Change the role for new connections. A kept connection does not change."""
     connection.disconnect()
     engine.sql(on)
     try:
@@ -122,7 +122,7 @@ def test_a_restarted_server_fails_no_request(
 
 
 class Server:
-    """An embedded Postgres, to be stopped and started as it was."""
+    """An embedded Postgres that the test stops and starts."""
 
     def __init__(self, data: Path) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""What foreign clients send: encodings, conditions, HEAD, and ids of every script."""
+"""HTTP details of other clients: encodings, conditions, HEAD, and ids of every script."""
 
 import gzip
 import json
@@ -134,7 +134,9 @@ def test_a_location_header_identifies_the_resource(name: str, resource_id: str) 
 def test_the_instance_of_a_problem_is_a_uri_reference_with_the_encoded_id(name: str) -> None:
     event = sample("read-resource")
     event["pathParameters"]["resourceId"] = f"{name}?/ä"
-    event["rawPath"] = f"/api/v1/resources/{name}"  # API Gateway cuts it at a decoded question mark
+    event["rawPath"] = (
+        f"/api/v1/resources/{name}"  # API Gateway cuts the path at a decoded question mark
+    )
 
     assert invoke("read-resource", event).json["instance"] == (
         f"/api/v1/resources/{name}%3F%2F%C3%A4"

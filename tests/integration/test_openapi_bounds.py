@@ -1,4 +1,4 @@
-"""Each bound of the OpenAPI document is the server's: it takes the bound, and nothing beyond."""
+"""The server enforces exactly the bounds of the OpenAPI document."""
 
 import json
 import re
@@ -27,7 +27,7 @@ REFUSED = {
     "too_many_items",
     "ttl_out_of_range",
 }
-"""How a value that the document does not allow is refused, by where it stands."""
+"""The error codes for values that the document does not allow."""
 ODD_TEXTS = (
     " ",
     "a ",
@@ -49,11 +49,11 @@ ODD_TEXTS = (
 
 @dataclass(frozen=True)
 class Case:
-    """A value in one place of a request."""
+    """A value at one position of a request."""
 
     route: str
     kind: str
-    """body, header, path or query."""
+    """body, header, path or query"""
     place: tuple[str | int, ...]
     value: Any
     allowed: bool
@@ -66,7 +66,7 @@ class Case:
 
 
 class Absent:
-    """The place is empty."""
+    """The value is absent."""
 
 
 def of_schema(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]]:
@@ -112,7 +112,7 @@ def of_text(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]]:
 
 
 def of_object(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[tuple[Any, ...], Any, bool]]:
-    """Places in a body, values for them, and whether the document allows them."""
+    """Positions in a body, values for them, and whether the document allows them."""
     schema = contract.resolved(schema)
     for form in schema.get("oneOf", ()):
         if contract.resolved(form)["properties"].keys() >= base.keys():
@@ -127,7 +127,7 @@ def of_object(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[tuple[Any,
         yield (name,), [[]] if field.get("type") != "array" else "x", False
         yield from (((name,), value, allowed) for value, allowed in of_schema(field, base[name]))
         if "items" in field and is_object(field["items"]):
-            # In a batch, a row that is wrong spoils no other: its own outcome says so.
+            # A wrong row of a batch has its own outcome and does not affect the others.
             for place, value, allowed in of_object(field["items"], base[name][0]):
                 yield (name, 0, *place), value, allowed
     yield ("unknown",), 1, False
@@ -153,7 +153,7 @@ def parameters(route: str, operation: Mapping[str, Any]) -> Iterator[Case]:
         if base is None:
             continue
         for value, allowed in of_schema(parameter["schema"], base):
-            # A path with an id that cannot be is one of no resource.
+            # A path with an invalid id is that of an unknown resource.
             if parameter["in"] != "path" or not allowed:
                 name = parameter["name"]
                 place = (name.lower() if parameter["in"] == "header" else name,)
@@ -168,7 +168,7 @@ CASES = [
 
 
 def placed(value: Any, place: tuple[str | int, ...], new: Any) -> Any:
-    """A copy of a value with another one at a place within it."""
+    """A copy of a document with another value at one position."""
     made = deepcopy(value)
     part = made
     for step in place[:-1]:
@@ -181,7 +181,7 @@ def placed(value: Any, place: tuple[str | int, ...], new: Any) -> Any:
 
 
 def base_body(case: Case) -> Any:
-    """The example that has the place."""
+    """The example that has the position."""
     media = contract.operation(case.route)["requestBody"]["content"]["application/json"]
     bases = [example["value"] for example in media["examples"].values()]
     return next((base for base in bases if case.place[0] in base), bases[0])
@@ -208,7 +208,7 @@ def refused(case: Case, reply: Reply) -> bool:
     if "batch" in case.route and len(case.place) > 1 and reply.status == 200:
         return bool(reply.json["results"][0]["outcome"] == "body_invalid")
     if case.allowed and reply.code in ("reservation_not_found", "endpoint_not_found"):
-        return False  # the form is right
+        return False  # the schema is valid
     if case.kind == "path":
         return reply.status == 404
     return reply.code in REFUSED

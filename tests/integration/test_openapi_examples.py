@@ -1,6 +1,6 @@
-"""The examples of the OpenAPI document are requests that the engine takes, and its answers.
+"""The examples of the OpenAPI document are real requests and responses of the engine.
 
-RECORD_EXAMPLES=1 writes them anew, for `make openapi` to take up.
+RECORD_EXAMPLES=1 records them again for `make openapi`.
 """
 
 import json
@@ -31,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("engine", "retried_at_once")
 
 
 class Recorder:
-    """Makes calls under names of its own, and keeps the answers under those of the samples."""
+    """Makes calls with unique names, and records the responses under the names of the samples."""
 
     def __init__(self, name: str) -> None:
         self._names = {ROOM: f"{name}-room", SEAT: f"{name}-seat"}
@@ -41,7 +41,7 @@ class Recorder:
         self.found: dict[str, Any] = {}
 
     def own(self, text: str) -> str:
-        """A request's text with names that nothing else has."""
+        """The text of a request with unique names."""
         for theirs, ours in self._names.items():
             text = text.replace(theirs, ours)
         return text
@@ -60,14 +60,14 @@ class Recorder:
         return reply
 
     def keep(self, route: str, reply: Reply, as_: str) -> None:
-        """Keep an answer as an example."""
+        """Record a response as an example."""
         if reply.text:
             kept = self.found.setdefault(contract.operation(route)["operationId"], {})
             answers = kept.setdefault("responses", {}).setdefault(str(reply.status), {})
             answers[as_] = json.loads(self.stable(reply.text))
 
     def stable(self, text: str) -> str:
-        """The text with fixed values for all that differs from one run to the next."""
+        """The text with fixed values for everything that differs between runs."""
         for theirs, ours in self._names.items():
             text = text.replace(ours, theirs)
         text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", self._uuid, text)
@@ -84,7 +84,7 @@ class Recorder:
 
 
 def record(recorder: Recorder, queues: Queues, receiver: Receiver) -> dict[str, Any]:
-    """Every call of the API, and what it answers."""
+    """Every call of the API with its responses."""
     stock(recorder)
     reservations(recorder)
     webhooks(recorder, receiver)

@@ -1,4 +1,4 @@
-"""The guard: deliveries go to the public Internet alone, whatever a URL or a name says."""
+"""The SSRF guard: deliveries only connect to public addresses."""
 
 import socket
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ PUBLIC, PRIVATE = "93.184.215.14", "10.0.0.1"
 
 @dataclass
 class Network:
-    """In place of the network: it knows who wanted to go where."""
+    """A fake network that records the connections and refuses them."""
 
     reached: list[tuple[str, int]] = field(default_factory=list)
 
@@ -48,14 +48,14 @@ def _timeout(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def development(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers of this machine can be reached, so that what happens there can be seen."""
+    """Allow deliveries to servers of this machine."""
     monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "1")
     forget()
 
 
 @pytest.fixture
 def lookups(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[list[str]]], list[str]]:
-    """What the name server answers, one after the other, and what it was asked."""
+    """The successive responses of a fake name server, and its queries."""
     answers: dict[str, list[list[str]]] = {}
     asked: list[str] = []
 

@@ -1,4 +1,4 @@
-"""A server that behaves badly costs its own delivery a bounded time and memory, and no other's."""
+"""A misbehaving server costs its own delivery a bounded time and memory, and no other delivery."""
 
 import asyncio
 import socket
@@ -19,12 +19,12 @@ from tests.conftest import forget
 from tests.support.receiver import CommandError, Server, Talk, hold_the_line, listening, receiving
 
 BUFFERS_BYTES_MAX = 16 << 20
-"""What a server can send that nobody reads: it fits into the buffers of the two sockets."""
+"""An amount of data that fits into the buffers of the two sockets."""
 
 
 @pytest.fixture(autouse=True)
 def _development(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The servers of this machine can be reached, and have a second."""
+    """Deliveries to this machine are allowed, with a timeout of one second."""
     monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "1")
     monkeypatch.setenv("WEBHOOK_TIMEOUT_SECONDS", "1")
     forget()
@@ -107,7 +107,7 @@ async def test_an_endless_response_body_is_not_read() -> None:
 async def test_a_hanging_name_server_delays_no_other_delivery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A look-up cannot be called off: its thread is lost until the name server gives up."""
+    """A lookup cannot be cancelled: it occupies its thread until the name server responds."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(6))  # as on Lambda
     hanging, many_hang, over = count(1), asyncio.Event(), threading.Event()

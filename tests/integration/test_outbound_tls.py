@@ -1,4 +1,4 @@
-"""Deliveries go to whom the certificate says the name belongs to, though an address is dialled."""
+"""TLS of deliveries: the certificate must match the name, although an address is dialled."""
 
 import socket
 import ssl
@@ -27,7 +27,7 @@ def authority() -> Authority:
 class Shop:
     server: Server
     names: list[str | None]
-    """Which the clients asked for when they began with TLS."""
+    """The server names (SNI) that the clients sent."""
 
     async def post(self, host: str = "shop.example") -> Reply:
         url = f"https://{host}:{self.server.port}/events"
@@ -36,7 +36,7 @@ class Shop:
 
 @pytest.fixture
 def shop(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    """A server of shop.example; every name leads to it."""
+    """A server of shop.example. Every name resolves to it."""
     monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "1")
     forget()
 
@@ -85,7 +85,7 @@ async def test_a_server_with_a_certificate_for_another_name_receives_nothing(
 
 
 async def test_public_certificate_authorities_are_trusted_by_default() -> None:
-    """That of the tests is none of them; without any, nobody would be."""
+    """The authority of the tests is not one of them. Without any, no server would be trusted."""
     trusted = sender._trusted()
 
     assert trusted.verify_mode == ssl.CERT_REQUIRED

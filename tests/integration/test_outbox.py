@@ -1,4 +1,4 @@
-"""Events go on to the queue: each at least once, under one id, whoever dies in between."""
+"""The outbox: events reach the queue at least once, under one id, despite crashes."""
 
 import json
 import os
@@ -27,12 +27,12 @@ from tests.support.wire import tapped
 
 @pytest.fixture(autouse=True)
 def _nothing_waits(engine: Engine) -> None:
-    """What other tests left waiting is not for the queue of this one."""
+    """Mark the pending events of other tests as published."""
     engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")
 
 
 def sell_and_return(name: str, times: int) -> None:
-    """Writes two events each time: depleted, restored."""
+    """Writes two events per round: depleted, restored."""
     set_stock(name, 1)
     for _ in range(times):
         release(hold((name, 1)))
@@ -113,7 +113,7 @@ def test_a_claimed_event_cannot_be_claimed_again_until_the_claim_expires(
 def test_events_that_the_queue_rejects_stay_and_the_others_are_marked(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQS answers 200 and says of each entry what became of it."""
+    """SendMessageBatch responds 200 with an outcome for each entry."""
     sell_and_return(name, 6)
     real = queue._sqs()
 
@@ -199,7 +199,7 @@ def test_a_batch_is_two_round_trips_and_an_empty_claim_one(
 
 
 def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> None:
-    """A call takes so many bytes, all entries together."""
+    """A call has a limit on the total bytes of its entries."""
     large = [Message(json.dumps({"id": str(n), "text": "x" * 120_000})) for n in range(9)]
 
     assert queue.send(large) == [True] * 9
@@ -228,7 +228,7 @@ def test_every_call_that_may_write_an_event_wakes_the_prompt_path(name: str, ver
 def test_the_prompt_path_publishes_events_while_it_runs(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may close holds of other tests, and hands on their events, too."""
+    """The sweep may also close holds and publish events of other tests."""
     monkeypatch.setenv("EXPIRE_STAY_SECONDS", "3")
     forget()
     handed_on: list[int] = []

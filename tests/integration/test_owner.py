@@ -1,4 +1,4 @@
-"""The way in of the migrations: a password out of the secret in which RDS keeps and changes it."""
+"""The sign-in of the migrations: a password from the secret that RDS rotates."""
 
 import json
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ HOST = "openreserve.cluster-c1.eu-central-1.rds.amazonaws.com"
 
 @dataclass
 class Secret:
-    """What Secrets Manager has, and the password that the server takes."""
+    """The secret in Secrets Manager, and the password that the server accepts."""
 
     manager: Any
     arn: str
@@ -31,12 +31,12 @@ class Secret:
     written_with_the_next_try: str | None = None
 
     def write(self, password: str) -> None:
-        """As RDS writes it."""
+        """Write the secret in the format of RDS."""
         text = json.dumps({"username": OWNER, "password": password})
         self.manager.put_secret_value(SecretId=self.arn, SecretString=text)
 
     def lets_in(self, user: str, password: str) -> bool:
-        """Whether the server does."""
+        """Whether the server accepts the password."""
         if self.written_with_the_next_try is not None:
             self.write(self.written_with_the_next_try)
         return (user, password) == (OWNER, self.taken)
@@ -56,7 +56,7 @@ def secret(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Secret:
 def server(
     engine: Engine, secret: Secret, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Rds]:
-    """The writer of the cluster, where the migrations look for it."""
+    """The writer of the cluster, at the URL of the migrations."""
     authority = Authority.new()
     shown = authority.vouch(HOST, tmp_path).context
     with rds(engine.direct_url, shown, secret.lets_in) as seen:
@@ -152,7 +152,7 @@ def test_without_a_secret_the_url_has_the_credentials(engine: Engine) -> None:
 def test_openreserve_app_may_sign_in_with_an_iam_token_on_rds(
     engine: Engine, roles_of_rds: list[str]
 ) -> None:
-    """On RDS, which has the role rds_iam. All of it is undone: a role belongs to the cluster."""
+    """As on RDS, with the role rds_iam. Everything is undone: roles belong to the cluster."""
     (text,) = [text for name, text in sql.migrations() if name == "0001_roles.sql"]
     admin_url = engine.owner_url.replace(f"{OWNER}@", "postgres@")
     with psycopg.connect(admin_url) as connection:

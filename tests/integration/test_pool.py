@@ -1,4 +1,4 @@
-"""Many clients over few backends, as through RDS Proxy: nobody gets more than there is."""
+"""Many clients over few backends, as through RDS Proxy: stock is never oversold."""
 
 import random
 import threading
@@ -29,17 +29,17 @@ PROCESSES = 8
 BACKENDS = 20
 UNITS = 500
 FICKLE = 100
-"""Buyers who got a unit and give it back."""
+"""The number of buyers who release their unit again."""
 PATIENCE_SECONDS = 60
 ASK_AGAIN = {"contention", "database_unavailable", "idempotency_in_progress"}
-"""What the README says to repeat."""
+"""The error codes that the README tells clients to retry."""
 
 LIST_BACKENDS: LiteralString = "SELECT pid FROM pg_stat_activity WHERE usename = 'openreserve_app'"
 
 
 @dataclass(frozen=True)
 class Heard:
-    """What a client was told: what it was asked to repeat for, and the answer."""
+    """The result of a client: the codes it retried, and the last response."""
 
     again: Counter[str]
     reply: Reply
@@ -47,7 +47,7 @@ class Heard:
 
 @pytest.fixture
 def pooled(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Pooler]]:
-    """Starts a pool that the functions in this process reach Postgres through; without Redis."""
+    """Starts a pool between the functions in this process and Postgres, without Redis."""
     if pooler.program() is None:
         pytest.skip("needs pgbouncer")
     with ExitStack() as running:
@@ -90,7 +90,7 @@ def test_a_request_without_a_free_backend_is_503_and_a_retry_succeeds(
     pool = pooled(size=1, borrow_seconds=1)
     set_stock(name, 1)
     with psycopg.connect(pool.url) as other:
-        other.execute("SELECT 1")  # begins a transaction, and keeps the backend
+        other.execute("SELECT 1")  # starts a transaction, which keeps the backend
         reply = reserve((name, 1), key=name)
 
     assert (reply.status, reply.code) == (503, "database_unavailable")
@@ -151,7 +151,7 @@ def settle(task: tuple[str, str]) -> Heard:
     verbs: dict[str, Callable[[], Reply]] = {
         "commit": lambda: commit(token),
         "release": lambda: release(token),
-        "": lambda: call("health"),  # who got nothing looks on
+        "": lambda: call("health"),  # a client without a unit
     }
     return patiently(verbs[verb])
 
@@ -161,7 +161,7 @@ def leave(_name: str) -> None:
 
 
 def patiently(ask: Callable[[], Reply]) -> Heard:
-    """Ask again as long as the answer is 503 or 409 for a key that is being answered."""
+    """Repeat the request while the response is 503, or 409 for a key in progress."""
     again: Counter[str] = Counter()
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
@@ -176,14 +176,14 @@ def patiently(ask: Callable[[], Reply]) -> Heard:
 def everybody(
     callers: Crowd, work: Callable[[Task], Result], tasks: Sequence[Task]
 ) -> list[Result]:
-    """Each client does its task, all at once, each over its own connection."""
+    """Run the task of each client concurrently, each over its own connection."""
     share = len(tasks) // callers.size
     shares = [[tasks[start : start + share]] for start in range(0, len(tasks), share)]
     return [result for ((own),) in callers(partial(at_once, work), shares) for result in own]
 
 
 def at_once(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-    """The clients of one process: a thread each, the same ones every time."""
+    """The clients of one process: one thread each, reused between rounds."""
     all_there = threading.Barrier(len(tasks))
 
     def run(task: Task) -> Result:
@@ -200,7 +200,7 @@ def clients(count: int) -> ThreadPoolExecutor:
 
 @contextmanager
 def backends_watched(engine: Engine) -> Iterator[list[int]]:
-    """How many backends there were beyond those from before, looked at again and again."""
+    """The numbers of additional backends, sampled repeatedly."""
     counts: list[int] = []
     over = threading.Event()
     before = set(engine.sql(LIST_BACKENDS))

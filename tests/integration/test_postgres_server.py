@@ -1,4 +1,4 @@
-"""The embedded Postgres starts on whatever an earlier run has left, or says in one line why not."""
+"""The embedded Postgres starts on the data of any earlier run, or logs the reason in one line."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def postmaster(data: Path) -> psutil.Process:
 
 
 def count(url: str, *statements: str) -> object:
-    """Carry out the statements, and count the rows of table t."""
+    """Execute the statements, and count the rows of table t."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())

@@ -1,4 +1,4 @@
-"""Redis as ElastiCache has it: a cluster, with TLS that is verified and tokens for passwords."""
+"""Redis as on ElastiCache: a cluster, with verified TLS and IAM tokens."""
 
 import re
 import socket
@@ -40,7 +40,7 @@ def nodes(
 def sent(
     nodes: list[redis.Redis], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[Command]]:
-    """The engine with a cluster for its Redis, and all commands that it sends there."""
+    """The engine with a Redis cluster. Yields all commands sent to it."""
     assert engine
     commands: list[Command] = []
     exchange = Nodes.exchange
@@ -61,7 +61,7 @@ def sent(
 
 
 def everything(name: str) -> None:
-    """All that the engine does with Redis, with the answers that it has to get."""
+    """All Redis commands of the engine, with the expected responses."""
     set_stock(name, 3)
     first = reserve((name, 1), key=name)
     assert reserve((name, 1), key=name).text == first.text
@@ -140,7 +140,7 @@ def test_a_moved_slot_is_found_again(sent: list[Command], nodes: list[redis.Redi
 def test_a_redirection_loop_between_nodes_ends(
     sent: list[Command], nodes: list[redis.Redis], name: str
 ) -> None:
-    """As in the midst of a failover: the request goes on without."""
+    """As during a failover: the request proceeds without Redis."""
     where = slot(("ZREM", "openreserve:{deadlines}"))
     ids = [node.execute_command("CLUSTER", "MYID").decode() for node in nodes]
     had = next(number for number, (first, last) in enumerate(TWO_NODES) if first <= where <= last)
@@ -156,7 +156,7 @@ def test_a_redirection_loop_between_nodes_ends(
 
 @dataclass
 class Cache:
-    """A cache on ElastiCache, and who may sign in."""
+    """A cache on ElastiCache, and its users."""
 
     admin: redis.Redis
     port: int
@@ -164,23 +164,23 @@ class Cache:
     monkeypatch: pytest.MonkeyPatch
 
     def lead_to(self, host: str, more: str = "") -> None:
-        """Make the functions look for it under this name, whatever it shows."""
+        """Make the functions connect to this host name, independent of the certificate."""
         self.monkeypatch.setenv("REDIS_URL", f"rediss://{USER}@{host}:{self.port}?{more}")
         forget()
 
     def let_in(self, token: str) -> None:
-        """Whoever has this token, and nobody who had another."""
+        """Accept this token, and no earlier one."""
         rules = ["on", "resetpass", f">{token}", "allkeys", "allcommands"]
         self.admin.execute_command("ACL", "SETUSER", USER, *rules)
 
     def told(self) -> int:
-        """How often a token was told to it."""
+        """The number of AUTH commands so far."""
         return int(self.admin.info("commandstats").get("cmdstat_auth", {}).get("calls", 0))
 
 
 @pytest.fixture
 def serverless(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
-    """One of ElastiCache Serverless, where the functions look for it. Their clock stands still."""
+    """A serverless cache, configured for the functions. Their clock is frozen."""
     assert engine
     authority = Authority.new()
     variables = {
@@ -230,7 +230,7 @@ def test_a_token_opens_a_verified_connection_to_the_cache_once(
 def test_a_connection_closed_by_elasticache_is_replaced_with_a_new_token(
     serverless: Cache, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After 12 hours, when the token that opened it is long over."""
+    """After 12 hours, when the token of the connection has long expired."""
     set_stock(name, 5)
     set_clock(monkeypatch, time.time() + 12 * 3_600)
     serverless.let_in(iam_auth.cache_token("openreserve-dev", USER, "ServerlessCache"))
@@ -300,7 +300,7 @@ def test_without_tls_no_token_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_signing_in_has_a_longer_timeout_than_commands(
     *, lets_in: bool, answer_ms: int, connect_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that is silent, at the door or behind it: only the time-out of that counts."""
+    """A silent server, before or after sign-in: only the timeout of that phase applies."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
         monkeypatch.setenv("REDIS_URL", f"redis://user:password@127.0.0.1:{port}")
@@ -319,7 +319,7 @@ def test_signing_in_has_a_longer_timeout_than_commands(
 
 
 def _serve_nobody(door: socket.socket, *, lets_in: bool) -> None:
-    """Let a client sign in, or not, and answer nothing that it asks for."""
+    """Accept or ignore the sign-in of a client, and answer no other command."""
     connection, _ = door.accept()
     with connection:
         while asked := connection.recv(4_096):

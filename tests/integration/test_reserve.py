@@ -1,4 +1,4 @@
-"""reserve, over its handler, on a real Postgres."""
+"""reserve, through its handler, on a real Postgres."""
 
 import base64
 import json

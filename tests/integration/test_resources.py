@@ -62,7 +62,7 @@ def test_a_total_below_held_and_committed_units_is_refused(name: str) -> None:
 
 def test_if_match_refuses_when_the_total_was_changed_since(name: str) -> None:
     etag = set_stock(name, 10).headers["etag"]
-    hold((name, 1))  # reservations do not count: the total is what was read
+    hold((name, 1))  # reservations do not change the version: it is that of the total
 
     matched = set_stock(name, 11, **{"if-match": etag})
     stale = set_stock(name, 12, **{"if-match": etag})
@@ -104,7 +104,7 @@ def test_a_list_is_paged_in_order_of_the_ids(name: str) -> None:
     ids = [f"{name}-{number:02}" for number in range(7)] + [f"{name}-Ä", f"{name}-🧀"]
     for resource_id in ids:
         set_stock(resource_id, 1)
-    set_stock(f"{name[:-1]}\x7e", 1)  # sorts behind, but does not begin like the others
+    set_stock(f"{name[:-1]}\x7e", 1)  # sorts after the others, but does not have their prefix
 
     seen, cursor = [], ""
     while True:

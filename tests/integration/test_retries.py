@@ -1,4 +1,4 @@
-"""What fails comes back at its time, what is given up is kept, and no other message minds."""
+"""Failed deliveries are retried on schedule, then kept. Other messages are not affected."""
 
 import time
 from dataclasses import replace
@@ -34,7 +34,7 @@ def _schedule(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How long each retry was put off. The test does not wait for it."""
+    """The delay of each retry. The test does not wait for it."""
     waits: list[int] = []
     postpone_retry, send_to_retry = queue.postpone_retry, queue.send_to_retry
 
@@ -165,7 +165,7 @@ def test_a_failing_or_hanging_endpoint_does_not_block_the_others_of_a_batch(
 def test_an_event_is_given_up_after_one_attempt_more_than_configured_waits(
     waits_given: str, queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list of waits alone says so: no other setting has to agree with it."""
+    """WEBHOOK_RETRY_SECONDS alone defines the number of attempts."""
     attempts_due = waits_given.count(",") + 2
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", waits_given.replace("1", "0"))
     forget()
@@ -200,8 +200,9 @@ def test_a_wait_beyond_the_maximum_sqs_delay_uses_no_attempt(
 def test_a_retry_is_not_in_flight_in_the_queue_of_first_attempts(
     status: int, queues: Queues, receiver: Receiver
 ) -> None:
-    """SQS hands out nothing of a queue with 120,000 messages in flight: a dead endpoint makes so
-    many of them in time."""
+    """SQS delivers no message of a queue with 120,000 messages in flight. A dead endpoint
+    can cause that many.
+    """
     endpoint(f"{receiver.url}/")
     receiver.answers["/"] = CommandError(status)
     queue.send([Message(event(), "shop") for _ in range(10)])
@@ -247,7 +248,7 @@ def test_a_rejected_dead_letter_is_not_lost(
 def test_a_slow_endpoint_moves_to_the_retry_queue_after_one_attempt(
     queues: Queues, receiver: Receiver
 ) -> None:
-    """Of twenty executions one after the other in an environment, one waits for it."""
+    """Of twenty sequential executions in an environment, one waits for the endpoint."""
     for path in ("slow", "quick"):
         endpoint(f"{receiver.url}/{path}", path)
     receiver.answers["/slow"] = CommandError(0)

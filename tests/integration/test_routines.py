@@ -1,4 +1,4 @@
-"""The routines: applied again when their text changes, callable by the old and the new code."""
+"""The SQL routines: applied again when their text changes, and callable by old and new code."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ LIST_SIGNATURES: LiteralString = (
 
 @pytest.fixture
 def migrated_url(servers: Engine) -> Iterator[str]:
-    """A database of its own with the present schema."""
+    """A database with the current schema."""
     database = f"migrated_{uuid4().hex[:8]}"
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -106,7 +106,7 @@ def test_a_routine_that_fails_leaves_nothing_applied(
 def test_a_routine_unknown_to_this_version_is_kept_and_reported(
     migrated_url: str, change: Change, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Old code may still call it, or a newer version put it there."""
+    """Old code may still call it, or a newer version may have created it."""
     change.without("purge.sql")
 
     assert migrate(migrated_url) == []
@@ -201,7 +201,7 @@ def test_a_hold_is_expired_from_the_instant_of_its_deadline(
 def test_the_deadline_rule_is_inlined_into_the_query(
     engine: Engine, query: LiteralString, condition: str
 ) -> None:
-    """So that it can use an index, and so that it costs no call for each row."""
+    """Inlined, it can use an index and costs no call per row."""
     with psycopg.connect(engine.direct_url) as connection:
         plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN (VERBOSE) {query}"))
 

@@ -1,4 +1,4 @@
-"""The migrations: all or nothing, once, one after the other; and the rights of the roles."""
+"""The migrations: atomic, applied once, serialized. And the privileges of the roles."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ FILES = [name for name, _ in (*migrations(), *routines())]
 
 @pytest.fixture
 def empty_url(servers: Engine) -> Iterator[str]:
-    """A database with nothing in it."""
+    """An empty database."""
     database = f"empty_{uuid4().hex[:8]}"
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -72,7 +72,7 @@ def test_a_migration_without_changes_does_not_wait_for_writers(
 
 
 def test_a_migration_waits_at_most_three_seconds_for_a_lock(empty_url: str) -> None:
-    """All writers that come later would queue behind it."""
+    """All later writers would queue behind it."""
     migrate(empty_url)
     with psycopg.connect(empty_url) as writing:
         writing.execute("LOCK TABLE openreserve.reservations IN ROW EXCLUSIVE MODE")
@@ -166,7 +166,7 @@ def test_the_timeouts_are_set_on_the_role(engine: Engine) -> None:
 
 
 def test_no_index_of_resources_has_a_column_that_reserve_updates(engine: Engine) -> None:
-    """So that every update of it is a HOT one."""
+    """So that every update of resources is a HOT update."""
     (indexed,) = engine.sql(
         "SELECT array_agg(DISTINCT a.attname::text) FROM pg_index x"
         "  JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)"

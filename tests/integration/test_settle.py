@@ -1,4 +1,4 @@
-"""commit, release and GET against every state: the matrix of the README, cell by cell."""
+"""commit, release and GET in every state: the state matrix of the docs, cell by cell."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ UNKNOWN = "550e8400-e29b-41d4-a716-446655440000"
 
 
 def past(engine: Engine, token: str) -> None:
-    """Let a hold's deadline be over, without waiting for it; what Redis knew of it ends, too."""
+    """Move the deadline of a hold into the past, and clear its sold-out markers."""
     short = engine.sql(
         "WITH earlier AS (UPDATE openreserve.reservations"
         "                    SET created_at = created_at - interval '1 day',"
@@ -28,7 +28,7 @@ def past(engine: Engine, token: str) -> None:
 
 
 def in_state(engine: Engine, name: str, state: str) -> str:
-    """A reservation of one of two units of `name`, in that state."""
+    """A reservation of one of two units of `name`, in the given state."""
     set_stock(name, 2)
     if state == "unknown":
         return UNKNOWN

@@ -1,4 +1,4 @@
-"""Signing in to Postgres on AWS: a token for a password, told only to whom a certificate names."""
+"""IAM sign-in to Postgres: a token is only sent to a server with a verified certificate."""
 
 import socket
 import time
@@ -25,13 +25,13 @@ HOST = "openreserve.proxy-c1.eu-central-1.rds.amazonaws.com"
 
 @dataclass
 class Clock:
-    """Of the functions and of AWS; those of the test and of Postgres go on."""
+    """The clock of the functions and of AWS. Those of the test and of Postgres do not change."""
 
     monkeypatch: pytest.MonkeyPatch
     aws_ahead_seconds: float = 0
 
     def move(self, seconds: float, *, aws_too: bool = True) -> None:
-        """To so many seconds ahead of the test's."""
+        """Set it to this number of seconds ahead of the test's clock."""
         self.aws_ahead_seconds = seconds if aws_too else self.aws_ahead_seconds
         moved = SimpleNamespace(
             time=lambda: time.time() + seconds, strftime=time.strftime, gmtime=time.gmtime
@@ -39,7 +39,7 @@ class Clock:
         self.monkeypatch.setattr(iam_auth, "time", moved)
 
     def of_aws(self) -> float:
-        """Its seconds since 1970."""
+        """The time of AWS in seconds since 1970."""
         return time.time() + self.aws_ahead_seconds
 
 
@@ -50,7 +50,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 @dataclass(frozen=True)
 class Vouched:
-    """What the proxy shows, and the file of who vouches for it."""
+    """The certificate of the proxy, and the CA bundle that verifies it."""
 
     shown: Shown
     bundle: str
@@ -65,7 +65,7 @@ def vouched(tmp_path: Path) -> Vouched:
 
 @pytest.fixture
 def signer(monkeypatch: pytest.MonkeyPatch) -> Credentials:
-    """The role of the functions, in their environment."""
+    """The credentials of the functions, set in their environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ASIAEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a/secret+key")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a/session+token==")
@@ -82,7 +82,7 @@ def proxy(
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Rds]:
-    """RDS Proxy, where the functions look for it, and they know who vouches for it."""
+    """A fake RDS Proxy, configured for the functions together with its CA bundle."""
 
     def lets_in(user: str, password: str) -> bool:
         host = f"{HOST}:{seen.port}"
@@ -95,7 +95,7 @@ def proxy(
 
 
 def lead_to(proxy: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = "") -> None:
-    """Make the functions look for the proxy under this name, whatever it shows."""
+    """Make the functions connect to this host name, independent of the certificate."""
     monkeypatch.setenv(
         "DATABASE_URL",
         f"postgresql://{APP}@{host}:{proxy.port}/{DATABASE}?hostaddr=127.0.0.1{more}",
@@ -130,7 +130,7 @@ def test_the_token_is_not_sent_to_a_server_of_another_name(
 def test_the_token_is_not_sent_to_a_server_without_an_amazon_certificate(
     proxy: Rds, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With no other bundle in the URL, the roots of Amazon are the ones that count."""
+    """Without a bundle in the URL, the Amazon root certificates apply."""
     lead_to(proxy, monkeypatch, HOST)
 
     refused = reserve((name, 1))
@@ -167,7 +167,7 @@ def test_a_connection_lost_after_the_token_expired_is_replaced_with_a_new_token(
 
 
 def test_an_expired_token_is_refused(proxy: Rds, clock: Clock, name: str) -> None:
-    """That the stand-in is as strict as it should be: the test above would pass with any token."""
+    """The fake is strict: otherwise the test above would pass with any token."""
     clock.move(-iam_auth.EXPIRES_SECONDS - 2, aws_too=False)
 
     assert reserve((name, 1)).status == 503
@@ -209,7 +209,7 @@ def test_health_distinguishes_a_proxy_that_refuses_connections(
 
 
 def test_a_silently_unreachable_server_is_detected_within_seconds(proxy: Rds, name: str) -> None:
-    """Before the 10 seconds that a function may take are over."""
+    """Before the function timeout of 10 seconds."""
     set_stock(name, 5)
     connection = postgres_connection._of_this_thread.connection
     assert connection is not None

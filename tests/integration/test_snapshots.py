@@ -1,4 +1,4 @@
-"""SnapStart: what a snapshot must not have in it, by the hooks that Lambda's own runtime calls."""
+"""SnapStart hooks: a snapshot must not contain connections or state."""
 
 import random
 import subprocess
@@ -30,7 +30,7 @@ print(len(close), len(again))
 
 @pytest.fixture
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hooks of one handler, not of all that this process has loaded."""
+    """The hooks of one handler, not of every module loaded in this process."""
     monkeypatch.setattr(snapshot_restore_py, "_before_snapshot_registry", [])
     monkeypatch.setattr(snapshot_restore_py, "_after_restore_registry", [])
     snapstart.register()
@@ -90,7 +90,7 @@ def test_environments_of_one_snapshot_draw_different_random_numbers() -> None:
 
 @pytest.mark.usefixtures("engine", "_registered")
 def test_environments_of_one_snapshot_issue_different_tokens(name: str) -> None:
-    """Whatever is seeded: they are of what the system draws."""
+    """Tokens come from the random source of the system, independent of any seed."""
     set_stock(name, 5)
     tokens = set()
     for _ in range(2):

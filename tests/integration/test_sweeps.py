@@ -1,4 +1,4 @@
-"""The prompt expiry and the net: each hold that nobody settled is closed once, by one of them."""
+"""The prompt path and the scheduled sweep (reconcile): each expired hold is closed exactly once."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def test_an_empty_event_closes_expired_holds_like_a_scheduled_event(
 
 
 def test_a_batch_reads_in_proportion_to_its_size(engine: Engine, name: str) -> None:
-    """Also by the plans that Postgres keeps from the sixth batch of a connection on."""
+    """Also with the generic plans that Postgres uses from the sixth batch of a connection on."""
     batch_size, resources = 500, 100
     with psycopg.connect(engine.owner_url, autocommit=True) as connection:
         tokens = [
@@ -87,13 +87,13 @@ def test_a_batch_reads_in_proportion_to_its_size(engine: Engine, name: str) -> N
             )
             blocks_per_hold = (_blocks_read(connection) - before) / batch_size
 
-    # 21 when this was written; 70 while the sweep read the index by deadline for each token.
+    # Measured: 21. It was 70 while the sweep read the deadline index for each token.
     assert blocks_per_hold < 30, "an index is read through for each token"
     assert engine.drift() == []
 
 
 def _blocks_read(connection: psycopg.Connection[tuple[int]]) -> int:
-    """How often blocks of tables and indexes were looked at so far, in memory or on the disk."""
+    """The number of blocks of tables and indexes read so far, from memory or disk."""
     connection.execute("SELECT pg_stat_force_next_flush()")
     row = connection.execute(
         "SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigint"
@@ -161,7 +161,7 @@ def test_reconcile_skips_holds_that_are_being_settled(engine: Engine, name: str)
 
 
 def test_reconcile_closes_a_hold_that_expired_months_ago(engine: Engine, name: str) -> None:
-    """An engine that was off for so long still starts: a lag of 25 days and more fits."""
+    """An engine that was off for months still starts: a lag of 25 days and more fits."""
     set_stock(name, 1)
     token = hold((name, 1))
     past(engine, token)
@@ -301,7 +301,7 @@ def test_the_prompt_path_closes_each_hold_at_its_deadline(
 def test_an_earlier_deadline_wakes_the_prompt_path(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It sleeps until the first deadline; an earlier one must not have to wait for that."""
+    """The prompt path sleeps until the first deadline. An earlier one must wake it."""
     stay(3, monkeypatch)
     ask_redis("FLUSHALL")
     set_stock(name, 2)
@@ -309,7 +309,7 @@ def test_an_earlier_deadline_wakes_the_prompt_path(
     sleeping = beside(lambda: expire_app.handler({}, None))
     time.sleep(0.5)
 
-    # Redis hands the wake-up to the sleeper; the hold itself comes over another connection.
+    # Redis passes the wake-up to the sleeping call. The hold comes over another connection.
     token = hold((name, 1), ttl_seconds=1)
 
     sleeping.join()
@@ -317,8 +317,8 @@ def test_an_earlier_deadline_wakes_the_prompt_path(
 
 
 NOT_OF_THE_STAY = {"cmdstat_info", "cmdstat_hello", "cmdstat_client|setinfo"}
-"""What this test asks, and how connections are opened: a client names its library to Redis 7.2 and
-newer, and to Valkey, with two commands; older ones refuse them, and count none."""
+"""Commands of this test and of opening connections: a client names its library to Redis 7.2 and
+newer, and to Valkey, with two commands. Older servers refuse them and do not count them."""
 
 
 def test_an_idle_prompt_path_makes_few_redis_calls_and_no_statement(
@@ -390,7 +390,7 @@ def settle(task: tuple[str, str, float]) -> str:
 def test_both_sweeps_and_the_callers_race_and_each_hold_is_closed_once(
     engine: Engine, name: str, callers: Crowd
 ) -> None:
-    """Two prompt paths, two nets, commits and releases, all at the deadline of every hold."""
+    """Two prompt paths, two reconciles, commits and releases race at the deadline of every hold."""
     set_stock(name, 300)
     tokens = [hold((name, 1), ttl_seconds=2) for _ in range(60)]
     ((first,),) = engine.sql(

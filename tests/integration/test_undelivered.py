@@ -1,4 +1,4 @@
-"""No event is lost: not by poison, by an endpoint that cannot be read, or by AWS being away."""
+"""No event is lost to a poison message, an unreadable endpoint, or an outage of AWS."""
 
 import json
 from collections.abc import Iterator
@@ -72,7 +72,7 @@ def test_events_for_an_unreadable_endpoint_are_kept_and_others_arrive(
 def test_a_temporarily_unreadable_secret_does_not_make_its_endpoint_unknown(
     queues: Queues, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BatchGetSecretValue answers 200 and says of each secret what became of it."""
+    """BatchGetSecretValue responds 200 with an outcome for each secret."""
     endpoint(f"{receiver.url}/")
     manager = endpoints._manager()
     refusal = {"SecretId": f"{name}/shop", "ErrorCode": "DecryptionFailure", "Message": "KMS"}
@@ -166,7 +166,7 @@ def test_without_secrets_manager_a_batch_returns_to_the_queue(
 def test_a_batch_reads_the_endpoints_once(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Secrets Manager answers so many questions a second, to all functions together."""
+    """Secrets Manager limits the requests per second of all functions together."""
     endpoint(f"{receiver.url}/")
     looks: list[str] = []
     look = endpoints._listed

@@ -1,4 +1,4 @@
-"""The books: drift is found in one snapshot, and mended without a touch of history."""
+"""verify and repair: drift is found in one snapshot, and repaired without changing history."""
 
 import threading
 from uuid import UUID
@@ -36,7 +36,7 @@ def repaired(engine: Engine, *resource_ids: str) -> list[audit.Repair]:
 
 
 def sold_and_held(name: str) -> tuple[str, str]:
-    """Of 10 units of the resource 2 are committed and 3 held; and a release came before."""
+    """Of 10 units of the resource 2 are committed and 3 held, after an earlier release."""
     set_stock(name, 10)
     release(hold((name, 4)))
     sold = hold((name, 2))
@@ -126,7 +126,7 @@ def test_oversold_stock_is_reported_and_not_repaired(engine: Engine, name: str) 
 
     assert repaired(engine, name) == [audit.Repair("oversold", 1, 0)]
     assert [row.difference for row in checked(engine).drift] == [-2]
-    set_stock(name, 6)  # what is available moves along
+    set_stock(name, 6)  # available stock changes with the total
     assert repaired(engine, name) == [audit.Repair("repaired", -2, 0)]
     assert read_resource(name).json["availableStock"] == 1
     assert engine.drift() == []
@@ -162,7 +162,7 @@ def test_a_repair_that_returns_stock_writes_an_event(engine: Engine, name: str) 
 def test_traffic_causes_no_drift_and_a_repair_during_traffic_is_exact(
     engine: Engine, name: str
 ) -> None:
-    """Reserves, releases and commits go on while the books are checked and mended."""
+    """Reserves, releases and commits run during verify and repair."""
     set_stock(name, 10**6)
     stop = threading.Event()
     failures: list[Exception] = []

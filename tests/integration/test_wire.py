@@ -1,6 +1,6 @@
-"""What reaches Postgres: one round trip a verb, and nothing that ties a proxy to one client.
+"""Statements that reach Postgres: one round trip a verb, and none that pins a connection.
 
-What ties it: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html
 """
 
 from collections.abc import Callable, Iterator
@@ -38,17 +38,17 @@ def wire(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
 
 
 def cut_connections(engine: Engine) -> None:
-    """What a failover or a long freeze does to the connections of the functions."""
+    """Close the connections of the functions, as a failover or a long freeze does."""
     with psycopg.connect(engine.direct_url) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE usename = 'openreserve_app' AND pid <> pg_backend_pid()"
         )
-    engine.wire.cut()  # a pool would hold them
+    engine.wire.cut()  # a pool would keep them open
 
 
 def connected(wire: Wire) -> Wire:
-    """Counted from now on, with the connection open."""
+    """The tap with an open connection and no messages yet."""
     assert call("health").status == 200
     wire.messages.clear()
     return wire
@@ -68,7 +68,7 @@ def test_reserve_is_one_round_trip_for_every_outcome(wire: Wire, name: str) -> N
         lambda: reserve((name, 2), key=name),
     ]
     for outcome in outcomes:
-        hints.stock_returned(name)  # no marker: Postgres has to say it
+        hints.stock_returned(name)  # clears the marker, so that Postgres decides
         wire.messages.clear()
         outcome()
         assert wire.round_trips == 1, wire.statements
@@ -118,7 +118,7 @@ def test_replays_and_refusals_cached_in_redis_never_reach_postgres(wire: Wire, n
 
 
 def test_nothing_that_pins_a_proxied_connection_is_ever_sent(wire: Wire, name: str) -> None:
-    for number in range(8):  # a driver may prepare what it has seen five times
+    for number in range(8):  # a driver may prepare a statement after five executions
         set_stock(name, 20 + number)
         commit(hold((name, 1)))
         commit(hold((name, 1)), reacquire=True)
@@ -137,7 +137,7 @@ def test_nothing_that_pins_a_proxied_connection_is_ever_sent(wire: Wire, name: s
 
 
 def test_every_statement_of_the_functions_is_checked_for_pinning(engine: Engine, name: str) -> None:
-    """By the tap that stands before Postgres in every test."""
+    """Checked by the tap that is in front of Postgres in every test."""
     set_stock(name, 1)
     before = engine.wire.statements_seen
     hold((name, 1))
@@ -181,7 +181,7 @@ def test_an_idle_connection_that_was_lost_is_replaced_within_the_request(
 
 
 def test_a_statement_that_may_not_be_repeated_is_not_repeated(engine: Engine, name: str) -> None:
-    """Nobody knows whether the lost one was carried out; a second one would be refused."""
+    """The outcome of the lost statement is unknown, and a second one would be refused."""
     etag = set_stock(name, 5).headers["etag"]
     cut_connections(engine)
 

@@ -1,4 +1,4 @@
-"""Who may call: closed by default on AWS, and said alike by routes, policies and documents."""
+"""Authorization on AWS: closed by default, and the same in routes, policies and documents."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def body(parameters: Mapping[str, str] | None = None, change: Change = lambda _:
 
 
 def securities(document: Any) -> dict[str, Any]:
-    """By route key, as API Gateway imports them."""
+    """The security of each route, by route key, as API Gateway imports it."""
     return {
         DEFAULT_ROUTE if path == DEFAULT_ROUTE else f"{method.upper()} {path}": facts["security"]
         for path, methods in document["paths"].items()
@@ -87,7 +87,7 @@ def test_with_jwt_the_issuer_and_every_audience_reach_api_gateway() -> None:
 
 
 def test_with_iam_no_jwt_authorizer_is_created() -> None:
-    """It makes all that it is given, used or not, and refuses one without an issuer."""
+    """API Gateway creates every authorizer of the document, and refuses one without an issuer."""
     assert set(body(IAM)["components"]["securitySchemes"]) == {"AWS_IAM"}
     assert "jwtConfiguration" not in json.dumps(transformed(IAM))
 
@@ -138,7 +138,7 @@ def test_stock_and_the_back_office_need_more_scopes_than_reserving() -> None:
 
 
 def test_the_read_scope_sees_no_token_and_changes_nothing() -> None:
-    """Whoever has a token can settle its reservation, and events and lists have tokens."""
+    """A token is enough to settle its reservation, and events and lists contain tokens."""
     for_readers = {route for route, scopes in ACCESS.scopes.items() if READ in scopes}
 
     assert but_for_head(for_readers) == {
@@ -173,7 +173,7 @@ def test_a_policy_allows_the_calls_that_its_scope_allows_and_no_others(
 
 
 def test_each_pattern_of_a_policy_matches_a_route() -> None:
-    """One that is not would allow what nobody thought of."""
+    """A pattern without a route would allow unintended calls."""
     for patterns in ACCESS.policies.values():
         for pattern in patterns:
             method, _, path = pattern.partition("/")

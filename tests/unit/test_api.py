@@ -1,4 +1,4 @@
-"""What the engine reads out of an HTTP request. No server is needed for that."""
+"""How the engine reads HTTP requests. No server is needed."""
 
 import json
 from hashlib import sha256

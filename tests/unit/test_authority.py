@@ -1,4 +1,4 @@
-"""With whose authority the load test asks a deployed stage."""
+"""The credentials of the load test for a deployed stage."""
 
 import hashlib
 import hmac
@@ -55,7 +55,7 @@ def test_sigv4_signs_method_path_and_body_for_the_region_of_the_host(
 
 
 def _signature(moment: str, scope: str, body: bytes) -> str:
-    """As the documentation of Signature Version 4 describes it."""
+    """As documented for Signature Version 4."""
     host = URL.split("/")[2]
     canonical = (
         f"POST\n/api/v1/reserve\n\nhost:{host}\nx-amz-date:{moment}\n\nhost;x-amz-date\n"

@@ -1,4 +1,4 @@
-"""The keys of one script are in one slot of a cluster, for every resource id."""
+"""The keys of one Lua script hash to one slot of a cluster, for every resource id."""
 
 from collections.abc import Iterator
 

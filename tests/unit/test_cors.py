@@ -1,4 +1,4 @@
-"""What template.yaml says of pages in browsers, to API Gateway and to the local runtime."""
+"""CORS in template.yaml, for API Gateway and for the local runtime."""
 
 import re
 from pathlib import Path
@@ -64,7 +64,7 @@ def test_every_method_and_header_of_the_api_is_allowed() -> None:
 
 @pytest.mark.parametrize("authorizer", ["IAM", "JWT"])
 def test_a_preflight_needs_no_token_and_every_other_request_does(authorizer: str) -> None:
-    """`$default` would take it, and ask for one."""
+    """The `$default` route would match the preflight and require a token."""
     parameters = {"Authorizer": authorizer, "JwtIssuer": "https://id.example", "JwtAudience": "a"}
     without, with_cors = body(**parameters)["paths"], body(**parameters, **CALLED)["paths"]
 

@@ -1,4 +1,4 @@
-"""The dashboard's names of metrics: in one place, and those of Grafana's dashboard."""
+"""The metric names of the local dashboard match those of the Grafana dashboard."""
 
 import re
 from pathlib import Path

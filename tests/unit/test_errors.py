@@ -1,4 +1,4 @@
-"""Every error has a place in the tree, a sentence, a status and a code."""
+"""Every error has a place in the class tree, a message, a status and a code."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""The lines that functions write are whole, whoever else is writing."""
+"""Log lines of functions are never interleaved."""
 
 import json
 import subprocess
@@ -48,7 +48,7 @@ def lines(captured: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
 def test_every_line_has_the_trace_id_of_its_invocation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under one name in both kinds of lines; the runtime sets the variable for each invocation."""
+    """Both kinds of lines use one name. The runtime sets the variable for each invocation."""
     one, other = "1-5759e988-bd862e3fe1be46a994272793", "1-67891233-abcdef012345678912345678"
     monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={one};Parent=53995c3f42cd8ad8;Sampled=1")
     emit({"Requests": 1}, facts={"status": 200})

@@ -1,4 +1,4 @@
-"""What is changed of moto, for a runtime that stays up."""
+"""Patches of moto for a long-running server."""
 
 import weakref
 

@@ -1,4 +1,4 @@
-"""Dashboards and alarms name the metrics that there are, and no others."""
+"""Dashboards and alarms only use metrics that the code emits."""
 
 import json
 import re

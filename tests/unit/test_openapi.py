@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the code, and complete."""
+"""The OpenAPI document: generated from the code, and complete."""
 
 import json
 import re
@@ -23,7 +23,7 @@ OF_GATEWAY = {"401", "403", "429"}
 
 
 def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every object within a part of the document, by its path."""
+    """Every object within a part of the document, with its path."""
     if isinstance(value, dict):
         yield path, value
         for key, part in value.items():
@@ -34,7 +34,7 @@ def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def codes_of(operation: Any) -> dict[str, set[str]]:
-    """By status, the codes of the problems that an operation may answer."""
+    """The error codes that an operation documents, by status."""
     found: dict[str, set[str]] = {}
     for status, response in operation["responses"].items():
         media = contract.resolved(response).get("content", {}).get("application/problem+json", {})
@@ -197,7 +197,7 @@ def test_every_operation_has_a_summary_and_a_unique_id() -> None:
 
 
 def test_a_64_bit_integer_has_the_format_int64() -> None:
-    """Generated clients of Java, C# and Go read an integer without a format as 32 bits."""
+    """Generated clients for Java, C# and Go use 32 bits for an integer without a format."""
     for path, part in parts(SCHEMAS):
         if part.get("type") == "integer" and part.get("maximum", 0) >= 2**31:
             assert part["format"] == "int64", path

@@ -1,4 +1,4 @@
-"""If-Match and If-None-Match, as RFC 9110 reads them."""
+"""If-Match and If-None-Match, as defined by RFC 9110."""
 
 import pytest
 from hypothesis import given

@@ -1,4 +1,4 @@
-"""The rules that every statement of the suite is held against."""
+"""The pinning rules of RDS Proxy that every statement of the suite is checked for."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Scheduled calls: the runtime sends what EventBridge Scheduler sends, and so do the samples."""
+"""Scheduled calls: the local runtime and the samples use the event of EventBridge Scheduler."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""Each SQLSTATE of failovers, proxies, shutdowns and limits: what is repeated, and what is not."""
+"""SQLSTATEs of failovers, proxies, shutdowns and limits: which statements are repeated."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ UNHANDLED = ["42P01", "23514", "22003", "XX000", "P0001"]
 
 
 def sqlstate(code: str) -> str:
-    """A code of the table, or one of the class that it names."""
+    """The code, or a code of the class that it names."""
     return ONE_OF_EACH_CLASS.get(code, code if len(code) == 5 else f"{code}000")
 
 
@@ -38,7 +38,7 @@ def monkey(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 @contextmanager
 def kept_connection(monkey: pytest.MonkeyPatch, *steps: Step) -> Iterator[ScriptedPostgres]:
-    """A connection that has answered once, and will answer the next statements by these steps."""
+    """A connection that has answered once and then follows the script."""
     with scripted_postgres(Row(), *steps) as postgres:
         monkey.setenv("DATABASE_URL", postgres.url)
         forget()
@@ -47,7 +47,7 @@ def kept_connection(monkey: pytest.MonkeyPatch, *steps: Step) -> Iterator[Script
 
 
 def sent(*, repeatable: bool = True) -> int:
-    """Which connection carried the statement out."""
+    """The number of the connection that executed the statement."""
     (row,) = connection.fetch_all("CALL verb(%(a)s)", {"a": 1}, repeatable=repeatable)
     return int(row["of_connection"])
 

@@ -1,4 +1,4 @@
-"""What is asked for, and the order of the locks."""
+"""Requested items, resource ids, and the lock order."""
 
 import re
 from collections import Counter
@@ -105,9 +105,9 @@ def test_ordinary_words_names_and_emoji_are_valid_ids(text: str) -> None:
         ("a\tb", "must have printable"),
         ("a\0b", "must have printable"),
         ("\ud800", "must have printable"),
-        ("a\u00a0b", "must have printable"),  # a space that looks like the other one
+        ("a\u00a0b", "must have printable"),  # a no-break space
         ("a\u2028b", "must have printable"),
-        ("a\u202eb", "must have printable"),  # shows what follows from right to left
+        ("a\u202eb", "must have printable"),  # right-to-left override
         ("a\u2066b", "must have printable"),
         ("a\u200bb", "must have printable"),
         ("a\u00adb", "must have printable"),

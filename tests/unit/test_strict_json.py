@@ -1,4 +1,4 @@
-"""JSON that has one meaning only."""
+"""The strict JSON parser: it refuses ambiguous documents."""
 
 import json
 from typing import Any

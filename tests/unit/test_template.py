@@ -1,4 +1,4 @@
-"""The template, as the local runtime reads it, and what has to agree with it."""
+"""The local runtime's reading of template.yaml, and its agreement with the code."""
 
 import json
 import re
@@ -91,7 +91,7 @@ def test_globals_and_parameters_reach_every_function() -> None:
 
 def test_every_variable_set_by_the_template_is_read_by_the_code() -> None:
     read = {setting.name.upper() for setting in fields(Settings)}
-    read |= {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME"}  # by libraries
+    read |= {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME"}  # read by libraries
 
     for function in FUNCTIONS.values():
         assert set(function.environment) <= read
@@ -119,7 +119,7 @@ def test_the_webhook_function_has_no_postgres_or_redis_url() -> None:
 
 
 def test_sqs_dead_letters_no_message_that_the_function_still_retries() -> None:
-    """The function counts attempts by its list of waits alone; SQS only catches what crashes it."""
+    """The function counts attempts by its list of waits. The queue only limits crashes."""
     queues = {queue.name: queue for queue in TEMPLATE.queues}
     waits_max = int(re.findall(r"\{0,(\d+)\}", pattern_of("WebhookRetrySeconds"))[-1]) + 1
 
@@ -136,7 +136,7 @@ def pattern_of(parameter: str) -> str:
 
 
 def test_the_visibility_timeout_is_six_times_the_function_timeout() -> None:
-    """What AWS asks for: a batch may be throttled and tried again before it is seen anew."""
+    """AWS recommends this: a throttled batch is retried before it becomes visible again."""
     queues = {queue.name: queue for queue in TEMPLATE.queues}
     function = FUNCTIONS["WebhookFunction"]
 

@@ -1,4 +1,4 @@
-"""Tokens: the same, byte for byte, as those that the AWS SDK signs."""
+"""IAM tokens equal those of the AWS SDK, byte for byte."""
 
 import json
 import threading
@@ -57,7 +57,7 @@ def _role(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def signed_at(now: float) -> AbstractContextManager[object]:
-    """The time at which the SDK signs."""
+    """Freeze the clock of the SDK's signer."""
     return patch("botocore.auth.get_current_datetime", lambda: datetime.fromtimestamp(now, UTC))
 
 
@@ -90,7 +90,7 @@ def test_a_token_for_elasticache_equals_that_of_the_sdk(
 
 
 def test_the_token_equals_that_of_generate_db_auth_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Not the C library that may be installed beside it: that writes the same in another order.
+    # Without the C library (awscrt): it orders the parameters differently.
     monkeypatch.setitem(AUTH_TYPE_MAPS, "v4-query", SigV4QueryAuth)
     rds: Any = botocore.session.get_session().create_client("rds", region_name="eu-central-1")
     with signed_at(NOW):
@@ -138,7 +138,7 @@ def test_without_credentials_or_region_nothing_is_signed(
 
 
 class CredentialsServer(BaseHTTPRequestHandler):
-    """What SnapStart's environments have instead of variables."""
+    """The credential endpoint that SnapStart environments have instead of variables."""
 
     answer = json.dumps(
         {"AccessKeyId": "ASIARESTORED", "SecretAccessKey": "secret", "Token": "session/token"}

@@ -1,4 +1,4 @@
-"""The verdict on a load test: an exact sale passes, and whatever is off by one does not."""
+"""The verdict on a load test: an exact sale passes, and any deviation by one fails."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ numbers = st.integers(0, 40)
 
 
 def exact_sale(users: int, on_sale: int) -> tuple[Tally, Stock]:
-    """What must come of a Black Friday."""
+    """The expected outcome of a Black Friday."""
     sold = min(users, on_sale)
     tally = Tally(
         users,
@@ -52,12 +52,12 @@ def test_selling_exactly_the_stock_passes(users: int, on_sale: int) -> None:
 @given(st.integers(1, 40), numbers, st.sampled_from(["sold", "told", "lost", "made", "token"]))
 def test_one_unit_off_fails(users: int, on_sale: int, off: str) -> None:
     tally, stock = exact_sale(users, on_sale)
-    if off == "sold":  # one more than there are
+    if off == "sold":  # one more than the stock
         tally.answers[RESERVED] += 1
         tally.answers[SOLD_OUT] -= 1
         tally.held["one-more"] = ONE
         stock = replace(stock, available=stock.available - 1, held=stock.held + 1)
-    elif off == "told":  # to a buyer, and not in the books
+    elif off == "told":  # confirmed to a buyer, but not counted in the database
         tally.held["one-more"] = ONE
     elif off == "lost":
         stock = replace(stock, total=stock.total + 1)

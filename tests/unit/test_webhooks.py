@@ -1,4 +1,4 @@
-"""What endpoints want, what their answers mean, and where none may lead."""
+"""Webhook rules: subscriptions, retry delays, response statuses, and allowed URLs and addresses."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import chain
@@ -90,7 +90,7 @@ TIMEOUT_SECONDS = 15
 
 
 def test_an_endpoint_that_never_answers_cannot_keep_all_executions_busy() -> None:
-    """An hour of ten events a second for it, which would keep 150 executions waiting."""
+    """An hour of ten events a second. Without a limit, 150 executions would wait."""
     chances = Random(4)
     memories = [SlowEndpoints() for _ in range(EXECUTIONS)]
     busy_until = [0.0] * EXECUTIONS
@@ -218,7 +218,7 @@ private = st.sampled_from(
     )
 ).flatmap(lambda text: st.ip_addresses(v=4, network=IPv4Network(text)))
 within = st.sampled_from(
-    [  # behind which prefix the IPv4 address stands, and how many bits follow it
+    [  # the prefix before the IPv4 address, and the number of bits after it
         ("::ffff:0:0", 0),
         ("::", 0),
         ("::ffff:0:0:0", 0),
