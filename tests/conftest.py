@@ -155,7 +155,7 @@ def set_by_hand() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_of_this_machine(set_by_hand: dict[str, str]) -> Iterator[None]:
+def _without_local_configuration(set_by_hand: dict[str, str]) -> Iterator[None]:
     """Remove the developer's configuration: tests use it only on request."""
     with pytest.MonkeyPatch.context() as patch:
         for name in (
@@ -251,12 +251,12 @@ class Queues:
 
     def taken(self, url: str) -> list[Any]:
         """Remove and return the messages of one queue."""
-        found: list[Any] = []
+        messages: list[Any] = []
         while batch := self.received(url):
             for message in batch:
                 self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-            found += batch
-        return found
+            messages += batch
+        return messages
 
     def received(self, url: str) -> list[Any]:
         """Receive at most ten messages, as the event source mapping does."""
@@ -305,7 +305,7 @@ def queues(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture
-def retried_at_once(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+def immediate_retries(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
     """Make failed deliveries visible again immediately."""
     assert queues
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")

@@ -128,7 +128,7 @@ def test_a_check_is_one_read_only_snapshot_and_every_statement_has_a_timeout(
 ) -> None:
     set_stock(name, 1)
 
-    found = app.handler(sample("verify"), Context())
+    result = app.handler(sample("verify"), Context())
 
     texts = [text for _, text in direct.statements]
     assert texts[:2] == [
@@ -142,7 +142,7 @@ def test_a_check_is_one_read_only_snapshot_and_every_statement_has_a_timeout(
         False,
     ]
     assert texts[-1] == "COMMIT"
-    assert (found["drifting"], found["drift"]) == (0, [])
+    assert (result["drifting"], result["drift"]) == (0, [])
 
 
 def test_drift_of_a_stage_is_reported_and_repaired_with_a_reason(

@@ -154,11 +154,13 @@ def test_batches_of_the_same_rows_in_any_order_never_deadlock(
     orders = [ids, ids[::-1], ids[20:] + ids[:20], ids[::2] + ids[1::2]]
     tasks = [[tuple((one, total) for one in order)] * 5 for total, order in enumerate(orders)]
 
-    told = [outcome for own in callers(send_batch, tasks) for sent in own for outcome in sent]
+    all_outcomes = [
+        outcome for batches in callers(send_batch, tasks) for batch in batches for outcome in batch
+    ]
 
-    assert len(told) == 4 * 5 * 40
-    assert set(told) <= {"created", "changed", "unchanged"}
-    assert told.count("created") == 40
+    assert len(all_outcomes) == 4 * 5 * 40
+    assert set(all_outcomes) <= {"created", "changed", "unchanged"}
+    assert all_outcomes.count("created") == 40
     assert engine.drift() == []
 
 
@@ -256,9 +258,9 @@ def test_concurrent_duplicates_of_an_adjustment_change_the_total_once(
 
     replies = callers(adjust, [[(name, key) for key in keys]] * callers.size)
 
-    for twins in zip(*replies, strict=True):
-        assert len({twin.text for twin in twins}) == 1
-        assert sum("idempotent-replayed" not in twin.headers for twin in twins) == 1
+    for duplicates in zip(*replies, strict=True):
+        assert len({reply.text for reply in duplicates}) == 1
+        assert sum("idempotent-replayed" not in reply.headers for reply in duplicates) == 1
     assert read_resource(name).json["totalStock"] == 60
     assert engine.drift() == []
 
@@ -329,12 +331,14 @@ def test_a_malformed_adjustment_is_400(name: str, change: dict[str, Any], pointe
 
 def walked(**query: str) -> list[tuple[str, str]]:
     """Token and status of every reservation in the list, page by page."""
-    seen = []
+    listed = []
     while True:
         page = list_reservations(**query).json
-        seen += [(found["token"], found["status"]) for found in page["reservations"]]
+        listed += [
+            (reservation["token"], reservation["status"]) for reservation in page["reservations"]
+        ]
         if "nextCursor" not in page:
-            return seen
+            return listed
         query["cursor"] = page["nextCursor"]
 
 
@@ -359,10 +363,10 @@ def test_the_list_has_each_reservation_once_with_the_status_of_a_read(
     tokens = reservations_of_every_status(engine, name)
     query = {"limit": "200"} if limit == "200" else {"limit": limit, "resourceId": name}
 
-    found = [entry for entry in walked(**query) if entry[0] in tokens]
+    reservations = [entry for entry in walked(**query) if entry[0] in tokens]
 
-    assert dict(found) == tokens
-    assert len(found) == len(tokens)
+    assert dict(reservations) == tokens
+    assert len(reservations) == len(tokens)
     for status in ("HELD", "COMMITTED", "RELEASED", "EXPIRED", "CANCELLED"):
         some = [token for token, _ in walked(**query, status=status)]
         assert sorted(set(some) & set(tokens)) == sorted(
@@ -376,8 +380,8 @@ def test_holds_are_listed_first_in_order_of_their_deadlines(engine: Engine, name
 
     first = list_reservations(resourceId=name, limit="4").json["reservations"]
 
-    assert [found["status"] for found in first] == ["EXPIRED", "HELD", "HELD", "HELD"]
-    assert [found["token"] for found in first[1:]] == [held[1], held[2], held[0]]
+    assert [reservation["status"] for reservation in first] == ["EXPIRED", "HELD", "HELD", "HELD"]
+    assert [reservation["token"] for reservation in first[1:]] == [held[1], held[2], held[0]]
 
 
 def test_a_hold_settled_between_two_pages_is_not_missed(name: str) -> None:
@@ -387,10 +391,10 @@ def test_a_hold_settled_between_two_pages_is_not_missed(name: str) -> None:
     first = list_reservations(resourceId=name, limit="2").json
     for token in tokens:
         commit(token)
-    seen = [found["token"] for found in first["reservations"]]
-    seen += [token for token, _ in walked(resourceId=name, cursor=first["nextCursor"])]
+    listed = [reservation["token"] for reservation in first["reservations"]]
+    listed += [token for token, _ in walked(resourceId=name, cursor=first["nextCursor"])]
 
-    assert set(seen) == set(tokens)
+    assert set(listed) == set(tokens)
 
 
 @pytest.mark.parametrize(

@@ -27,14 +27,14 @@ class FakeAws:
     """Fakes of Lambda with one function, and of CodeDeploy, which records the reported status."""
 
     function: Callable[[], Any]
-    told: list[dict[str, str]] = field(default_factory=list)
+    reported: list[dict[str, str]] = field(default_factory=list)
     invoked: list[str] = field(default_factory=list)
     url: str = ""
 
     def answer(self, path: str, target: str, body: bytes) -> tuple[int, dict[str, str], Any]:
         if target:
             assert target == "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus"
-            self.told.append(json.loads(body))
+            self.reported.append(json.loads(body))
             return 200, {}, {}
         self.invoked.append(path)
         try:
@@ -103,7 +103,7 @@ def _forget_clients() -> None:
     app._codedeploy.cache_clear()
 
 
-def told(status: str) -> list[dict[str, str]]:
+def reported(status: str) -> list[dict[str, str]]:
     """The expected call of CodeDeploy for the sample event."""
     return [
         {
@@ -122,7 +122,7 @@ def test_a_deployment_proceeds_when_the_schema_is_up_to_date(aws: FakeAws, empty
     aws.function = migrated
 
     assert app.handler(EVENT, None) == {"status": "Succeeded"}
-    assert aws.told == told("Succeeded")
+    assert aws.reported == reported("Succeeded")
     assert aws.invoked == [
         "/2015-03-31/functions/openreserve-test-MigrateFunction-1/invocations",
     ]
@@ -140,7 +140,7 @@ def test_the_hooks_of_all_functions_may_run_concurrently(aws: FakeAws, empty_url
         thread.join()
 
     assert empty_url
-    assert aws.told == 7 * told("Succeeded")
+    assert aws.reported == 7 * reported("Succeeded")
 
 
 def test_a_failed_migration_stops_the_deployment_and_changes_nothing(
@@ -151,7 +151,7 @@ def test_a_failed_migration_stops_the_deployment_and_changes_nothing(
     monkeypatch.setattr("openreserve.postgres.sql.migrations", lambda: broken)
 
     assert app.handler(EVENT, None) == {"status": "Failed"}
-    assert aws.told == told("Failed")
+    assert aws.reported == reported("Failed")
     with psycopg.connect(empty_url) as connection:
         schemas = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'openreserve'")
         assert schemas.fetchall() == []
@@ -166,18 +166,18 @@ def test_a_deployment_stops_when_the_state_of_the_schema_is_unknown(
     aws.function = not_allowed
 
     assert app.handler(EVENT, None) == {"status": "Failed"}
-    assert aws.told == told("Failed")
+    assert aws.reported == reported("Failed")
 
 
 def test_a_migration_is_not_invoked_twice_because_the_first_may_still_run(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    over = threading.Event()
-    aws.function = lambda: over.wait(10)
+    done = threading.Event()
+    aws.function = lambda: done.wait(10)
     monkeypatch.setattr(app, "MIGRATE_SECONDS_MAX", 0.2)
 
     assert app.handler(EVENT, None) == {"status": "Failed"}
-    over.set()
+    done.set()
     assert len(aws.invoked) == 1
 
 
@@ -188,10 +188,10 @@ def test_an_unreachable_codedeploy_raises_an_error(
     aws.function = dict
     answer = aws.answer
 
-    def deaf(path: str, target: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+    def refuse(path: str, target: str, body: bytes) -> tuple[int, dict[str, str], Any]:
         return (400, {}, {"__type": "ThrottledException"}) if target else answer(path, "", body)
 
-    monkeypatch.setattr(aws, "answer", deaf)
+    monkeypatch.setattr(aws, "answer", refuse)
     with pytest.raises(Exception, match="ThrottledException"):
         app.handler(EVENT, None)
 

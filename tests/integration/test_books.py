@@ -20,12 +20,12 @@ def _from_the_first_resource(engine: Engine) -> None:
 
 def drifting() -> list[str]:
     """The resources with drift after a whole round."""
-    found: list[str] = []
+    resource_ids: list[str] = []
     while True:
         checked, wrong = maintenance.audit_counters(50)
-        found += [resource["resourceId"] for resource in wrong]
+        resource_ids += [resource["resourceId"] for resource in wrong]
         if checked < 50:
-            return found
+            return resource_ids
 
 
 def test_counters_agree_after_every_kind_of_transition(engine: Engine, name: str) -> None:
@@ -54,7 +54,7 @@ def test_a_counter_that_was_tampered_with_is_detected_and_reported(
     commit(hold((name, 3)))
     engine.sql("UPDATE openreserve.resources SET available_stock = 5 WHERE resource_id = %s", name)
     try:
-        while not (told := reconcile_app.handler({}, Context())["drifting"]):
+        while not (drifting_count := reconcile_app.handler({}, Context())["drifting"]):
             pass
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     finally:
@@ -62,7 +62,7 @@ def test_a_counter_that_was_tampered_with_is_detected_and_reported(
             "UPDATE openreserve.resources SET available_stock = 4 WHERE resource_id = %s", name
         )
 
-    assert told == 1
+    assert drifting_count == 1
     assert [line["ResourcesDrifting"] for line in lines if "ResourcesDrifting" in line][-1] == [1]
     (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
     assert (error["resourceId"], error["totalStock"], error["availableStock"]) == (name, 9, 5)

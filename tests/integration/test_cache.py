@@ -175,11 +175,11 @@ def test_a_frozen_redis_costs_a_few_milliseconds_a_request(
     """Count, instead of timing, the calls that wait for the frozen Redis."""
     sequence(name)
     redis.send_signal(signal.SIGSTOP)
-    asked: list[float] = []
+    call_times: list[float] = []
     exchange = Nodes.exchange
 
     def counted(*arguments: Any) -> list[Any]:
-        asked.append(time.monotonic())
+        call_times.append(time.monotonic())
         return exchange(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -192,7 +192,7 @@ def test_a_frozen_redis_costs_a_few_milliseconds_a_request(
     redis.send_signal(signal.SIGCONT)
 
     # Calls at 0, 0.25, 0.75 and 1.75 s: the pauses double. Each waits 50 ms.
-    assert 1 <= len(asked) <= 4
+    assert 1 <= len(call_times) <= 4
     assert engine.drift() == []
 
 

@@ -23,7 +23,7 @@ RIGHTS = ACCESS_STRING.split()
 COMMANDS = {right.removeprefix("+") for right in RIGHTS if right.startswith("+")}
 UNAUTHENTICATED = {"acl", "auth", "config", "hello", "info"}
 """Commands that logging in allows without a rule, and those of this test."""
-OF_NEW_SERVERS = {"client|setinfo"}
+NEW_SERVER_COMMANDS = {"client|setinfo"}
 """Commands by which the client names its library: since Redis 7.2, and Valkey."""
 
 
@@ -43,9 +43,9 @@ def server(
 
 
 def make_user(admin: redis.Redis, rights: list[str]) -> None:
-    too_new = OF_NEW_SERVERS if version(admin) < (7, 2) else set()
-    known = [right for right in rights if right.removeprefix("+") not in too_new]
-    admin.execute_command("ACL", "SETUSER", "app", "reset", ">opens-nothing", *known)
+    unknown_commands = NEW_SERVER_COMMANDS if version(admin) < (7, 2) else set()
+    granted = [right for right in rights if right.removeprefix("+") not in unknown_commands]
+    admin.execute_command("ACL", "SETUSER", "app", "reset", ">opens-nothing", *granted)
     admin.execute_command("CONFIG", "RESETSTAT")
 
 
@@ -80,7 +80,7 @@ def test_the_user_may_run_the_commands_of_the_code_and_no_others(
 ) -> None:
     use_everything(name)
 
-    assert used(server) | OF_NEW_SERVERS == COMMANDS
+    assert used(server) | NEW_SERVER_COMMANDS == COMMANDS
     assert server.execute_command("ACL", "LOG") == []  # nothing was refused
 
 

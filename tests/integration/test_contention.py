@@ -55,11 +55,11 @@ def test_a_retry_waits_for_the_first_request_of_its_key(engine: Engine, name: st
     replies: list[Reply] = []
     with psycopg.connect(engine.owner_url) as other:
         under_way(other, name)
-        twin = beside(lambda: replies.append(reserve((name, 1), key=name)))
-        twin.join(0.3)
-        assert twin.is_alive(), "it waits"
+        retry = beside(lambda: replies.append(reserve((name, 1), key=name)))
+        retry.join(0.3)
+        assert retry.is_alive(), "it waits"
         other.rollback()
-        twin.join()
+        retry.join()
 
     assert replies[0].status == 200
     assert available(name) == 4

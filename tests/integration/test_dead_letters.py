@@ -13,7 +13,7 @@ from tests.support.calls import Reply, call, invoke, sample
 from tests.support.deliveries import ATTEMPTS_MAX, deliver_all, endpoint, event, hidden
 from tests.support.receiver import CommandError, Receiver
 
-pytestmark = pytest.mark.usefixtures("retried_at_once")
+pytestmark = pytest.mark.usefixtures("immediate_retries")
 
 EVENT = {
     "id": "0f9619ff-8b86-4d01-b42d-00cf4fc964ff",
@@ -43,8 +43,8 @@ def dead_letters(limit: int = 200) -> list[Any]:
     request["queryStringParameters"] = {"limit": str(limit)}
     reply = invoke("list-dead-letters", request)
     assert reply.status == 200, reply
-    found: list[Any] = reply.json["deadLetters"]
-    return found
+    dead_letters: list[Any] = reply.json["deadLetters"]
+    return dead_letters
 
 
 def resend(**body: str) -> Reply:

@@ -108,8 +108,8 @@ def test_during_a_rotation_only_the_new_and_the_previous_secret_are_valid(
     first, second = receiver.received
     assert [first.is_signed_with(secret) for secret in secrets] == [True, True, False]
     assert [second.is_signed_with(secret) for secret in secrets] == [False, True, True]
-    kept = own_aws.client("secretsmanager").get_secret_value(SecretId=f"{name}/shop")
-    assert json.loads(kept["SecretString"])["secrets"] == secrets[:0:-1], "the newest first"
+    stored = own_aws.client("secretsmanager").get_secret_value(SecretId=f"{name}/shop")
+    assert json.loads(stored["SecretString"])["secrets"] == secrets[:0:-1], "the newest first"
 
 
 class Clock:

@@ -27,11 +27,11 @@ def of(name: str, endpoint_id: str = "shop") -> Reply:
 def all_listed() -> list[Any]:
     reply = call("list-endpoints")
     assert reply.status == 200, reply
-    found: list[Any] = reply.json["webhooks"]
-    return found
+    endpoints: list[Any] = reply.json["webhooks"]
+    return endpoints
 
 
-def kept(own_aws: Aws, name: str, endpoint_id: str = "shop") -> str:
+def stored_secret(own_aws: Aws, name: str, endpoint_id: str = "shop") -> str:
     """The stored secret of an endpoint."""
     answer = own_aws.client("secretsmanager").get_secret_value(SecretId=f"{name}/{endpoint_id}")
     return str(answer["SecretString"])
@@ -115,11 +115,11 @@ def test_an_outdated_list_of_secrets_hides_no_endpoint_and_loses_no_secret(
 ) -> None:
     """ListSecrets of Secrets Manager may be five minutes stale."""
     endpoint("https://shop.example.com/")
-    before = kept(own_aws, name)
+    before = stored_secret(own_aws, name)
     monkeypatch.setattr(endpoints, "_listed", lambda: iter(()))
 
     assert call("save-endpoint", SHOP | {"url": "https://shop.example.com/"}).status == 200
-    assert kept(own_aws, name) == before
+    assert stored_secret(own_aws, name) == before
     assert of("rotate-secret").status == 200
     assert of("remove-endpoint").status == 204
 
@@ -149,13 +149,13 @@ def test_an_invalid_endpoint_is_refused_with_a_pointer_and_changes_nothing(
     change: dict[str, Any], pointer: str, own_aws: Aws, name: str
 ) -> None:
     endpoint("https://shop.example.com/")
-    before = (all_listed(), kept(own_aws, name))
+    before = (all_listed(), stored_secret(own_aws, name))
 
     reply = call("save-endpoint", SHOP | change)
 
     assert (reply.status, reply.code) == (400, "body_invalid")
     assert [fault["pointer"] for fault in reply.json["errors"]] == [pointer]
-    assert (all_listed(), kept(own_aws, name)) == before
+    assert (all_listed(), stored_secret(own_aws, name)) == before
 
 
 def test_outside_development_an_endpoint_requires_https(monkeypatch: pytest.MonkeyPatch) -> None:

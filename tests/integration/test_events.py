@@ -24,11 +24,11 @@ from tests.support.calls import (
 
 def events(resource_id: str) -> list[Any]:
     """All events of the resource, pulled page by page."""
-    found = (event for page in event_pages() for event in page.json["events"])
-    return [event for event in found if event["resourceId"] == resource_id]
+    all_events = (event for page in event_pages() for event in page.json["events"])
+    return [event for event in all_events if event["resourceId"] == resource_id]
 
 
-def told(resource_id: str) -> list[tuple[str, int, int | None]]:
+def summary(resource_id: str) -> list[tuple[str, int, int | None]]:
     return [(event["type"], event["value"], event.get("sequence")) for event in events(resource_id)]
 
 
@@ -75,8 +75,8 @@ def test_expiry_writes_one_event_on_every_path_that_closes_the_hold(
     engine: Engine, name: str
 ) -> None:
     set_stock(name, 4)
-    by_the_net = [hold((name, 1)), hold((name, 1))]
-    for token in by_the_net:
+    by_reconcile = [hold((name, 1)), hold((name, 1))]
+    for token in by_reconcile:
         past(engine, token)
     reconcile_app.handler({}, Context())
     by_a_buyer = hold((name, 4))
@@ -84,16 +84,18 @@ def test_expiry_writes_one_event_on_every_path_that_closes_the_hold(
     hold((name, 4))
     reconcile_app.handler({}, Context())
 
-    found = events(name)
+    written = events(name)
 
-    assert [(e["type"], e["value"]) for e in found] == [
+    assert [(e["type"], e["value"]) for e in written] == [
         ("STOCK_RESTORED", 4),
         ("STOCK_DEPLETED", 0),
         ("STOCK_RESTORED", 4),
         ("STOCK_DEPLETED", 0),
     ]
-    assert found[0]["tokens"] == sorted(by_the_net), "two holds, one change of the stock, one event"
-    assert found[2]["tokens"] == [by_a_buyer]
+    assert written[0]["tokens"] == sorted(by_reconcile), (
+        "two holds, one change of the stock, one event"
+    )
+    assert written[2]["tokens"] == [by_a_buyer]
     assert engine.drift() == []
 
 
@@ -105,8 +107,8 @@ def test_a_cart_writes_an_event_for_each_resource(name: str) -> None:
     token = hold((room, 1), (dinner, 2))
     release(token)
 
-    assert told(room) == [("STOCK_DEPLETED", 0, 1), ("STOCK_RESTORED", 1, 2)]
-    assert told(dinner) == [("STOCK_RESTORED", 5, 1)]
+    assert summary(room) == [("STOCK_DEPLETED", 0, 1), ("STOCK_RESTORED", 1, 2)]
+    assert summary(dinner) == [("STOCK_RESTORED", 5, 1)]
 
 
 @pytest.mark.usefixtures("engine")
@@ -116,7 +118,7 @@ def test_a_total_that_leaves_no_units_available_writes_an_event(name: str) -> No
     set_stock(name, 2)
     set_stock(name, 2)
 
-    assert told(name) == [("STOCK_DEPLETED", 0, 1)]
+    assert summary(name) == [("STOCK_DEPLETED", 0, 1)]
 
 
 def test_an_event_written_early_and_committed_late_is_not_missed(engine: Engine, name: str) -> None:
@@ -191,9 +193,9 @@ def test_with_reservation_events_each_transition_writes_an_event(
     past(with_reservation_events, hold((name, 4)))
     reconcile_app.handler({}, Context())
 
-    of_reservations = [event for event in events(name) if "RESERVATION" in event["type"]]
+    reservation_events = [event for event in events(name) if "RESERVATION" in event["type"]]
 
-    assert [(event["type"], event["value"]) for event in of_reservations] == [
+    assert [(event["type"], event["value"]) for event in reservation_events] == [
         ("RESERVATION_HELD", 2),
         ("RESERVATION_COMMITTED", 2),
         ("RESERVATION_HELD", 3),
@@ -201,5 +203,5 @@ def test_with_reservation_events_each_transition_writes_an_event(
         ("RESERVATION_HELD", 4),
         ("RESERVATION_EXPIRED", 4),
     ]
-    assert not any("sequence" in event for event in of_reservations)
+    assert not any("sequence" in event for event in reservation_events)
     assert with_reservation_events.drift() == []

@@ -82,12 +82,12 @@ def test_reserve_closes_as_many_expired_holds_as_it_needs(
 def test_reclaiming_a_cart_for_one_resource_returns_all_its_resources(
     engine: Engine, name: str
 ) -> None:
-    wanted, other = f"{name}-b", f"{name}-a"
-    set_stock(wanted, 1)
+    reclaimed, other = f"{name}-b", f"{name}-a"
+    set_stock(reclaimed, 1)
     set_stock(other, 10)
-    past(engine, hold((wanted, 1), (other, 7)))
+    past(engine, hold((reclaimed, 1), (other, 7)))
 
-    assert reserve((wanted, 1)).status == 200
+    assert reserve((reclaimed, 1)).status == 200
     assert available(other) == 10
     assert engine.drift() == []
 

@@ -160,8 +160,8 @@ def test_an_id_in_nfc_and_nfd_is_one_resource_on_every_route(name: str) -> None:
     assert (read_resource(nfc).json["totalStock"], available(nfc)) == (7, 3)
     assert held.json["items"] == again.json["items"] == [{"resourceId": nfc, "quantity": 2}]
     for prefix in (nfc, nfd):
-        found = list_resources(prefix=prefix).json["resources"]
-        assert [each["resourceId"] for each in found] == [nfc]
+        listed = list_resources(prefix=prefix).json["resources"]
+        assert [each["resourceId"] for each in listed] == [nfc]
     for resource_id in (nfc, nfd):
         assert len(list_reservations(resourceId=resource_id).json["reservations"]) == 2
 
@@ -231,24 +231,27 @@ def test_a_cursor_with_added_characters_is_invalid(name: str) -> None:
 
 @pytest.mark.parametrize("name", READS)
 def test_head_answers_like_get_without_a_body(name: str) -> None:
-    got, asked = invoke(name, sample(name)), head(name)
+    get_reply, head_reply = invoke(name, sample(name)), head(name)
 
-    assert (asked.status, asked.text) == (got.status, "")
+    assert (head_reply.status, head_reply.text) == (get_reply.status, "")
     same = ("content-type", "etag", "x-request-id")
-    assert [asked.headers.get(header) for header in same] == [
-        got.headers.get(header) for header in same
+    assert [head_reply.headers.get(header) for header in same] == [
+        get_reply.headers.get(header) for header in same
     ]
-    if got.status == 200:
-        assert int(asked.headers["content-length"]) > 0
+    if get_reply.status == 200:
+        assert int(head_reply.headers["content-length"]) > 0
 
 
 def test_head_has_the_content_length_and_etag_of_get() -> None:
     set_stock("hotel-room-101", 50)
-    got = read_resource("hotel-room-101")
-    asked = head("read-resource")
-    known = head("read-resource", if_none_match=got.headers["etag"])
+    get_reply = read_resource("hotel-room-101")
+    head_reply = head("read-resource")
+    known = head("read-resource", if_none_match=get_reply.headers["etag"])
 
-    assert asked.headers == {**got.headers, "content-length": str(len(got.text.encode()))}
+    assert head_reply.headers == {
+        **get_reply.headers,
+        "content-length": str(len(get_reply.text.encode())),
+    }
     assert (known.status, known.text) == (304, "")
 
 
@@ -332,9 +335,9 @@ def test_a_total_changed_between_the_read_and_the_write_is_read_again(
 
     def find_and_be_overtaken(resource_id: str) -> Resource:
         monkeypatch.undo()
-        found = find(resource_id)
+        resource = find(resource_id)
         set_stock(name, 2)
-        return found
+        return resource
 
     monkeypatch.setattr("openreserve.postgres.resources.find_resource", find_and_be_overtaken)
     overtaken = set_stock(name, 3, **{"if-match": '"1"'})
@@ -373,10 +376,10 @@ def test_a_condition_does_not_hide_a_missing_resource(name: str) -> None:
 def test_a_condition_does_not_hide_a_postgres_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def away() -> int:
+    def unreachable() -> int:
         raise errors.DatabaseUnavailable
 
-    monkeypatch.setattr("openreserve.postgres.maintenance.ping", away)
+    monkeypatch.setattr("openreserve.postgres.maintenance.ping", unreachable)
 
     assert invoke("health", changed("health", if_match='"1"')).status == 503
 

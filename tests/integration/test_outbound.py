@@ -57,10 +57,10 @@ def development(monkeypatch: pytest.MonkeyPatch) -> None:
 def lookups(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[list[str]]], list[str]]:
     """The successive responses of a fake name server, and its queries."""
     answers: dict[str, list[list[str]]] = {}
-    asked: list[str] = []
+    queries: list[str] = []
 
     def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
-        asked.append(host)
+        queries.append(host)
         addresses = answers[host].pop(0)
         return [
             (
@@ -74,7 +74,7 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[list[str]]]
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    return answers, asked
+    return answers, queries
 
 
 async def post(url: str) -> Reply:
@@ -171,13 +171,13 @@ async def test_a_name_with_one_private_address_is_not_connected_to_at_all(
 async def test_a_name_is_resolved_once_and_the_checked_address_is_used(
     network: Network, lookups: tuple[dict[str, list[list[str]]], list[str]]
 ) -> None:
-    answers, asked = lookups
+    answers, queries = lookups
     answers["shop.example"] = [["2606:4700::1111", PUBLIC], [PRIVATE], [PRIVATE]]
 
     with pytest.raises(NotReached, match="as far as"):
         await post("https://shop.example/")
 
-    assert asked == ["shop.example"]
+    assert queries == ["shop.example"]
     assert network.reached == [(PUBLIC, 443)]
 
 
@@ -185,13 +185,13 @@ async def test_a_name_is_resolved_once_and_the_checked_address_is_used(
 async def test_a_checked_address_is_not_resolved_again_on_the_real_network(
     lookups: tuple[dict[str, list[list[str]]], list[str]],
 ) -> None:
-    answers, asked = lookups
+    answers, queries = lookups
     with listening() as server:
         answers["shop.example"] = [["127.0.0.1"]]
 
         assert (await post(f"http://shop.example:{server.port}/")).status == 204
 
-    assert asked == ["shop.example"]
+    assert queries == ["shop.example"]
     assert f"Host: shop.example:{server.port}\r\n".encode() in server.heads[0]
 
 

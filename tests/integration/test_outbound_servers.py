@@ -110,14 +110,14 @@ async def test_a_hanging_name_server_delays_no_other_delivery(
     """A lookup cannot be cancelled: it occupies its thread until the name server responds."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(6))  # as on Lambda
-    hanging, many_hang, over = count(1), asyncio.Event(), threading.Event()
+    hanging, many_hang, done = count(1), asyncio.Event(), threading.Event()
     look_up = socket.getaddrinfo
 
     def hang(host: str, *others: Any, **named: Any) -> Any:
         if host == "hangs.example":
             if next(hanging) == 6:
                 loop.call_soon_threadsafe(many_hang.set)
-            over.wait()
+            done.wait()
         return look_up("127.0.0.1", *others, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -128,7 +128,7 @@ async def test_a_hanging_name_server_delays_no_other_delivery(
 
             assert (await post(receiver.url)).status == 204
         finally:
-            over.set()
+            done.set()
             failures = await asyncio.gather(*others, return_exceptions=True)
 
     assert {type(failure) for failure in failures} == {NotReached}

@@ -27,7 +27,7 @@ class Secret:
 
     manager: Any
     arn: str
-    taken: str = "the first"
+    accepted_password: str = "the first"
     written_with_the_next_try: str | None = None
 
     def write(self, password: str) -> None:
@@ -35,11 +35,11 @@ class Secret:
         text = json.dumps({"username": OWNER, "password": password})
         self.manager.put_secret_value(SecretId=self.arn, SecretString=text)
 
-    def lets_in(self, user: str, password: str) -> bool:
+    def accepts(self, user: str, password: str) -> bool:
         """Whether the server accepts the password."""
         if self.written_with_the_next_try is not None:
             self.write(self.written_with_the_next_try)
-        return (user, password) == (OWNER, self.taken)
+        return (user, password) == (OWNER, self.accepted_password)
 
 
 @pytest.fixture
@@ -47,9 +47,9 @@ def secret(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Secret:
     for variable, value in own_aws.variables.items():
         monkeypatch.setenv(variable, value)
     manager = own_aws.client("secretsmanager")
-    made = Secret(manager, manager.create_secret(Name=f"rds!{name}")["ARN"])
-    made.write(made.taken)
-    return made
+    new_secret = Secret(manager, manager.create_secret(Name=f"rds!{name}")["ARN"])
+    new_secret.write(new_secret.accepted_password)
+    return new_secret
 
 
 @pytest.fixture
@@ -59,13 +59,17 @@ def server(
     """The writer of the cluster, at the URL of the migrations."""
     authority = Authority.new()
     shown = authority.vouch(HOST, tmp_path).context
-    with rds(engine.direct_url, shown, secret.lets_in) as seen:
+    with rds(engine.direct_url, shown, secret.accepts) as rds_server:
         monkeypatch.setenv("MIGRATION_SECRET_ARN", secret.arn)
-        lead_to(seen, monkeypatch, HOST, f"&sslrootcert={authority.bundle(tmp_path)}")
-        yield seen
+        connect_migrations_to(
+            rds_server, monkeypatch, HOST, f"&sslrootcert={authority.bundle(tmp_path)}"
+        )
+        yield rds_server
 
 
-def lead_to(server: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = "") -> None:
+def connect_migrations_to(
+    server: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = ""
+) -> None:
     url = f"postgresql://{OWNER}@{host}:{server.port}/{DATABASE}?hostaddr=127.0.0.1{more}"
     monkeypatch.setenv("MIGRATION_URL", url)
     forget()
@@ -77,7 +81,7 @@ def run() -> Any:
 
 def test_the_password_is_read_from_the_secret_on_each_run(server: Rds, secret: Secret) -> None:
     assert run() == {"applied": []}
-    secret.taken = "the second"
+    secret.accepted_password = "the second"
     secret.write("the second")
 
     assert run() == {"applied": []}
@@ -85,14 +89,14 @@ def test_the_password_is_read_from_the_secret_on_each_run(server: Rds, secret: S
 
 
 def test_a_password_rotated_before_sign_in_is_read_again(server: Rds, secret: Secret) -> None:
-    secret.taken = secret.written_with_the_next_try = "the second"
+    secret.accepted_password = secret.written_with_the_next_try = "the second"
 
     assert run() == {"applied": []}
     assert server.passwords == ["the first", "the second"]
 
 
 def test_a_refused_and_unchanged_password_is_tried_once(server: Rds, secret: Secret) -> None:
-    secret.taken = "another"
+    secret.accepted_password = "another"
 
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         run()
@@ -100,7 +104,7 @@ def test_a_refused_and_unchanged_password_is_tried_once(server: Rds, secret: Sec
 
 
 def test_a_constantly_changing_password_is_tried_twice(server: Rds, secret: Secret) -> None:
-    secret.taken, secret.written_with_the_next_try = "another", "the second"
+    secret.accepted_password, secret.written_with_the_next_try = "another", "the second"
 
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         run()
@@ -111,7 +115,7 @@ def test_a_constantly_changing_password_is_tried_twice(server: Rds, secret: Secr
 def test_the_password_is_sent_only_to_a_server_with_an_rds_certificate(
     server: Rds, weaker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lead_to(server, monkeypatch, HOST, weaker)
+    connect_migrations_to(server, monkeypatch, HOST, weaker)
 
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
         run()
@@ -122,7 +126,7 @@ def test_the_password_is_not_sent_to_a_server_of_another_name(
     server: Rds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = f"&sslrootcert={tmp_path / 'authority.pem'}"
-    lead_to(server, monkeypatch, f"other-{HOST}", bundle)
+    connect_migrations_to(server, monkeypatch, f"other-{HOST}", bundle)
 
     with pytest.raises(psycopg.OperationalError, match="does not match host name"):
         run()

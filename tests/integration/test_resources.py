@@ -106,16 +106,18 @@ def test_a_list_is_paged_in_order_of_the_ids(name: str) -> None:
         set_stock(resource_id, 1)
     set_stock(f"{name[:-1]}\x7e", 1)  # sorts after the others, but does not have their prefix
 
-    seen, cursor = [], ""
+    pages, cursor = [], ""
     while True:
         page = list_resources(prefix=f"{name}-", limit="4", cursor=cursor).json
-        seen.append([resource["resourceId"] for resource in page["resources"]])
+        pages.append([resource["resourceId"] for resource in page["resources"]])
         cursor = page.get("nextCursor", "")
         if not cursor:
             break
 
-    assert [len(part) for part in seen] == [4, 4, 1]
-    assert [found for part in seen for found in part] == sorted(ids, key=str.encode)
+    assert [len(page_ids) for page_ids in pages] == [4, 4, 1]
+    assert [resource_id for page_ids in pages for resource_id in page_ids] == sorted(
+        ids, key=str.encode
+    )
 
 
 def test_concurrent_inserts_and_deletes_do_not_shift_the_pages(name: str) -> None:

@@ -238,8 +238,8 @@ def test_a_rejected_dead_letter_is_not_lost(
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0")
     forget()
     queue.send([Message(event(), "shop")])
-    with monkeypatch.context() as away:
-        away.setattr(queue, "give_up", lambda _: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "give_up", lambda _: False)
         deliver_all(queues)
 
     assert (hidden(queues), queues.messages(dead=True)) == (1, [])

@@ -153,12 +153,12 @@ def test_the_reader_role_can_only_read(engine: Engine) -> None:
 
 def test_the_timeouts_are_set_on_the_role(engine: Engine) -> None:
     with psycopg.connect(engine.direct_url) as connection:
-        found = {
+        role_settings = {
             setting: connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
             for setting in ("lock_timeout", "statement_timeout", "enable_seqscan")
         }
 
-    assert found == {
+    assert role_settings == {
         "lock_timeout": ("1s",),
         "statement_timeout": ("5s",),
         "enable_seqscan": ("off",),

@@ -119,8 +119,8 @@ def test_each_cell_of_the_state_matrix_answers_as_documented_and_repeats_it(  # 
 
     first, again = verb(token), verb(token)
 
-    told = first.json["status"] if first.status == OK else first.json["code"]
-    assert (first.status, told) == (status, word)
+    outcome = first.json["status"] if first.status == OK else first.json["code"]
+    assert (first.status, outcome) == (status, word)
     assert again.status == first.status
     if first.status != OK:
         assert first.json["status"] == first.status, "the problem's, not the reservation's"
@@ -128,16 +128,16 @@ def test_each_cell_of_the_state_matrix_answers_as_documented_and_repeats_it(  # 
         assert again.text == first.text
     if status == OK and word in ("COMMITTED", "HELD"):
         assert available(name) == 1
-    elif told != "already_committed":
+    elif outcome != "already_committed":
         assert available(name) == 2
     assert engine.drift() == []
 
 
 def test_only_a_commit_that_took_stock_again_reports_reacquired(engine: Engine, name: str) -> None:
-    over = in_state(engine, name, "EXPIRED")
+    expired = in_state(engine, name, "EXPIRED")
     live = hold((name, 1))
 
-    assert reacquire(over).json["reacquired"] is True
+    assert reacquire(expired).json["reacquired"] is True
     assert "reacquired" not in reacquire(live).json
 
 

@@ -38,7 +38,7 @@ class Clock:
         )
         self.monkeypatch.setattr(iam_auth, "time", moved)
 
-    def of_aws(self) -> float:
+    def aws_time(self) -> float:
         """The time of AWS in seconds since 1970."""
         return time.time() + self.aws_ahead_seconds
 
@@ -49,7 +49,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @dataclass(frozen=True)
-class Vouched:
+class Certificate:
     """The certificate of the proxy, and the CA bundle that verifies it."""
 
     shown: Shown
@@ -57,10 +57,10 @@ class Vouched:
 
 
 @pytest.fixture
-def vouched(tmp_path: Path) -> Vouched:
+def certificate(tmp_path: Path) -> Certificate:
     authority = Authority.new()
     bundle = f"&sslrootcert={authority.bundle(tmp_path)}"
-    return Vouched(authority.vouch(HOST, tmp_path), bundle)
+    return Certificate(authority.vouch(HOST, tmp_path), bundle)
 
 
 @pytest.fixture
@@ -77,24 +77,26 @@ def signer(monkeypatch: pytest.MonkeyPatch) -> Credentials:
 @pytest.fixture
 def proxy(
     engine: Engine,
-    vouched: Vouched,
+    certificate: Certificate,
     signer: Credentials,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Rds]:
     """A fake RDS Proxy, configured for the functions together with its CA bundle."""
 
-    def lets_in(user: str, password: str) -> bool:
+    def accepts(user: str, password: str) -> bool:
         host = f"{HOST}:{seen.port}"
-        return is_token(password, host, user, signer, clock.of_aws())
+        return is_token(password, host, user, signer, clock.aws_time())
 
-    with rds(engine.direct_url, vouched.shown.context, lets_in) as seen:
-        lead_to(seen, monkeypatch, HOST, vouched.bundle)
+    with rds(engine.direct_url, certificate.shown.context, accepts) as seen:
+        connect_functions_to(seen, monkeypatch, HOST, certificate.bundle)
         yield seen
         forget()
 
 
-def lead_to(proxy: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = "") -> None:
+def connect_functions_to(
+    proxy: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = ""
+) -> None:
     """Make the functions connect to this host name, independent of the certificate."""
     monkeypatch.setenv(
         "DATABASE_URL",
@@ -117,9 +119,9 @@ def test_a_token_opens_a_verified_connection_once_and_not_with_each_request(
 
 @pytest.mark.parametrize("weaker", ["", "&sslmode=require", "&sslmode=disable"])
 def test_the_token_is_not_sent_to_a_server_of_another_name(
-    proxy: Rds, vouched: Vouched, weaker: str, name: str, monkeypatch: pytest.MonkeyPatch
+    proxy: Rds, certificate: Certificate, weaker: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lead_to(proxy, monkeypatch, f"other-{HOST}", vouched.bundle + weaker)
+    connect_functions_to(proxy, monkeypatch, f"other-{HOST}", certificate.bundle + weaker)
 
     refused = reserve((name, 1))
 
@@ -131,7 +133,7 @@ def test_the_token_is_not_sent_to_a_server_without_an_amazon_certificate(
     proxy: Rds, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a bundle in the URL, the Amazon root certificates apply."""
-    lead_to(proxy, monkeypatch, HOST)
+    connect_functions_to(proxy, monkeypatch, HOST)
 
     refused = reserve((name, 1))
 
@@ -144,7 +146,7 @@ def test_a_refused_sign_in_is_logged_without_the_token(
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     reserve((name, 1))
-    lead_to(proxy, monkeypatch, HOST)
+    connect_functions_to(proxy, monkeypatch, HOST)
     reserve((name, 1))
 
     log = str([vars(record) for record in caplog.records])

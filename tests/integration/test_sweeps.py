@@ -38,7 +38,7 @@ def reconcile(remaining_ms: int = 60_000) -> dict[str, int]:
     return reconcile_app.handler(sample("reconcile"), Context(remaining_ms))
 
 
-def stay(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_duration(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPIRE_STAY_SECONDS", str(seconds))
     forget()
 
@@ -105,15 +105,15 @@ def _blocks_read(connection: psycopg.Connection[tuple[int]]) -> int:
 
 def test_reconcile_closes_expired_holds_and_no_others(engine: Engine, name: str) -> None:
     set_stock(name, 10)
-    over = [hold((name, 1)) for _ in range(3)]
-    for token in over:
+    expired = [hold((name, 1)) for _ in range(3)]
+    for token in expired:
         past(engine, token)
     live, committed = hold((name, 1)), hold((name, 1))
     commit(committed)
 
     reconcile()
 
-    assert [stored_status(engine, token) for token in over] == ["EXPIRED"] * 3
+    assert [stored_status(engine, token) for token in expired] == ["EXPIRED"] * 3
     assert read_reservation(live).json["status"] == "HELD"
     assert read_reservation(committed).json["status"] == "COMMITTED"
     assert available(name) == 8
@@ -279,7 +279,7 @@ def test_no_settings_purge_rows_younger_than_the_documented_retention(
 def test_the_prompt_path_closes_each_hold_at_its_deadline(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stay(3, monkeypatch)
+    set_duration(3, monkeypatch)
     set_stock(name, 50)
     tokens = [hold((name, 1), ttl_seconds=1 + n % 2) for n in range(40)]
 
@@ -302,7 +302,7 @@ def test_an_earlier_deadline_wakes_the_prompt_path(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The prompt path sleeps until the first deadline. An earlier one must wake it."""
-    stay(3, monkeypatch)
+    set_duration(3, monkeypatch)
     ask_redis("FLUSHALL")
     set_stock(name, 2)
     hold((name, 1), ttl_seconds=600)
@@ -316,7 +316,7 @@ def test_an_earlier_deadline_wakes_the_prompt_path(
     assert stored_status(engine, token) == "EXPIRED"
 
 
-NOT_OF_THE_STAY = {"cmdstat_info", "cmdstat_hello", "cmdstat_client|setinfo"}
+UNCOUNTED_COMMANDS = {"cmdstat_info", "cmdstat_hello", "cmdstat_client|setinfo"}
 """Commands of this test and of opening connections: a client names its library to Redis 7.2 and
 newer, and to Valkey, with two commands. Older servers refuse them and do not count them."""
 
@@ -326,7 +326,7 @@ def test_an_idle_prompt_path_makes_few_redis_calls_and_no_statement(
 ) -> None:
     with tapped(engine.database_url) as wire:
         monkeypatch.setenv("DATABASE_URL", wire.url)
-        stay(2, monkeypatch)
+        set_duration(2, monkeypatch)
         ask_redis("FLUSHALL")
         before = ask_redis("INFO", "commandstats")
 
@@ -338,16 +338,16 @@ def test_an_idle_prompt_path_makes_few_redis_calls_and_no_statement(
         command.removeprefix("cmdstat_"): facts["calls"]
         - before.get(command, {"calls": 0})["calls"]
         for command, facts in after.items()
-        if command not in NOT_OF_THE_STAY
+        if command not in UNCOUNTED_COMMANDS
     }
-    asked = {command: times for command, times in calls.items() if times}
-    assert asked == {"zrangebyscore": 1, "zrange": 1, "blpop": 2}
+    nonzero_calls = {command: times for command, times in calls.items() if times}
+    assert nonzero_calls == {"zrangebyscore": 1, "zrange": 1, "blpop": 2}
 
 
 def test_a_duration_of_zero_disables_the_prompt_path(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stay(0, monkeypatch)
+    set_duration(0, monkeypatch)
     set_stock(name, 1)
     token = hold((name, 1))
     past(engine, token)
@@ -361,7 +361,7 @@ def test_the_prompt_path_survives_a_redis_outage(
 ) -> None:
     assert engine_without_redis
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
-    stay(2, monkeypatch)
+    set_duration(2, monkeypatch)
 
     assert expire_app.handler({}, None) == {"closed": 0, "handedOn": 0}
 

@@ -23,7 +23,7 @@ from tests.support.deliveries import (
 )
 from tests.support.receiver import Receiver
 
-pytestmark = pytest.mark.usefixtures("retried_at_once")
+pytestmark = pytest.mark.usefixtures("immediate_retries")
 
 
 @pytest.mark.parametrize(
@@ -149,8 +149,8 @@ def test_without_secrets_manager_a_batch_returns_to_the_queue(
     content = event()
     queue.send([Message(content), Message(content, "shop")])
     back_at_once(queues)
-    with monkeypatch.context() as away:
-        away.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
         forget()
         deliver(queues)
     forget()

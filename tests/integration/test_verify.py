@@ -47,11 +47,11 @@ def sold_and_held(name: str) -> tuple[str, str]:
 def test_counters_that_agree_are_clean(engine: Engine, name: str) -> None:
     sold_and_held(name)
 
-    found = checked(engine)
+    result = checked(engine)
 
-    assert found.drift == ()
-    assert found.resources == engine.sql("SELECT count(*) FROM openreserve.resources")[0][0]
-    assert found.reservations == engine.sql("SELECT count(*) FROM openreserve.reservations")[0][0]
+    assert result.drift == ()
+    assert result.resources == engine.sql("SELECT count(*) FROM openreserve.resources")[0][0]
+    assert result.reservations == engine.sql("SELECT count(*) FROM openreserve.reservations")[0][0]
 
 
 @pytest.mark.parametrize("difference", [-1, 2])
@@ -67,10 +67,10 @@ def test_a_wrong_counter_is_reported_and_repaired_with_a_reason(
         name,
     )
 
-    found = checked(engine).drift
+    drift = checked(engine).drift
     done = repaired(engine, name)
 
-    assert found == (Drift(name, 10, 5 - difference, 3, 2, 0, difference),)
+    assert drift == (Drift(name, 10, 5 - difference, 3, 2, 0, difference),)
     assert done == [audit.Repair("repaired", difference, 0)]
     assert checked(engine).drift == ()
     assert available(name) == 5
@@ -107,10 +107,10 @@ def test_items_that_disagree_with_their_reservation_are_reported_and_repaired(
         [UUID(sold), UUID(held)],
     )
 
-    found = checked(engine).drift
+    drift = checked(engine).drift
     done = repaired(engine, name)
 
-    assert [(row.resource_id, row.difference, row.wrong_marks) for row in found] == [(name, 0, 2)]
+    assert [(row.resource_id, row.difference, row.wrong_marks) for row in drift] == [(name, 0, 2)]
     assert done == [audit.Repair("repaired", 0, 2)]
     assert checked(engine).drift == ()
     assert read_resource(name).json["heldStock"] == 3
@@ -140,8 +140,8 @@ def test_items_of_an_unknown_resource_are_drift(engine: Engine, name: str) -> No
         UUID(token),
     )
     try:
-        found = {row.resource_id: row.difference for row in checked(engine).drift}
-        assert found == {name: 3, f"{name}-gone": -3}
+        drift = {row.resource_id: row.difference for row in checked(engine).drift}
+        assert drift == {name: 3, f"{name}-gone": -3}
     finally:
         engine.sql(
             "UPDATE openreserve.reservation_items SET resource_id = %s WHERE token = %s",

@@ -232,11 +232,11 @@ def test_a_postgres_outage_is_cached_for_the_same_time(
     monkeypatch.setenv("HEALTH_CACHE_MS", "60000")
     monkeypatch.setenv("DATABASE_URL", "postgresql://openreserve_app@127.0.0.1:1/openreserve")
     forget()
-    gone = [call("health").status for _ in range(3)]
+    statuses = [call("health").status for _ in range(3)]
     monkeypatch.setenv("DATABASE_URL", wire.url)
     settings.cache_clear()
 
-    assert gone == [503] * 3
+    assert statuses == [503] * 3
     assert call("health").status == 503
     stock_app._health.until = 0  # a minute later
     assert call("health").status == 200

@@ -47,19 +47,21 @@ def but_for_head(routes: Iterable[str]) -> set[str]:
 
 
 def test_the_api_requires_iam_by_default() -> None:
-    asked = securities(body())
+    by_route = securities(body())
 
-    assert set(asked) == known_routes()
-    assert {route for route, security in asked.items() if security != [{"AWS_IAM": []}]} == HEALTH
+    assert set(by_route) == known_routes()
+    assert {
+        route for route, security in by_route.items() if security != [{"AWS_IAM": []}]
+    } == HEALTH
 
 
 @pytest.mark.parametrize(("parameters", "scheme"), [(IAM, "AWS_IAM"), (JWT, "JWT")])
 def test_every_route_but_health_has_the_authorizer(parameters: dict[str, str], scheme: str) -> None:
     document = body(parameters)
-    asked = securities(document)
+    by_route = securities(document)
 
-    assert set(asked) == known_routes()
-    for route, security in asked.items():
+    assert set(by_route) == known_routes()
+    for route, security in by_route.items():
         (requirement,) = security
         assert set(requirement) == ({"NONE"} if route in HEALTH else {scheme}), route
     assert "x-amazon-apigateway-authtype" in document["components"]["securitySchemes"]["AWS_IAM"]

@@ -26,8 +26,10 @@ def request(body: str = json.dumps(BODY), **headers: str) -> handler.Request:
 
 
 def order(body: str = json.dumps(BODY), key: str = "k") -> HoldRequest:
-    asked = request(body, idempotency_key=key)
-    return handler.order(asked, bodies.read(asked.headers, asked.content, ReserveBody))
+    parsed_request = request(body, idempotency_key=key)
+    return handler.order(
+        parsed_request, bodies.read(parsed_request.headers, parsed_request.content, ReserveBody)
+    )
 
 
 def test_a_malformed_key_is_refused() -> None:

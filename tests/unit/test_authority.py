@@ -50,8 +50,8 @@ def test_sigv4_signs_method_path_and_body_for_the_region_of_the_host(
         f"Credential=AKIDEXAMPLE/{scope}, SignedHeaders=host;x-amz-date"
         in (headers["Authorization"])
     )
-    told = re.findall(r"Signature=(\w+)", headers["Authorization"])
-    assert told == [_signature(moment, scope, b'{"quantity": 1}')]
+    signatures = re.findall(r"Signature=(\w+)", headers["Authorization"])
+    assert signatures == [_signature(moment, scope, b'{"quantity": 1}')]
 
 
 def _signature(moment: str, scope: str, body: bytes) -> str:

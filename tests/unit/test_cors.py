@@ -22,20 +22,20 @@ CALLED = {"CorsAllowOrigins": ORIGINS}
 SERVERS = {"DatabaseUrl": "a url", "MigrationUrl": "a url"}
 
 
-def made(**parameters: str) -> dict[str, Any]:
+def resources_for(**parameters: str) -> dict[str, Any]:
     resources: dict[str, Any] = transformed(parameters)["Resources"]
     return resources
 
 
 def body(**parameters: str) -> dict[str, Any]:
-    found: dict[str, Any] = made(**parameters)["Api"]["Properties"]["Body"]
-    return found
+    document: dict[str, Any] = resources_for(**parameters)["Api"]["Properties"]["Body"]
+    return document
 
 
 def test_by_default_no_origin_is_allowed_and_there_is_no_options_route() -> None:
     assert "x-amazon-apigateway-cors" not in body()
     assert "/{proxy+}" not in body()["paths"]
-    assert "OptionsPermission" not in made()
+    assert "OptionsPermission" not in resources_for()
 
 
 def test_the_allowed_origins_are_those_of_the_parameter() -> None:
@@ -77,7 +77,7 @@ def test_a_preflight_needs_no_token_and_every_other_request_does(authorizer: str
 
 
 def test_api_gateway_may_invoke_the_function_of_the_preflight_route() -> None:
-    permission = made(**CALLED)["OptionsPermission"]["Properties"]
+    permission = resources_for(**CALLED)["OptionsPermission"]["Properties"]
 
     assert permission["FunctionName"] == {"Ref": "StockFunctionAliaslive"}
     assert permission["SourceArn"]["Fn::Sub"].endswith(":${Api}/*/OPTIONS/*")

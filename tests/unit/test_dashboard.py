@@ -16,9 +16,9 @@ def test_the_names_of_metrics_are_in_one_file() -> None:
 
 
 def test_the_page_and_grafana_show_the_same_metrics() -> None:
-    of_grafana = {
+    grafana_names = {
         re.sub("_seconds_(bucket|count|sum)$", "_seconds", name)
         for name in NAME.findall(GRAFANA.read_text())
     }
 
-    assert set(NAME.findall((PAGE / "metrics.js").read_text())) == of_grafana
+    assert set(NAME.findall((PAGE / "metrics.js").read_text())) == grafana_names

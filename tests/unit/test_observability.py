@@ -18,7 +18,7 @@ RESOURCES: dict[str, Any] = yaml.load(
     Loader=Loader,  # noqa: S506 - a SafeLoader
 )["Resources"]
 GRAFANA = json.loads((ROOT / "infra/observability/grafana/dashboards/openreserve.json").read_text())
-OF_THE_RUNTIME = {
+RUNTIME_METRICS = {
     "openreserve_http_request_seconds",
     "openreserve_event_wait_seconds",
     "openreserve_environments",
@@ -33,16 +33,16 @@ PANELS_OF_THE_SEED = (
 )
 
 
-def of_type(wanted: str) -> dict[str, Any]:
+def resources_of_type(resource_type: str) -> dict[str, Any]:
     return {
         name: resource["Properties"]
         for name, resource in RESOURCES.items()
-        if resource["Type"] == wanted
+        if resource["Type"] == resource_type
     }
 
 
 def widgets() -> Iterator[Any]:
-    (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
+    (dashboard,) = resources_of_type("AWS::CloudWatch::Dashboard").values()
     body: Intrinsic = dashboard["DashboardBody"]
     for widget in json.loads(body.argument)["widgets"]:
         yield widget["properties"]
@@ -51,7 +51,7 @@ def widgets() -> Iterator[Any]:
 def test_cloudwatch_alarms_and_dashboard_use_existing_metrics() -> None:
     named = {
         alarm["MetricName"]
-        for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        for alarm in resources_of_type("AWS::CloudWatch::Alarm").values()
         if alarm.get("Namespace") == NAMESPACE
     }
     for widget in widgets():
@@ -66,7 +66,7 @@ def test_cloudwatch_alarms_and_dashboard_use_existing_metrics() -> None:
 
 
 def test_the_grafana_dashboard_uses_existing_metrics() -> None:
-    exposed = {exposed_name(name, unit) for name, unit in METRICS.items()} | OF_THE_RUNTIME
+    exposed = {exposed_name(name, unit) for name, unit in METRICS.items()} | RUNTIME_METRICS
     named = set()
     for panel in GRAFANA["panels"]:
         for target in panel["targets"]:
@@ -77,19 +77,19 @@ def test_the_grafana_dashboard_uses_existing_metrics() -> None:
 
 
 def test_both_dashboards_have_the_load_and_engine_panels() -> None:
-    of_grafana = [panel["title"] for panel in GRAFANA["panels"]]
-    of_cloudwatch = [widget["title"] for widget in widgets()]
+    grafana_titles = [panel["title"] for panel in GRAFANA["panels"]]
+    cloudwatch_titles = [widget["title"] for widget in widgets()]
 
     for title in PANELS_OF_THE_SEED:
-        assert title in of_grafana
-        assert any(named.startswith(title) for named in of_cloudwatch)
+        assert title in grafana_titles
+        assert any(named.startswith(title) for named in cloudwatch_titles)
     for title in ("Expiry lag", "Outbox age", "Refusals by path", "Cold starts"):
-        assert any(named.startswith(title) for named in of_grafana)
-        assert any(named.startswith(title) for named in of_cloudwatch)
+        assert any(named.startswith(title) for named in grafana_titles)
+        assert any(named.startswith(title) for named in cloudwatch_titles)
 
 
 def test_every_alarm_describes_the_response_and_has_an_action() -> None:
-    alarms = of_type("AWS::CloudWatch::Alarm")
+    alarms = resources_of_type("AWS::CloudWatch::Alarm")
 
     assert len(alarms) >= 10
     for name, alarm in alarms.items():

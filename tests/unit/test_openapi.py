@@ -18,8 +18,8 @@ from tests.support import contract
 DOCUMENT = contract.document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 OPERATIONS = dict(contract.operations())
-OF_NO_PATH = {"method_not_allowed", "route_not_found"}
-OF_GATEWAY = {"401", "403", "429"}
+CODES_WITHOUT_OPERATION = {"method_not_allowed", "route_not_found"}
+GATEWAY_STATUSES = {"401", "403", "429"}
 
 
 def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -35,14 +35,14 @@ def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def codes_of(operation: Any) -> dict[str, set[str]]:
     """The error codes that an operation documents, by status."""
-    found: dict[str, set[str]] = {}
+    codes: dict[str, set[str]] = {}
     for status, response in operation["responses"].items():
         media = contract.resolved(response).get("content", {}).get("application/problem+json", {})
         for target in references(media):
             schema = contract.resolved({"$ref": target})
             assert str(schema["properties"]["status"]["const"]) == status
-            found.setdefault(status, set()).add(schema["properties"]["code"]["const"])
-    return found
+            codes.setdefault(status, set()).add(schema["properties"]["code"]["const"])
+    return codes
 
 
 def test_the_document_is_valid_and_up_to_date_with_the_code() -> None:
@@ -92,8 +92,8 @@ def test_every_error_code_is_documented_in_an_operation_or_the_description() -> 
         for code in codes
     }
     for _, code in [*STATUSES.values(), UNHANDLED]:
-        assert (code in documented) != (code in OF_NO_PATH), code
-    for code in OF_NO_PATH:
+        assert (code in documented) != (code in CODES_WITHOUT_OPERATION), code
+    for code in CODES_WITHOUT_OPERATION:
         assert f"`{code}`" in DOCUMENT["info"]["description"]
 
 
@@ -109,7 +109,7 @@ def test_every_response_of_a_function_has_a_request_id() -> None:
     for operation in OPERATIONS.values():
         for status, response in operation["responses"].items():
             headers = contract.resolved(response).get("headers", {})
-            assert ("x-request-id" in headers) == (status not in OF_GATEWAY)
+            assert ("x-request-id" in headers) == (status not in GATEWAY_STATUSES)
 
 
 def test_every_component_is_used() -> None:

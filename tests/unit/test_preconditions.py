@@ -21,13 +21,13 @@ versions = st.integers(1, 10**17)
 def test_a_list_of_tags_is_parsed_with_any_characters_in_the_tags(
     listed: list[tuple[str, str]], comma: str, around: str
 ) -> None:
-    found = parsed(around + comma.join(weak + tag for weak, tag in listed) + around)
+    tag_list = parsed(around + comma.join(weak + tag for weak, tag in listed) + around)
 
-    assert found.strong == {tag for weak, tag in listed if not weak}
-    assert found.weak == {tag for weak, tag in listed if weak}
+    assert tag_list.strong == {tag for weak, tag in listed if not weak}
+    assert tag_list.weak == {tag for weak, tag in listed if weak}
     for _, tag in listed:
-        assert found.has(tag, weakly=True)
-        assert found.has(tag) == (tag in found.strong)
+        assert tag_list.has(tag, weakly=True)
+        assert tag_list.has(tag) == (tag in tag_list.strong)
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from tests.support.calls import sample
 
 @pytest.mark.parametrize("name", ["expire", "reconcile"])
 def test_a_scheduled_call_has_the_event_of_eventbridge_scheduler(name: str) -> None:
-    ours, theirs = schedule.event("ExpireFunction"), sample(name)
+    sent_event, sample_event = schedule.event("ExpireFunction"), sample(name)
 
-    assert ours.keys() == theirs.keys()
+    assert sent_event.keys() == sample_event.keys()
     for member in ("version", "detail-type", "source", "detail"):
-        assert ours[member] == theirs[member], member
-    for event in (ours, theirs):
+        assert sent_event[member] == sample_event[member], member
+    for event in (sent_event, sample_event):
         assert re.fullmatch(r"\d{4}(-\d\d){2}T\d\d(:\d\d){2}Z", str(event["time"]))

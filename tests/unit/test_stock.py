@@ -21,26 +21,26 @@ lines = st.lists(st.builds(Item, st.text(max_size=3), st.integers(1, 10)))
 
 
 @given(lines)
-def test_lines_of_one_resource_are_summed_without_losing_units(asked: list[Item]) -> None:
-    items = summed(asked)
+def test_lines_of_one_resource_are_summed_without_losing_units(requested: list[Item]) -> None:
+    items = summed(requested)
 
     assert len({item.resource_id for item in items}) == len(items)
-    wanted: Counter[str] = Counter()
-    for line in asked:
-        wanted[line.resource_id] += line.quantity
-    assert {item.resource_id: item.quantity for item in items} == wanted
+    expected: Counter[str] = Counter()
+    for line in requested:
+        expected[line.resource_id] += line.quantity
+    assert {item.resource_id: item.quantity for item in items} == expected
 
 
 @given(lines, st.randoms())
-def test_the_order_of_the_lines_does_not_matter(asked: list[Item], random: object) -> None:
-    shuffled = sorted(asked, key=lambda _: random.random())  # type: ignore[attr-defined]
+def test_the_order_of_the_lines_does_not_matter(requested: list[Item], random: object) -> None:
+    shuffled = sorted(requested, key=lambda _: random.random())  # type: ignore[attr-defined]
 
-    assert summed(shuffled) == summed(asked)
+    assert summed(shuffled) == summed(requested)
 
 
-@given(lines.filter(lambda asked: all(line.resource_id.isprintable() for line in asked)))
-def test_items_are_sorted_in_the_lock_order_of_postgres(asked: list[Item]) -> None:
-    ids = [item.resource_id for item in summed(asked)]
+@given(lines.filter(lambda requested: all(line.resource_id.isprintable() for line in requested)))
+def test_items_are_sorted_in_the_lock_order_of_postgres(requested: list[Item]) -> None:
+    ids = [item.resource_id for item in summed(requested)]
 
     assert ids == sorted(ids, key=lambda text: text.encode("utf-8"))
 

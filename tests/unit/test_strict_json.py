@@ -42,9 +42,9 @@ def test_a_duplicate_member_is_refused_at_any_depth(
     [("1.0", 1), ("-0.0", 0), ("1e3", 1_000), ("2.50E1", 25), ("9007199254740992.0", 2**53)],
 )
 def test_a_number_without_a_fraction_is_an_integer_in_any_notation(text: str, number: int) -> None:
-    found = parsed(text.encode())
+    value = parsed(text.encode())
 
-    assert (found, type(found)) == (number, int)
+    assert (value, type(value)) == (number, int)
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e-3", "1e300", "1e999999999999"])

@@ -99,7 +99,7 @@ def test_every_variable_set_by_the_template_is_read_by_the_code() -> None:
 
 def test_defaults_of_the_template_match_the_code() -> None:
     known = {setting.name.upper(): str(setting.default) for setting in fields(Settings)}
-    given = {
+    environment_only = {
         "AWS_ENDPOINT_URL",
         "DATABASE_URL",
         "MIGRATE_FUNCTION_NAME",
@@ -108,7 +108,7 @@ def test_defaults_of_the_template_match_the_code() -> None:
     }
     for function in FUNCTIONS.values():
         for variable, value in function.environment.items():
-            if variable not in given and not variable.endswith("QUEUE_URL"):
+            if variable not in environment_only and not variable.endswith("QUEUE_URL"):
                 assert value == known[variable], variable
 
 

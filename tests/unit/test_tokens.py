@@ -37,7 +37,7 @@ signers = st.builds(
 )
 
 
-def of_the_sdk(signer: Signer) -> Credentials:
+def sdk_credentials(signer: Signer) -> Credentials:
     return Credentials(signer.access_key, signer.secret_key, signer.session_token)
 
 
@@ -66,12 +66,12 @@ def test_a_token_for_postgres_equals_that_of_the_sdk(
     signer: Signer, host: str, port: int, user: str
 ) -> None:
     action = {"Action": "connect", "DBUser": user}
-    ours = iam_auth.presigned(signer, NOW, "rds-db", f"{host}:{port}", action)
+    url = iam_auth.presigned(signer, NOW, "rds-db", f"{host}:{port}", action)
 
     request = AWSRequest("GET", f"https://{host}:{port}/", data=action)
     with signed_at(NOW):
-        SigV4QueryAuth(of_the_sdk(signer), "rds-db", signer.region, 900).add_auth(request)
-    assert f"https://{ours}" == request.url
+        SigV4QueryAuth(sdk_credentials(signer), "rds-db", signer.region, 900).add_auth(request)
+    assert f"https://{url}" == request.url
 
 
 @given(signers, hosts, words, st.sampled_from(["", "ServerlessCache"]))
@@ -81,12 +81,12 @@ def test_a_token_for_elasticache_equals_that_of_the_sdk(
     action = {"Action": "connect", "User": user}
     if resource_type:
         action["ResourceType"] = resource_type
-    ours = iam_auth.presigned(signer, NOW, "elasticache", cache_name, action)
+    url = iam_auth.presigned(signer, NOW, "elasticache", cache_name, action)
 
     request = AWSRequest("GET", f"http://{cache_name}/", params=dict(action))
     with signed_at(NOW):
-        SigV4QueryAuth(of_the_sdk(signer), "elasticache", signer.region, 900).add_auth(request)
-    assert f"http://{ours}" == request.url
+        SigV4QueryAuth(sdk_credentials(signer), "elasticache", signer.region, 900).add_auth(request)
+    assert f"http://{url}" == request.url
 
 
 def test_the_token_equals_that_of_generate_db_auth_token(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,18 +94,18 @@ def test_the_token_equals_that_of_generate_db_auth_token(monkeypatch: pytest.Mon
     monkeypatch.setitem(AUTH_TYPE_MAPS, "v4-query", SigV4QueryAuth)
     rds: Any = botocore.session.get_session().create_client("rds", region_name="eu-central-1")
     with signed_at(NOW):
-        theirs = rds.generate_db_auth_token(HOST, 5432, "openreserve_app", "eu-central-1")
+        sdk_token = rds.generate_db_auth_token(HOST, 5432, "openreserve_app", "eu-central-1")
 
-    assert iam_auth.database_token(HOST, 5432, "openreserve_app") == theirs
+    assert iam_auth.database_token(HOST, 5432, "openreserve_app") == sdk_token
 
 
 def test_a_token_for_a_serverless_cache_has_the_resource_type_and_a_lower_case_name() -> None:
     token = iam_auth.cache_token("OpenReserve-Dev", "openreserve-app", "ServerlessCache")
 
-    asked = parse_qs(urlsplit(f"//{token}").query)
+    query = parse_qs(urlsplit(f"//{token}").query)
     assert token.startswith("openreserve-dev/?Action=connect&User=openreserve-app&")
-    assert asked["ResourceType"] == ["ServerlessCache"]
-    assert asked["X-Amz-Expires"] == ["900"]
+    assert query["ResourceType"] == ["ServerlessCache"]
+    assert query["X-Amz-Expires"] == ["900"]
     assert "ResourceType" not in iam_auth.cache_token("openreserve-dev", "openreserve-app")
 
 

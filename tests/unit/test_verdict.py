@@ -167,7 +167,7 @@ def test_a_malformed_parameter_is_named(name: str, value: str) -> None:
 
 
 def test_parameters_reach_other_machines_unchanged() -> None:
-    given = Parameters.of({"USERS": "7", "SHAPE": "mixed", "RESOURCE": "r", "STOCK": ""})
+    parameters = Parameters.of({"USERS": "7", "SHAPE": "mixed", "RESOURCE": "r", "STOCK": ""})
 
-    assert (given.users, given.shape, given.stock) == (7, "mixed", 100)
-    assert Parameters.of_json(given.as_json()) == given
+    assert (parameters.users, parameters.shape, parameters.stock) == (7, "mixed", 100)
+    assert Parameters.of_json(parameters.as_json()) == parameters

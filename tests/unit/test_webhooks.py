@@ -25,7 +25,7 @@ SQS_HIDES_SECONDS_MAX = 43_200
 
 schedules = st.lists(st.integers(0, 2 * SQS_HIDES_SECONDS_MAX), max_size=10)
 chances = st.floats(0, 1)
-asked = st.integers(0, 1 << 30)
+retry_afters = st.integers(0, 1 << 30)
 
 
 @given(schedules, st.data(), chances)
@@ -40,24 +40,24 @@ def test_a_retry_waits_for_the_scheduled_time_within_ten_percent(
     assert min(0.9 * planned - 0.5, DELAY_SECONDS_MAX) <= wait_seconds <= 1.1 * planned + 0.5
 
 
-@given(schedules, st.data(), asked, chances)
+@given(schedules, st.data(), retry_afters, chances)
 def test_a_retry_respects_retry_after_up_to_the_maximum_of_the_queue(
-    schedule: list[int], data: st.DataObject, asked_seconds: int, chance: float
+    schedule: list[int], data: st.DataObject, retry_after_seconds: int, chance: float
 ) -> None:
     attempt = data.draw(st.integers(1, len(schedule) + 1))
 
-    wait_seconds = delay_seconds(attempt, schedule, asked_seconds, chance)
+    wait_seconds = delay_seconds(attempt, schedule, retry_after_seconds, chance)
 
     assert 0 <= wait_seconds <= DELAY_SECONDS_MAX < SQS_HIDES_SECONDS_MAX
     if attempt <= len(schedule):
-        assert wait_seconds >= min(asked_seconds, DELAY_SECONDS_MAX)
+        assert wait_seconds >= min(retry_after_seconds, DELAY_SECONDS_MAX)
 
 
-@given(schedules, st.integers(1, 10), asked, chances)
+@given(schedules, st.integers(1, 10), retry_afters, chances)
 def test_after_the_last_attempt_there_is_no_retry(
-    schedule: list[int], more: int, asked_seconds: int, chance: float
+    schedule: list[int], more: int, retry_after_seconds: int, chance: float
 ) -> None:
-    assert delay_seconds(len(schedule) + more, schedule, asked_seconds, chance) == 0
+    assert delay_seconds(len(schedule) + more, schedule, retry_after_seconds, chance) == 0
 
 
 def test_retries_of_concurrent_failures_are_spread() -> None:
