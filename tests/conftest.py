@@ -1,4 +1,4 @@
-"""Real servers for everything below: a Postgres and a Redis of the tests' own."""
+"""Fixtures of all tests: an own Postgres, Redis, SQS and Secrets Manager."""
 
 import json
 import os
@@ -32,27 +32,27 @@ from tests.support.wire import Wire, tapped
 
 @dataclass(frozen=True)
 class Engine:
-    """Where the engine under test keeps things, and a way to look into it."""
+    """The URLs of the engine under test, and SQL access to its database."""
 
     database_url: str
-    """As the functions reach Postgres: through a tap, and with --pooled through PgBouncer, too."""
+    """The URL of the functions: through a tap and, with --pooled, through PgBouncer."""
     owner_url: str
     redis_url: str
     direct_url: str = ""
-    """Postgres itself, as user openreserve_app: for operators, and for looking into it."""
+    """Postgres without tap and pool, as user openreserve_app."""
     state: Path = Path()
-    """Where its data is."""
+    """The data directory."""
     wire: Wire = field(default_factory=Wire)
-    """The tap."""
+    """The tap between the functions and Postgres."""
 
     def sql(self, statement: LiteralString, *parameters: Any) -> list[tuple[Any, ...]]:
-        """What the owner of the schema sees."""
+        """Execute a statement as the owner of the schema."""
         with psycopg.connect(self.owner_url, autocommit=True) as connection:
             cursor = connection.execute(statement, parameters or None)
             return cursor.fetchall() if cursor.description else []
 
     def drift(self) -> list[tuple[Any, ...]]:
-        """Resources whose counter does not agree with the reservations. There must be none."""
+        """Resources whose counters disagree with the reservations. There must be none."""
         return self.sql("""
             SELECT r.resource_id, r.total_stock, r.available_stock, sum(i.quantity)
               FROM openreserve.resources r
@@ -79,7 +79,7 @@ class Engine:
 
 POOL_SIZE = 5
 
-# What holds, holds on a slow machine, too.
+# The tests must also pass on a slow machine.
 hypothesis.settings.register_profile(
     "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
@@ -87,7 +87,7 @@ hypothesis.settings.load_profile("untimed")
 
 
 def pytest_configure() -> None:
-    """Have Ctrl-C's signal back: what a script starts with `&` inherits that it is ignored."""
+    """Restore the default SIGINT handler: a shell starts background jobs with SIGINT ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
@@ -105,7 +105,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 SHOWN = "shown"
-"""The property of a test that is shown at the end, also when it ran in another process."""
+"""The user property that is printed in the summary, also from worker processes."""
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -138,7 +138,7 @@ def servers(
 
 @contextmanager
 def _pool(postgres_url: str, state: Path, config: pytest.Config) -> Iterator[str]:
-    """Where the functions find Postgres: at its own URL, or at that of a pool."""
+    """The URL of Postgres for the functions: its own, or that of a pool."""
     if not config.getoption("--pooled"):
         yield postgres_url
         return
@@ -150,13 +150,13 @@ def _pool(postgres_url: str, state: Path, config: pytest.Config) -> Iterator[str
 
 @pytest.fixture(scope="session")
 def set_by_hand() -> dict[str, str]:
-    """Servers that the person at the keyboard has set."""
+    """The servers configured in the environment of the developer."""
     return {name: os.environ[name] for name in containers.GIVEN if name in os.environ}
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _nothing_of_this_machine(set_by_hand: dict[str, str]) -> Iterator[None]:
-    """What the person at the keyboard has set is not what the tests run against unasked."""
+def _without_local_configuration(set_by_hand: dict[str, str]) -> Iterator[None]:
+    """Remove the developer's configuration: tests use it only on request."""
     with pytest.MonkeyPatch.context() as patch:
         for name in (
             *set_by_hand,
@@ -176,7 +176,7 @@ def engine(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]
 
 @pytest.fixture
 def engine_without_redis(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Engine]:
-    """The engine in this process, all of it in Postgres."""
+    """The engine in this process, without Redis."""
     yield from _configured(replace(servers, redis_url=""), monkeypatch)
 
 
@@ -191,7 +191,7 @@ def _configured(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Eng
 
 
 def forget() -> None:
-    """Make the next call read the environment and connect anew, as a cold start does."""
+    """Drop connections and caches: the next call reads the environment, as a cold start does."""
     postgres_connection.disconnect()
     cache_connection.disconnect()
     stock_app._health.until = 0
@@ -207,7 +207,7 @@ def forget() -> None:
 
 
 def beside(call: Callable[[], object]) -> threading.Thread:
-    """A started thread that makes the call, and closes the connections that were its own."""
+    """Start a thread for the call. It closes its own connections."""
 
     def run() -> None:
         try:
@@ -222,14 +222,14 @@ def beside(call: Callable[[], object]) -> threading.Thread:
 
 
 def ask_redis(*command: str) -> Any:
-    """What Redis has, asked over a connection of the test's own."""
+    """Send a command to Redis over a separate connection."""
     with redis.Redis.from_url(settings.settings().redis_url) as client:
         return client.execute_command(*command)
 
 
 @pytest.fixture(scope="session")
 def own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
-    """SQS and Secrets Manager of the tests' own."""
+    """SQS and Secrets Manager, shared by the session."""
     with aws.server(tmp_path_factory.mktemp("aws")) as server:
         server.wait_until_up()
         yield server
@@ -237,7 +237,7 @@ def own_aws(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Aws]:
 
 @dataclass(frozen=True)
 class Queues:
-    """The queues of one test, empty at first, and a way to look into them."""
+    """The queues of one test, initially empty."""
 
     sqs: Any
     url: str
@@ -245,21 +245,21 @@ class Queues:
     dead_url: str
 
     def messages(self, *, dead: bool = False) -> list[Any]:
-        """What waits to be delivered, or is given up, taken out of the queues."""
+        """Remove and return the pending messages, or the dead letters."""
         urls = [self.dead_url] if dead else [self.url, self.retry_url]
         return [message for url in urls for message in self.taken(url)]
 
     def taken(self, url: str) -> list[Any]:
-        """What waits in one queue, taken out of it."""
-        found: list[Any] = []
+        """Remove and return the messages of one queue."""
+        messages: list[Any] = []
         while batch := self.received(url):
             for message in batch:
                 self.sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-            found += batch
-        return found
+            messages += batch
+        return messages
 
     def received(self, url: str) -> list[Any]:
-        """At most ten messages, as the event source mapping receives them."""
+        """Receive at most ten messages, as the event source mapping does."""
         answer = self.sqs.receive_message(
             QueueUrl=url,
             MaxNumberOfMessages=10,
@@ -270,7 +270,7 @@ class Queues:
 
 
 def delete_queues(aws: Aws) -> None:
-    """The next test may want others of the same names."""
+    """Delete all queues: the next test may create queues with the same names."""
     sqs = aws.client("sqs")
     for url in sqs.list_queues().get("QueueUrls", []):
         sqs.delete_queue(QueueUrl=url)
@@ -278,7 +278,7 @@ def delete_queues(aws: Aws) -> None:
 
 @pytest.fixture
 def queues(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queues]:
-    """SQS and Secrets Manager for the functions in this process, with nothing in them."""
+    """Empty queues and endpoints for the functions in this process."""
     sqs = own_aws.client("sqs")
     dead_url = sqs.create_queue(QueueName=f"{name}-dead")["QueueUrl"]
     arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dead"
@@ -305,8 +305,8 @@ def queues(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture
-def retried_at_once(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A delivery that failed comes back with the next look into the queue."""
+def immediate_retries(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make failed deliveries visible again immediately."""
     assert queues
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")
     forget()
@@ -320,5 +320,5 @@ def receiver() -> Iterator[Receiver]:
 
 @pytest.fixture
 def name() -> str:
-    """A name that nothing else has: for a resource, or to begin keys with."""
+    """A unique name: a resource id, or a prefix of keys."""
     return f"ps5-{uuid4().hex[:12]}"

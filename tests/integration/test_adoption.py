@@ -1,4 +1,4 @@
-"""Databases of the nine files from before 0.1.0 come over, with all rows; others are refused."""
+"""Databases of the nine migrations before 0.1.0 are adopted with all rows. Others are refused."""
 
 from collections.abc import Iterator
 from typing import Any, LiteralString
@@ -84,7 +84,7 @@ CATALOGUE: dict[str, LiteralString] = {
 
 @pytest.fixture
 def urls(servers: Engine) -> Iterator[list[str]]:
-    """Two databases of their own with the present schema."""
+    """Two databases with the current schema."""
     names = [f"adopted_{uuid4().hex[:8]}" for _ in range(2)]
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -99,7 +99,7 @@ def urls(servers: Engine) -> Iterator[list[str]]:
 
 
 def made_by_the_nine_files(url: str, *, applied: int = 9) -> None:
-    """Undo by hand what the present files have more, and insert rows."""
+    """Downgrade the schema to the nine migrations, and insert rows."""
     with psycopg.connect(url) as connection:
         connection.execute(BACK_TO_THE_NINE_FILES)
         connection.execute(ROWS)
@@ -115,7 +115,7 @@ def rows(url: str, query: LiteralString) -> list[tuple[Any, ...]]:
         return sorted(connection.execute(query).fetchall(), key=str)
 
 
-def test_a_database_of_the_nine_files_gets_the_present_schema(urls: list[str]) -> None:
+def test_a_database_of_the_nine_migrations_gets_the_current_schema(urls: list[str]) -> None:
     old, new = urls
     made_by_the_nine_files(old)
 
@@ -126,7 +126,7 @@ def test_a_database_of_the_nine_files_gets_the_present_schema(urls: list[str]) -
         assert rows(old, query) == rows(new, query), kind
 
 
-def test_a_database_of_the_nine_files_keeps_its_rows(urls: list[str]) -> None:
+def test_a_database_of_the_nine_migrations_keeps_its_rows(urls: list[str]) -> None:
     old, _ = urls
     made_by_the_nine_files(old)
     reservations: LiteralString = "SELECT * FROM openreserve.reservations"
@@ -141,7 +141,7 @@ def test_a_database_of_the_nine_files_keeps_its_rows(urls: list[str]) -> None:
     assert rows(old, "SELECT * FROM openreserve.drift") == []
 
 
-def test_a_database_of_other_files_is_refused_and_not_changed(urls: list[str]) -> None:
+def test_a_database_of_other_migrations_is_refused_and_not_changed(urls: list[str]) -> None:
     old, _ = urls
     made_by_the_nine_files(old, applied=8)
     before = rows(old, CATALOGUE["constraints"])

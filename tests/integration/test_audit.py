@@ -39,7 +39,7 @@ class Context:
 
 @dataclass
 class Account:
-    """An AWS with the stack of the stage dev, whose AuditFunction runs here."""
+    """A fake AWS account with the stack of stage dev. Its AuditFunction runs in this process."""
 
     url: str = ""
     context: Context = field(default_factory=Context)
@@ -65,7 +65,7 @@ class Account:
 
 @pytest.fixture
 def direct(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
-    """The way of AuditFunction to Postgres."""
+    """The tapped Postgres connection of AuditFunction."""
     with tapped(engine.owner_url) as wire:
         monkeypatch.setenv("MIGRATION_URL", wire.url)
         monkeypatch.setenv("DATABASE_URL", engine.database_url)
@@ -108,7 +108,7 @@ def account(direct: Wire) -> Iterator[Account]:
 
 
 def broken(engine: Engine, name: str, difference: int = 1) -> None:
-    """A resource with 5 units, one of them held, whose counter is wrong."""
+    """A resource with 5 units, one of them held, and a wrong counter."""
     set_stock(name, 5)
     hold((name, 1))
     engine.sql(
@@ -123,12 +123,12 @@ def sample(name: str) -> Any:
     return json.loads((EVENTS / f"{name}.json").read_text())
 
 
-def test_a_check_is_one_read_only_snapshot_over_a_connection_with_no_statement_unbounded(
+def test_a_check_is_one_read_only_snapshot_and_every_statement_has_a_timeout(
     direct: Wire, name: str
 ) -> None:
     set_stock(name, 1)
 
-    found = app.handler(sample("verify"), Context())
+    result = app.handler(sample("verify"), Context())
 
     texts = [text for _, text in direct.statements]
     assert texts[:2] == [
@@ -142,10 +142,10 @@ def test_a_check_is_one_read_only_snapshot_over_a_connection_with_no_statement_u
         False,
     ]
     assert texts[-1] == "COMMIT"
-    assert (found["drifting"], found["drift"]) == (0, [])
+    assert (result["drifting"], result["drift"]) == (0, [])
 
 
-def test_drift_of_a_stage_is_found_said_and_repaired_with_its_reason(
+def test_drift_of_a_stage_is_reported_and_repaired_with_a_reason(
     account: Account, engine: Engine, name: str
 ) -> None:
     broken(engine, name)
@@ -185,7 +185,7 @@ def test_nothing_is_repaired_without_apply_and_a_reason(account: Account, direct
     assert direct.messages == []
 
 
-def test_many_repairs_are_sent_some_at_a_time_and_what_was_done_before_a_failure_is_said(
+def test_many_repairs_are_sent_in_batches_and_a_failure_reports_the_completed_ones(
     account: Account, engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stages, "REPAIRS_PER_CALL", 2)
@@ -216,7 +216,9 @@ def test_many_repairs_are_sent_some_at_a_time_and_what_was_done_before_a_failure
     assert engine.drift() == []
 
 
-def test_a_check_ends_before_lambda_ends_it(account: Account, engine: Engine, name: str) -> None:
+def test_a_check_ends_before_the_lambda_timeout(
+    account: Account, engine: Engine, name: str
+) -> None:
     set_stock(name, 1)
     account.context = Context(app.SPARE_SECONDS + 0.3)
     with psycopg.connect(engine.owner_url) as other:
@@ -229,7 +231,7 @@ def test_a_check_ends_before_lambda_ends_it(account: Account, engine: Engine, na
     )
 
 
-def test_more_drift_than_one_answer_holds_is_counted(
+def test_drift_beyond_the_size_of_one_response_is_counted(
     account: Account, engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "DRIFT_MAX", 1)
@@ -252,7 +254,7 @@ def test_more_drift_than_one_answer_holds_is_counted(
         (("--stage", "dev", "--database-url", "postgresql://x"), "mutually exclusive"),
     ],
 )
-def test_a_stage_that_is_not_there_or_not_meant_is_an_error_in_words(
+def test_an_unknown_or_unconfirmed_stage_is_a_clear_error(
     account: Account, arguments: tuple[str, ...], error: str
 ) -> None:
     said = account.run("verify", *arguments)
@@ -262,7 +264,7 @@ def test_a_stage_that_is_not_there_or_not_meant_is_an_error_in_words(
     assert account.events == []
 
 
-def test_a_function_that_fails_is_no_clean_bill(
+def test_a_failed_function_is_not_reported_as_clean(
     account: Account, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "_check", lambda _seconds: 1 / 0)

@@ -1,4 +1,4 @@
-"""Setting the stock of many, adjusting it with a reason, and listing reservations."""
+"""Batches of totals, adjustments with a reason, lists of reservations and newest events."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -41,7 +41,7 @@ def outcomes(reply: Reply) -> list[str]:
     return [row["outcome"] for row in reply.json["results"]]
 
 
-def test_a_batch_creates_changes_and_leaves_alone(name: str) -> None:
+def test_a_batch_creates_updates_and_leaves_resources_unchanged(name: str) -> None:
     set_stock(f"{name}-old", 5)
     set_stock(f"{name}-same", 7)
 
@@ -55,14 +55,14 @@ def test_a_batch_creates_changes_and_leaves_alone(name: str) -> None:
     assert read_resource(f"{name}-same").json["version"] == 1
 
 
-def test_a_batch_that_is_sent_again_changes_nothing(name: str) -> None:
+def test_a_repeated_batch_changes_nothing(name: str) -> None:
     rows = [(f"{name}-{number}", number) for number in range(20)]
 
     assert set(outcomes(set_stock_of_many(*rows))) == {"created"}
     assert set(outcomes(set_stock_of_many(*rows))) == {"unchanged"}
 
 
-def test_a_row_that_is_refused_spoils_no_other(name: str) -> None:
+def test_a_refused_row_does_not_affect_the_other_rows(name: str) -> None:
     set_stock(f"{name}-sold", 5)
     commit(hold((f"{name}-sold", 4)))
 
@@ -118,14 +118,14 @@ def test_a_batch_closes_expired_holds_before_it_refuses_a_row(engine: Engine, na
         ({"resources": [{}], "dryRun": True}, "/dryRun"),
     ],
 )
-def test_a_batch_that_is_none_is_400(body: Any, pointer: str) -> None:
+def test_a_malformed_batch_is_400(body: Any, pointer: str) -> None:
     reply = call("set-stock-of-many", body)
 
     assert (reply.status, reply.code) == (400, "body_invalid")
     assert reply.json["errors"][0]["pointer"] == pointer
 
 
-def test_rows_that_are_no_objects_are_refused_one_by_one() -> None:
+def test_rows_that_are_not_objects_are_refused_one_by_one() -> None:
     reply = call("set-stock-of-many", {"resources": [1, None, "x", [], {}]})
 
     assert outcomes(reply) == ["body_invalid"] * 5
@@ -154,15 +154,17 @@ def test_batches_of_the_same_rows_in_any_order_never_deadlock(
     orders = [ids, ids[::-1], ids[20:] + ids[:20], ids[::2] + ids[1::2]]
     tasks = [[tuple((one, total) for one in order)] * 5 for total, order in enumerate(orders)]
 
-    told = [outcome for own in callers(send_batch, tasks) for sent in own for outcome in sent]
+    all_outcomes = [
+        outcome for batches in callers(send_batch, tasks) for batch in batches for outcome in batch
+    ]
 
-    assert len(told) == 4 * 5 * 40
-    assert set(told) <= {"created", "changed", "unchanged"}
-    assert told.count("created") == 40
+    assert len(all_outcomes) == 4 * 5 * 40
+    assert set(all_outcomes) <= {"created", "changed", "unchanged"}
+    assert all_outcomes.count("created") == 40
     assert engine.drift() == []
 
 
-def test_a_batch_that_stops_half_way_leaves_whole_rows_and_can_be_sent_again(
+def test_an_interrupted_batch_leaves_complete_rows_and_can_be_sent_again(
     engine: Engine, name: str
 ) -> None:
     set_stock(f"{name}-9", 1)
@@ -177,7 +179,7 @@ def test_a_batch_that_stops_half_way_leaves_whole_rows_and_can_be_sent_again(
     assert outcomes(again) == ["unchanged", "changed", "created"]
 
 
-def test_what_a_batch_has_answered_is_on_disk(engine: Engine, name: str) -> None:
+def test_a_batch_is_durable_when_it_is_answered(engine: Engine, name: str) -> None:
     on_disk = 0
     with psycopg.connect(engine.owner_url, autocommit=True) as other:
         for number in range(20):
@@ -187,13 +189,13 @@ def test_what_a_batch_has_answered_is_on_disk(engine: Engine, name: str) -> None
             ).fetchall()
             on_disk += written[0]
 
-    assert on_disk > 15  # now and then somebody else has just written something
+    assert on_disk > 15  # other processes may have just written as well
 
 
-def test_stock_that_a_batch_or_an_adjustment_adds_can_be_had_at_once(name: str) -> None:
+def test_stock_added_by_a_batch_or_an_adjustment_is_available_immediately(name: str) -> None:
     set_stock(name, 1)
     hold((name, 1))
-    assert reserve((name, 1)).code == "out_of_stock"  # for a second, Redis says so
+    assert reserve((name, 1)).code == "out_of_stock"  # this sets the sold-out marker in Redis
     set_stock_of_many((name, 2))
     hold((name, 1))
     assert reserve((name, 1)).code == "out_of_stock"
@@ -201,7 +203,7 @@ def test_stock_that_a_batch_or_an_adjustment_adds_can_be_had_at_once(name: str) 
     hold((name, 1))
 
 
-def test_lowering_many_totals_to_what_is_held_writes_depleted_events(name: str) -> None:
+def test_lowering_many_totals_to_the_held_units_writes_depleted_events(name: str) -> None:
     set_stock(name, 5)
     hold((name, 2))
 
@@ -211,7 +213,7 @@ def test_lowering_many_totals_to_what_is_held_writes_depleted_events(name: str) 
     assert [(event["type"], event["resourceId"]) for event in newest] == [("STOCK_DEPLETED", name)]
 
 
-def test_an_adjustment_moves_the_total_and_what_is_available(engine: Engine, name: str) -> None:
+def test_an_adjustment_changes_total_and_available_stock(engine: Engine, name: str) -> None:
     set_stock(name, 10)
     hold((name, 3))
 
@@ -230,7 +232,7 @@ def test_an_adjustment_moves_the_total_and_what_is_available(engine: Engine, nam
     assert engine.drift() == []
 
 
-def test_a_repeated_adjustment_moves_nothing_and_answers_byte_for_byte(name: str) -> None:
+def test_a_repeated_adjustment_changes_nothing_and_returns_the_same_bytes(name: str) -> None:
     set_stock(name, 10)
     key = str(uuid4())
 
@@ -248,7 +250,7 @@ def adjust(task: tuple[str, str]) -> Reply:
     return adjust_stock(resource_id, 5, key=key)
 
 
-def test_twins_of_one_adjustment_move_the_total_once(
+def test_concurrent_duplicates_of_an_adjustment_change_the_total_once(
     engine: Engine, callers: Crowd, name: str
 ) -> None:
     set_stock(name, 10)
@@ -256,9 +258,9 @@ def test_twins_of_one_adjustment_move_the_total_once(
 
     replies = callers(adjust, [[(name, key) for key in keys]] * callers.size)
 
-    for twins in zip(*replies, strict=True):
-        assert len({twin.text for twin in twins}) == 1
-        assert sum("idempotent-replayed" not in twin.headers for twin in twins) == 1
+    for duplicates in zip(*replies, strict=True):
+        assert len({reply.text for reply in duplicates}) == 1
+        assert sum("idempotent-replayed" not in reply.headers for reply in duplicates) == 1
     assert read_resource(name).json["totalStock"] == 60
     assert engine.drift() == []
 
@@ -275,7 +277,7 @@ def test_a_key_of_another_adjustment_is_422(name: str, other: tuple[str | None, 
     assert read_resource(name).json["totalStock"] == 15
 
 
-def test_an_adjustment_below_what_is_held_and_committed_is_refused(name: str) -> None:
+def test_an_adjustment_below_held_and_committed_units_is_refused(name: str) -> None:
     set_stock(name, 10)
     commit(hold((name, 3)))
     hold((name, 2))
@@ -296,7 +298,7 @@ def test_an_adjustment_closes_expired_holds_before_it_refuses(engine: Engine, na
     assert engine.drift() == []
 
 
-def test_an_adjustment_of_what_is_not_there_or_beyond_all_bounds_is_refused(name: str) -> None:
+def test_an_adjustment_of_an_unknown_resource_or_beyond_the_bounds_is_refused(name: str) -> None:
     unknown = adjust_stock(name, 1)
     set_stock(name, 10**12)
     beyond = adjust_stock(name, 1)
@@ -319,7 +321,7 @@ def test_an_adjustment_of_what_is_not_there_or_beyond_all_bounds_is_refused(name
         ({"resourceId": "a/b"}, "/resourceId"),
     ],
 )
-def test_an_adjustment_that_is_none_is_400(name: str, change: dict[str, Any], pointer: str) -> None:
+def test_a_malformed_adjustment_is_400(name: str, change: dict[str, Any], pointer: str) -> None:
     body = {"resourceId": name, "difference": 1, "reason": "counted"} | change
     reply = call("adjust-stock", body)
 
@@ -329,12 +331,14 @@ def test_an_adjustment_that_is_none_is_400(name: str, change: dict[str, Any], po
 
 def walked(**query: str) -> list[tuple[str, str]]:
     """Token and status of every reservation in the list, page by page."""
-    seen = []
+    listed = []
     while True:
         page = list_reservations(**query).json
-        seen += [(found["token"], found["status"]) for found in page["reservations"]]
+        listed += [
+            (reservation["token"], reservation["status"]) for reservation in page["reservations"]
+        ]
         if "nextCursor" not in page:
-            return seen
+            return listed
         query["cursor"] = page["nextCursor"]
 
 
@@ -353,16 +357,16 @@ def reservations_of_every_status(engine: Engine, name: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("limit", ["1", "3", "200"])
-def test_the_list_has_each_reservation_once_with_the_status_that_a_read_shows(
+def test_the_list_has_each_reservation_once_with_the_status_of_a_read(
     engine: Engine, name: str, limit: str
 ) -> None:
     tokens = reservations_of_every_status(engine, name)
     query = {"limit": "200"} if limit == "200" else {"limit": limit, "resourceId": name}
 
-    found = [entry for entry in walked(**query) if entry[0] in tokens]
+    reservations = [entry for entry in walked(**query) if entry[0] in tokens]
 
-    assert dict(found) == tokens
-    assert len(found) == len(tokens)
+    assert dict(reservations) == tokens
+    assert len(reservations) == len(tokens)
     for status in ("HELD", "COMMITTED", "RELEASED", "EXPIRED", "CANCELLED"):
         some = [token for token, _ in walked(**query, status=status)]
         assert sorted(set(some) & set(tokens)) == sorted(
@@ -370,27 +374,27 @@ def test_the_list_has_each_reservation_once_with_the_status_that_a_read_shows(
         )
 
 
-def test_holds_are_listed_first_and_the_first_to_expire_first(engine: Engine, name: str) -> None:
+def test_holds_are_listed_first_in_order_of_their_deadlines(engine: Engine, name: str) -> None:
     tokens = reservations_of_every_status(engine, name)
     held = [token for token, status in tokens.items() if status == "HELD"]
 
     first = list_reservations(resourceId=name, limit="4").json["reservations"]
 
-    assert [found["status"] for found in first] == ["EXPIRED", "HELD", "HELD", "HELD"]
-    assert [found["token"] for found in first[1:]] == [held[1], held[2], held[0]]
+    assert [reservation["status"] for reservation in first] == ["EXPIRED", "HELD", "HELD", "HELD"]
+    assert [reservation["token"] for reservation in first[1:]] == [held[1], held[2], held[0]]
 
 
-def test_a_hold_that_is_settled_between_two_pages_is_not_missed(name: str) -> None:
+def test_a_hold_settled_between_two_pages_is_not_missed(name: str) -> None:
     set_stock(name, 9)
     tokens = [hold((name, 1), ttl_seconds=60 + number) for number in range(4)]
 
     first = list_reservations(resourceId=name, limit="2").json
     for token in tokens:
         commit(token)
-    seen = [found["token"] for found in first["reservations"]]
-    seen += [token for token, _ in walked(resourceId=name, cursor=first["nextCursor"])]
+    listed = [reservation["token"] for reservation in first["reservations"]]
+    listed += [token for token, _ in walked(resourceId=name, cursor=first["nextCursor"])]
 
-    assert set(seen) == set(tokens)
+    assert set(listed) == set(tokens)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +410,7 @@ def test_a_hold_that_is_settled_between_two_pages_is_not_missed(name: str) -> No
         {"customer": "x"},
     ],
 )
-def test_a_query_for_reservations_that_cannot_be_understood_is_400(query: dict[str, str]) -> None:
+def test_a_malformed_query_for_reservations_is_400(query: dict[str, str]) -> None:
     reply = list_reservations(**query)
 
     assert (reply.status, reply.code) == (400, "query_invalid")
@@ -430,7 +434,7 @@ def test_each_list_of_reservations_has_an_index(engine: Engine, statement: str, 
         "limit": 5,
     }
     with psycopg.connect(engine.direct_url, prepare_threshold=None) as connection:
-        # What else the planner may like while there are but a few rows.
+        # With few rows, the planner may prefer another plan.
         connection.execute("SET enable_bitmapscan = off; SET enable_sort = off")
         plan = connection.execute(
             f"EXPLAIN {getattr(statements('reservations'), statement)}".encode(), parameters
@@ -440,7 +444,7 @@ def test_each_list_of_reservations_has_an_index(engine: Engine, statement: str, 
     assert not any("Seq Scan" in line for (line,) in plan), plan
 
 
-def test_the_newest_events_are_found_from_the_end_of_the_index(engine: Engine) -> None:
+def test_the_newest_events_are_read_from_the_end_of_the_index(engine: Engine) -> None:
     with psycopg.connect(engine.direct_url, prepare_threshold=None) as connection:
         plan = connection.execute(
             f"EXPLAIN {statements('events').find_place_before_newest}".encode(), {"count": 5}
@@ -449,7 +453,7 @@ def test_the_newest_events_are_found_from_the_end_of_the_index(engine: Engine) -
     assert any("Index Only Scan Backward using events_pkey" in line for (line,) in plan), plan
 
 
-def test_a_reserve_writes_nothing_to_the_index_of_what_is_settled(engine: Engine) -> None:
+def test_a_reserve_does_not_write_to_the_index_of_settled_reservations(engine: Engine) -> None:
     (definition,) = engine.sql(
         "SELECT pg_get_indexdef('openreserve.reservation_items_settled_by_resource'::regclass)"
     )[0]
@@ -457,7 +461,7 @@ def test_a_reserve_writes_nothing_to_the_index_of_what_is_settled(engine: Engine
     assert definition.endswith("WHERE (held_until IS NULL)")
 
 
-def test_the_newest_events_are_listed_in_their_order_and_lead_on(name: str) -> None:
+def test_the_newest_events_are_listed_in_order_with_a_cursor(name: str) -> None:
     for number in range(4):
         set_stock(f"{name}-{number}", 1)
         hold((f"{name}-{number}", 1))
@@ -471,7 +475,7 @@ def test_the_newest_events_are_listed_in_their_order_and_lead_on(name: str) -> N
     assert [event["resourceId"] for event in then["events"]] == [f"{name}-4"]
 
 
-def test_the_newest_events_and_those_after_a_cursor_exclude_each_other() -> None:
+def test_the_newest_events_and_a_cursor_cannot_be_combined() -> None:
     reply = list_events(newest="true", after=list_events().json["cursor"])
 
     assert (reply.status, reply.code) == (400, "query_invalid")

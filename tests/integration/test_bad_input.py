@@ -1,4 +1,4 @@
-"""Bad input gets a clear error and changes nothing."""
+"""Invalid input gets a clear error and changes nothing."""
 
 import base64
 import json
@@ -159,7 +159,7 @@ def test_a_bad_token_is_refused(verb: str, body: Any, status: int, code: str) ->
     assert (reply.status, reply.code) == (status, code)
 
 
-def test_commit_takes_only_the_documented_ways_to_treat_an_expired_hold() -> None:
+def test_commit_accepts_only_the_documented_values_of_on_expired() -> None:
     body = {"token": "550e8400-e29b-41d4-a716-446655440000", "ifExpired": "hope"}
 
     assert call("commit", body).json["errors"][0]["pointer"] == "/ifExpired"
@@ -194,7 +194,7 @@ def test_a_body_that_is_not_utf_8_is_refused(content: bytes) -> None:
     assert invoke("reserve", event).code == "body_malformed"
 
 
-def test_a_body_that_is_not_base64_though_it_should_be_is_refused() -> None:
+def test_a_body_that_is_declared_but_not_valid_base64_is_refused() -> None:
     event = sample("reserve")
     event["body"], event["isBase64Encoded"] = "a", True
 
@@ -202,21 +202,21 @@ def test_a_body_that_is_not_base64_though_it_should_be_is_refused() -> None:
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-def test_a_body_of_another_type_is_415(content_type: str) -> None:
+def test_a_body_of_another_content_type_is_415(content_type: str) -> None:
     reply = call("reserve", one(), headers={"content-type": content_type})
 
     assert (reply.status, reply.code) == (415, "content_type_unsupported")
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-def test_json_is_known_by_any_spelling_of_its_type(content_type: str, name: str) -> None:
+def test_json_is_accepted_in_any_spelling_of_its_content_type(content_type: str, name: str) -> None:
     set_stock("bad-input", 5)
     headers = {"content-type": content_type, "idempotency-key": name}
 
     assert call("reserve", one(resourceId=name), headers=headers).code == "resource_not_found"
 
 
-def test_what_was_sent_is_never_repeated_in_an_error(name: str) -> None:
+def test_an_error_never_repeats_the_input(name: str) -> None:
     reply = call("reserve", one(quantity="secret"), headers={"idempotency-key": name})
 
     assert "secret" not in reply.text
@@ -225,7 +225,7 @@ def test_what_was_sent_is_never_repeated_in_an_error(name: str) -> None:
     ]
 
 
-def test_what_is_no_object_is_refused_in_words_of_json(name: str) -> None:
+def test_a_body_that_is_not_an_object_is_refused_in_json_terms(name: str) -> None:
     bodies: list[tuple[Any, str]] = [([], ""), ({"items": [[1]]}, "/items/0")]
     for body, pointer in bodies:
         reply = call("reserve", body, headers={"idempotency-key": name})
@@ -264,7 +264,7 @@ def test_an_unhandled_exception_is_a_500_with_its_request_id_and_a_log_line(
     assert last_line["outcome"] == "internal_error", "what the alarm in template.yaml counts"
 
 
-def test_every_request_writes_one_line_that_is_its_log_and_its_metrics(
+def test_every_request_writes_one_line_with_its_log_and_metrics(
     capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     set_stock(name, 1)

@@ -1,4 +1,4 @@
-"""A deployment goes on only when the schema is up to date: what CodeDeploy is told, and when."""
+"""The deployment hook: a deployment proceeds only when the schema is up to date."""
 
 import json
 import threading
@@ -24,17 +24,17 @@ EVENT = json.loads((EVENTS / "before-traffic.json").read_text())
 
 @dataclass
 class FakeAws:
-    """Lambda with one function, and CodeDeploy, which remembers what it was told."""
+    """Fakes of Lambda with one function, and of CodeDeploy, which records the reported status."""
 
     function: Callable[[], Any]
-    told: list[dict[str, str]] = field(default_factory=list)
+    reported: list[dict[str, str]] = field(default_factory=list)
     invoked: list[str] = field(default_factory=list)
     url: str = ""
 
     def answer(self, path: str, target: str, body: bytes) -> tuple[int, dict[str, str], Any]:
         if target:
             assert target == "CodeDeploy_20141006.PutLifecycleEventHookExecutionStatus"
-            self.told.append(json.loads(body))
+            self.reported.append(json.loads(body))
             return 200, {}, {}
         self.invoked.append(path)
         try:
@@ -60,7 +60,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws]:
             for name, value in headers.items():
                 self.send_header(name, value)
             self.end_headers()
-            with suppress(OSError):  # who asked may have given up
+            with suppress(OSError):  # the client may have timed out
                 self.wfile.write(json.dumps(answer).encode())
 
         def log_message(self, *_: object) -> None:
@@ -85,7 +85,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeAws]:
 
 @pytest.fixture
 def empty_url(servers: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A database with nothing in it, which the migrations are for."""
+    """An empty database for the migrations."""
     name = sql.Identifier(f"empty_{uuid4().hex[:8]}")
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -103,8 +103,8 @@ def _forget_clients() -> None:
     app._codedeploy.cache_clear()
 
 
-def told(status: str) -> list[dict[str, str]]:
-    """What CodeDeploy is to hear of the sample event."""
+def reported(status: str) -> list[dict[str, str]]:
+    """The expected call of CodeDeploy for the sample event."""
     return [
         {
             "deploymentId": EVENT["DeploymentId"],
@@ -118,11 +118,11 @@ def migrated() -> Any:
     return migrate_app.handler({}, None)
 
 
-def test_a_deployment_goes_on_when_the_schema_is_up_to_date(aws: FakeAws, empty_url: str) -> None:
+def test_a_deployment_proceeds_when_the_schema_is_up_to_date(aws: FakeAws, empty_url: str) -> None:
     aws.function = migrated
 
     assert app.handler(EVENT, None) == {"status": "Succeeded"}
-    assert aws.told == told("Succeeded")
+    assert aws.reported == reported("Succeeded")
     assert aws.invoked == [
         "/2015-03-31/functions/openreserve-test-MigrateFunction-1/invocations",
     ]
@@ -131,7 +131,7 @@ def test_a_deployment_goes_on_when_the_schema_is_up_to_date(aws: FakeAws, empty_
     assert len(applied) == len(migrations())
 
 
-def test_the_deployments_of_all_functions_may_ask_at_once(aws: FakeAws, empty_url: str) -> None:
+def test_the_hooks_of_all_functions_may_run_concurrently(aws: FakeAws, empty_url: str) -> None:
     aws.function = migrated
     asking = [threading.Thread(target=app.handler, args=(EVENT, None)) for _ in range(7)]
     for thread in asking:
@@ -140,7 +140,7 @@ def test_the_deployments_of_all_functions_may_ask_at_once(aws: FakeAws, empty_ur
         thread.join()
 
     assert empty_url
-    assert aws.told == 7 * told("Succeeded")
+    assert aws.reported == 7 * reported("Succeeded")
 
 
 def test_a_failed_migration_stops_the_deployment_and_changes_nothing(
@@ -151,7 +151,7 @@ def test_a_failed_migration_stops_the_deployment_and_changes_nothing(
     monkeypatch.setattr("openreserve.postgres.sql.migrations", lambda: broken)
 
     assert app.handler(EVENT, None) == {"status": "Failed"}
-    assert aws.told == told("Failed")
+    assert aws.reported == reported("Failed")
     with psycopg.connect(empty_url) as connection:
         schemas = connection.execute("SELECT 1 FROM pg_namespace WHERE nspname = 'openreserve'")
         assert schemas.fetchall() == []
@@ -166,32 +166,32 @@ def test_a_deployment_stops_when_the_state_of_the_schema_is_unknown(
     aws.function = not_allowed
 
     assert app.handler(EVENT, None) == {"status": "Failed"}
-    assert aws.told == told("Failed")
+    assert aws.reported == reported("Failed")
 
 
-def test_a_migration_is_not_sent_twice_since_the_first_may_still_run(
+def test_a_migration_is_not_invoked_twice_because_the_first_may_still_run(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    over = threading.Event()
-    aws.function = lambda: over.wait(10)
+    done = threading.Event()
+    aws.function = lambda: done.wait(10)
     monkeypatch.setattr(app, "MIGRATE_SECONDS_MAX", 0.2)
 
     assert app.handler(EVENT, None) == {"status": "Failed"}
-    over.set()
+    done.set()
     assert len(aws.invoked) == 1
 
 
-def test_nothing_is_kept_from_codedeploy_when_it_does_not_hear(
+def test_an_unreachable_codedeploy_raises_an_error(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Lambda calls again then, and a repeat is harmless."""
+    """Lambda then retries the hook, and a repeat is harmless."""
     aws.function = dict
     answer = aws.answer
 
-    def deaf(path: str, target: str, body: bytes) -> tuple[int, dict[str, str], Any]:
+    def refuse(path: str, target: str, body: bytes) -> tuple[int, dict[str, str], Any]:
         return (400, {}, {"__type": "ThrottledException"}) if target else answer(path, "", body)
 
-    monkeypatch.setattr(aws, "answer", deaf)
+    monkeypatch.setattr(aws, "answer", refuse)
     with pytest.raises(Exception, match="ThrottledException"):
         app.handler(EVENT, None)
 
@@ -206,7 +206,7 @@ REQUEST = {
 
 
 def first_migration(**event: str) -> dict[str, Any]:
-    """What CloudFormation is answered, at the URL that it waits at."""
+    """The response of the custom resource to CloudFormation."""
     put: list[tuple[dict[str, str], dict[str, Any]]] = []
 
     class Bucket(BaseHTTPRequestHandler):
@@ -241,14 +241,14 @@ def test_a_new_stack_is_migrated_before_anything_is_scheduled(aws: FakeAws, empt
     assert first_migration()["Status"] == "SUCCESS", "a repeat does nothing"
 
 
-def test_a_stack_whose_schema_was_not_migrated_is_not_made(aws: FakeAws) -> None:
+def test_a_failed_first_migration_fails_the_creation_of_the_stack(aws: FakeAws) -> None:
     aws.function = lambda: 1 / 0
 
     assert first_migration()["Status"] == "FAILED"
     assert len(aws.invoked) == 1
 
 
-def test_rights_that_iam_does_not_know_yet_are_waited_for_by_the_first_migration_alone(
+def test_only_the_first_migration_waits_for_iam_permissions_to_propagate(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "RIGHTS_PAUSES_SECONDS", (0.0, 0.0, 0.0))
@@ -266,7 +266,7 @@ def test_rights_that_iam_does_not_know_yet_are_waited_for_by_the_first_migration
     assert len(aws.invoked) == 4
 
 
-def test_rights_that_never_come_end_the_first_migration(
+def test_permissions_that_never_propagate_fail_the_first_migration(
     aws: FakeAws, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(app, "RIGHTS_PAUSES_SECONDS", (0.0, 0.0, 0.0))
@@ -280,6 +280,6 @@ def test_rights_that_never_come_end_the_first_migration(
     assert len(aws.invoked) == 4
 
 
-def test_a_stack_that_is_deleted_leaves_the_schema_as_it_is(aws: FakeAws) -> None:
+def test_deleting_a_stack_leaves_the_schema_unchanged(aws: FakeAws) -> None:
     assert first_migration(RequestType="Delete")["Status"] == "SUCCESS"
     assert aws.invoked == []

@@ -1,4 +1,4 @@
-"""The counter of each resource is checked against its reservations, in turn, while traffic runs."""
+"""The audit compares the counter of each resource with its reservations while traffic runs."""
 
 import json
 from collections.abc import Iterator
@@ -19,13 +19,13 @@ def _from_the_first_resource(engine: Engine) -> None:
 
 
 def drifting() -> list[str]:
-    """What a whole round finds."""
-    found: list[str] = []
+    """The resources with drift after a whole round."""
+    resource_ids: list[str] = []
     while True:
         checked, wrong = maintenance.audit_counters(50)
-        found += [resource["resourceId"] for resource in wrong]
+        resource_ids += [resource["resourceId"] for resource in wrong]
         if checked < 50:
-            return found
+            return resource_ids
 
 
 def test_counters_agree_after_every_kind_of_transition(engine: Engine, name: str) -> None:
@@ -54,7 +54,7 @@ def test_a_counter_that_was_tampered_with_is_detected_and_reported(
     commit(hold((name, 3)))
     engine.sql("UPDATE openreserve.resources SET available_stock = 5 WHERE resource_id = %s", name)
     try:
-        while not (told := reconcile_app.handler({}, Context())["drifting"]):
+        while not (drifting_count := reconcile_app.handler({}, Context())["drifting"]):
             pass
         lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     finally:
@@ -62,7 +62,7 @@ def test_a_counter_that_was_tampered_with_is_detected_and_reported(
             "UPDATE openreserve.resources SET available_stock = 4 WHERE resource_id = %s", name
         )
 
-    assert told == 1
+    assert drifting_count == 1
     assert [line["ResourcesDrifting"] for line in lines if "ResourcesDrifting" in line][-1] == [1]
     (error,) = [vars(record) for record in caplog.records if record.levelname == "ERROR"]
     assert (error["resourceId"], error["totalStock"], error["availableStock"]) == (name, 9, 5)
@@ -70,7 +70,7 @@ def test_a_counter_that_was_tampered_with_is_detected_and_reported(
 
 
 @pytest.mark.parametrize("units_lost", ["returned", "sold"])
-def test_units_that_were_lost_or_returned_twice_are_found(
+def test_lost_and_twice_returned_units_are_detected(
     engine: Engine, name: str, units_lost: str
 ) -> None:
     set_stock(name, 9)
@@ -93,7 +93,7 @@ def test_units_that_were_lost_or_returned_twice_are_found(
     assert drifting() == []
 
 
-def test_a_round_goes_on_where_the_last_call_stopped(engine: Engine, name: str) -> None:
+def test_a_round_continues_where_the_last_call_stopped(engine: Engine, name: str) -> None:
     for n in range(7):
         set_stock(f"{name}-{n}", 1)
     engine.sql("UPDATE openreserve.audit SET resource_id = %s", name)
@@ -127,7 +127,7 @@ def trade(resource_id: str) -> int:
 
 
 def check(_resource_id: str) -> int:
-    """How many drifting resources somebody sees who checks all the time."""
+    """The number of drifting resources over 100 audits."""
     forget()
     return sum(len(maintenance.audit_counters(10_000)[1]) for _ in range(100))
 
@@ -137,7 +137,9 @@ def work(task: tuple[str, str]) -> int:
     return check(resource_id) if kind == "check" else trade(resource_id)
 
 
-def test_traffic_is_never_taken_for_drift(engine: Engine, name: str, callers: Crowd) -> None:
+def test_concurrent_traffic_is_never_reported_as_drift(
+    engine: Engine, name: str, callers: Crowd
+) -> None:
     set_stock(name, 1_000)
 
     tasks = [[("check", name)], *([("trade", name)] for _ in range(3))]

@@ -1,4 +1,4 @@
-"""Redis may vanish at any moment: that costs speed, never a request and never the truth."""
+"""Redis may fail at any moment. That costs speed, never a request and never correctness."""
 
 import signal
 import time
@@ -25,7 +25,7 @@ from tests.support.calls import available, call, commit, hold, release, reserve,
 def redis(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[psutil.Process]:
-    """A Redis that the test may do anything to."""
+    """A separate Redis process that the test may kill or freeze."""
     assert engine
     monkeypatch.delenv("REDIS_URL")
     with services.redis(tmp_path) as own:
@@ -35,7 +35,7 @@ def redis(
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_deadline_is_kept_for_as_long_as_the_hold_lives(name: str) -> None:
+def test_redis_keeps_a_deadline_for_the_life_of_the_hold(name: str) -> None:
     set_stock(name, 3)
     committed, released, live = (hold((name, 1)) for _ in range(3))
     commit(committed)
@@ -50,7 +50,7 @@ def test_a_deadline_is_kept_for_as_long_as_the_hold_lives(name: str) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_what_returns_stock_clears_the_sold_out_marker_at_once(name: str) -> None:
+def test_returning_stock_clears_the_sold_out_marker_immediately(name: str) -> None:
     set_stock(name, 1)
     token = hold((name, 1))
     assert reserve((name, 1)).code == "out_of_stock"
@@ -64,7 +64,7 @@ def test_what_returns_stock_clears_the_sold_out_marker_at_once(name: str) -> Non
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_marker_refuses_only_what_is_too_much(name: str) -> None:
+def test_a_marker_refuses_only_requests_beyond_the_available_stock(name: str) -> None:
     set_stock(name, 2)
     assert reserve((name, 3)).json["items"][0]["available"] == 2
 
@@ -75,7 +75,7 @@ def test_a_marker_refuses_only_what_is_too_much(name: str) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_marker_lives_no_longer_than_the_first_live_hold(name: str) -> None:
+def test_a_marker_expires_with_the_first_hold(name: str) -> None:
     set_stock(name, 2)
     hold((name, 1), ttl_seconds=1)
     hold((name, 1))
@@ -89,8 +89,8 @@ def test_a_marker_lives_no_longer_than_the_first_live_hold(name: str) -> None:
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_marker_that_is_older_than_a_return_of_stock_is_not_written(name: str) -> None:
-    """A refusal that was slow to reach Redis must not undo what a release has told it since."""
+def test_a_marker_older_than_a_return_of_stock_is_not_written(name: str) -> None:
+    """A delayed write of a refusal must not undo a later release."""
     set_stock(name, 1)
     token = hold((name, 1))
     order = HoldRequest(name, bytes(32), (Item(name, 1),), 300)
@@ -105,7 +105,7 @@ def test_a_marker_that_is_older_than_a_return_of_stock_is_not_written(name: str)
 
 
 @pytest.mark.usefixtures("engine")
-def test_the_buyer_of_the_last_unit_gets_the_hold_back_though_all_is_sold_out(name: str) -> None:
+def test_a_retry_by_the_buyer_of_the_last_unit_gets_the_same_hold(name: str) -> None:
     set_stock(name, 1)
     first = reserve((name, 1), key=name)
     assert reserve((name, 1)).code == "out_of_stock"
@@ -114,10 +114,10 @@ def test_the_buyer_of_the_last_unit_gets_the_hold_back_though_all_is_sold_out(na
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_retry_gets_the_last_unit_although_redis_never_stored_the_answer(
+def test_a_retry_gets_the_last_unit_even_if_redis_never_stored_the_response(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The environment died between Postgres and Redis; by the time of the retry all is sold out."""
+    """The environment died between Postgres and Redis. By the retry, all units are sold."""
     set_stock(name, 1)
     with monkeypatch.context() as dying:
         dying.setattr("openreserve.cache.hints.remember_hold", lambda *_: None)
@@ -131,7 +131,7 @@ def test_a_retry_gets_the_last_unit_although_redis_never_stored_the_answer(
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_marker_does_not_jump_the_order_of_checks(name: str) -> None:
+def test_a_marker_does_not_change_the_order_of_checks(name: str) -> None:
     set_stock(name, 1)
     reserve((name, 1), key=name)
     assert reserve((name, 1)).code == "out_of_stock"
@@ -141,7 +141,7 @@ def test_a_marker_does_not_jump_the_order_of_checks(name: str) -> None:
 
 
 def sequence(name: str) -> None:
-    """All that a buyer may do, with the answers that it has to get."""
+    """All calls of a buyer, with their expected responses."""
     set_stock(name, 3)
     first = reserve((name, 1), key=name)
     assert first.status == 200
@@ -153,7 +153,7 @@ def sequence(name: str) -> None:
     assert available(name) == 2
 
 
-def test_redis_killed(redis: psutil.Process, engine: Engine, name: str) -> None:
+def test_a_killed_redis_loses_no_request(redis: psutil.Process, engine: Engine, name: str) -> None:
     sequence(name)
     redis.kill()
     redis.wait()
@@ -169,17 +169,17 @@ def test_redis_killed(redis: psutil.Process, engine: Engine, name: str) -> None:
     assert engine.drift() == []
 
 
-def test_redis_frozen_costs_a_few_milliseconds_a_request(
+def test_a_frozen_redis_costs_a_few_milliseconds_a_request(
     redis: psutil.Process, engine: Engine, name: str
 ) -> None:
-    """Counted, not timed: how often Redis is waited for while it does not answer."""
+    """Count, instead of timing, the calls that wait for the frozen Redis."""
     sequence(name)
     redis.send_signal(signal.SIGSTOP)
-    asked: list[float] = []
+    call_times: list[float] = []
     exchange = Nodes.exchange
 
     def counted(*arguments: Any) -> list[Any]:
-        asked.append(time.monotonic())
+        call_times.append(time.monotonic())
         return exchange(*arguments)
 
     with pytest.MonkeyPatch.context() as patch:
@@ -191,12 +191,12 @@ def test_redis_frozen_costs_a_few_milliseconds_a_request(
             requests += 1
     redis.send_signal(signal.SIGCONT)
 
-    # 0, 0.25, 0.75 and 1.75 s: the pauses double. At 50 ms each, that is spread over all requests.
-    assert 1 <= len(asked) <= 4
+    # Calls at 0, 0.25, 0.75 and 1.75 s: the pauses double. Each waits 50 ms.
+    assert 1 <= len(call_times) <= 4
     assert engine.drift() == []
 
 
-def test_redis_is_used_again_soon_after_it_is_back(redis: psutil.Process, name: str) -> None:
+def test_redis_is_used_again_soon_after_it_recovers(redis: psutil.Process, name: str) -> None:
     redis.send_signal(signal.SIGSTOP)
     sequence(name)
     redis.send_signal(signal.SIGCONT)
@@ -206,7 +206,7 @@ def test_redis_is_used_again_soon_after_it_is_back(redis: psutil.Process, name: 
         time.sleep(0.05)
 
 
-def test_redis_flushed(redis: psutil.Process, engine: Engine, name: str) -> None:
+def test_a_flushed_redis_loses_no_request(redis: psutil.Process, engine: Engine, name: str) -> None:
     assert redis.is_running()
     set_stock(name, 2)
     first = reserve((name, 1), key=name)
@@ -218,8 +218,8 @@ def test_redis_flushed(redis: psutil.Process, engine: Engine, name: str) -> None
     assert engine.drift() == []
 
 
-def test_redis_full(redis: psutil.Process, engine: Engine, name: str) -> None:
-    """Under memory pressure it refuses writes: nothing but speed is lost."""
+def test_a_full_redis_loses_no_request(redis: psutil.Process, engine: Engine, name: str) -> None:
+    """Under memory pressure Redis refuses writes. Only speed is lost."""
     assert redis.is_running()
     ask_redis("CONFIG", "SET", "maxmemory", "1")
     ask_redis("CONFIG", "SET", "maxmemory-policy", "noeviction")
@@ -229,7 +229,9 @@ def test_redis_full(redis: psutil.Process, engine: Engine, name: str) -> None:
     assert engine.drift() == []
 
 
-def test_a_redis_that_never_was(engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreachable_redis_loses_no_request(
+    engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
     forget()
 
@@ -238,7 +240,7 @@ def test_a_redis_that_never_was(engine: Engine, name: str, monkeypatch: pytest.M
     assert engine.drift() == []
 
 
-def test_no_redis_at_all(engine_without_redis: Engine, name: str) -> None:
+def test_every_verb_works_without_redis(engine_without_redis: Engine, name: str) -> None:
     sequence(name)
 
     assert call("health").json == {"status": "ok", "postgres": "ok", "redis": "not configured"}

@@ -1,4 +1,4 @@
-"""The user that infra/cache.yaml makes may do what the code does with Redis, and nothing else."""
+"""The ACL of infra/cache.yaml allows the commands that the code uses, and no others."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,16 +22,16 @@ ACCESS_STRING: str = STACK["Resources"]["User"]["Properties"]["AccessString"]
 RIGHTS = ACCESS_STRING.split()
 COMMANDS = {right.removeprefix("+") for right in RIGHTS if right.startswith("+")}
 UNAUTHENTICATED = {"acl", "auth", "config", "hello", "info"}
-"""What logging in needs no right for, and what this test itself asks."""
-OF_NEW_SERVERS = {"client|setinfo"}
-"""What the client tells a server of itself: since Redis 7.2, and Valkey."""
+"""Commands that logging in allows without a rule, and those of this test."""
+NEW_SERVER_COMMANDS = {"client|setinfo"}
+"""Commands by which the client names its library: since Redis 7.2, and Valkey."""
 
 
 @pytest.fixture
 def server(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[redis.Redis]:
-    """A Redis where the code is the user of the stack; the fixture is who may do anything."""
+    """A Redis where the code uses the ACL of the stack. The fixture is the administrator."""
     assert engine
     monkeypatch.delenv("REDIS_URL")
     with services.redis(tmp_path) as own, redis.Redis.from_url(own.url) as admin:
@@ -43,9 +43,9 @@ def server(
 
 
 def make_user(admin: redis.Redis, rights: list[str]) -> None:
-    too_new = OF_NEW_SERVERS if version(admin) < (7, 2) else set()
-    known = [right for right in rights if right.removeprefix("+") not in too_new]
-    admin.execute_command("ACL", "SETUSER", "app", "reset", ">opens-nothing", *known)
+    unknown_commands = NEW_SERVER_COMMANDS if version(admin) < (7, 2) else set()
+    granted = [right for right in rights if right.removeprefix("+") not in unknown_commands]
+    admin.execute_command("ACL", "SETUSER", "app", "reset", ">opens-nothing", *granted)
     admin.execute_command("CONFIG", "RESETSTAT")
 
 
@@ -55,7 +55,7 @@ def version(admin: redis.Redis) -> tuple[int, ...]:
 
 
 def use_everything(name: str) -> None:
-    """What the functions ask of Redis, each of it once or more."""
+    """Run every Redis command of the functions at least once."""
     set_stock(name, 2)
     for _ in "the call", "its repeat":
         assert reserve((name, 1), key=name).status == 200
@@ -75,16 +75,16 @@ def used(admin: redis.Redis) -> set[str]:
     return {name for name in names if name.partition("|")[0] not in UNAUTHENTICATED}
 
 
-def test_the_user_may_do_what_the_code_does_and_nothing_else(
+def test_the_user_may_run_the_commands_of_the_code_and_no_others(
     server: redis.Redis, name: str
 ) -> None:
     use_everything(name)
 
-    assert used(server) | OF_NEW_SERVERS == COMMANDS
+    assert used(server) | NEW_SERVER_COMMANDS == COMMANDS
     assert server.execute_command("ACL", "LOG") == []  # nothing was refused
 
 
-def test_the_user_may_touch_no_keys_but_openreserves(server: redis.Redis) -> None:
+def test_the_user_may_access_only_the_keys_of_openreserve(server: redis.Redis) -> None:
     assert server.ping()
     with redis.Redis.from_url(settings().redis_url) as app:
         with pytest.raises(redis.exceptions.NoPermissionError):
@@ -94,7 +94,7 @@ def test_the_user_may_touch_no_keys_but_openreserves(server: redis.Redis) -> Non
         assert app.get("openreserve:news") is None
 
 
-def test_an_unauthenticated_caller_gets_nothing() -> None:
+def test_an_unauthenticated_caller_may_run_no_command() -> None:
     group = STACK["Resources"]["UserGroup"]["Properties"]
     user = STACK["Resources"]["User"]["Properties"]
 
@@ -102,5 +102,5 @@ def test_an_unauthenticated_caller_gets_nothing() -> None:
     assert "-@all" in RIGHTS
     assert [member.argument for member in group["UserIds"]] == ["User"]
     assert user["AuthenticationMode"] == {"Type": "iam"}
-    assert user["UserId"] == user["UserName"]  # or IAM refuses
+    assert user["UserId"] == user["UserName"]  # IAM authentication requires this
     assert "@all" not in COMMANDS

@@ -182,7 +182,7 @@ VIOLATIONS: list[tuple[str, LiteralString]] = [
 ]
 
 NOT_VIOLATED = {"repairs_pkey", "reclaims_pkey"}
-"""Keys that only GENERATED ALWAYS AS IDENTITY writes."""
+"""Primary keys that are GENERATED ALWAYS AS IDENTITY."""
 
 
 @pytest.mark.parametrize(("constraint", "statement"), VIOLATIONS)

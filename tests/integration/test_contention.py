@@ -1,4 +1,4 @@
-"""What waits too long is told to come again, and has changed nothing."""
+"""A request that waits too long for a lock is 503 and changes nothing."""
 
 import psycopg
 import pytest
@@ -39,7 +39,7 @@ def test_a_reservation_that_stays_locked_is_503(engine: Engine, name: str) -> No
     assert commit(token).status == 200
 
 
-def test_a_key_whose_first_request_is_still_under_way_is_409(engine: Engine, name: str) -> None:
+def test_a_key_whose_first_request_is_still_in_progress_is_409(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     with psycopg.connect(engine.owner_url) as other:
         under_way(other, name)
@@ -50,23 +50,23 @@ def test_a_key_whose_first_request_is_still_under_way_is_409(engine: Engine, nam
     assert available(name) == 4
 
 
-def test_a_key_whose_first_request_ends_in_time_waits_for_it(engine: Engine, name: str) -> None:
+def test_a_retry_waits_for_the_first_request_of_its_key(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     replies: list[Reply] = []
     with psycopg.connect(engine.owner_url) as other:
         under_way(other, name)
-        twin = beside(lambda: replies.append(reserve((name, 1), key=name)))
-        twin.join(0.3)
-        assert twin.is_alive(), "it waits"
+        retry = beside(lambda: replies.append(reserve((name, 1), key=name)))
+        retry.join(0.3)
+        assert retry.is_alive(), "it waits"
         other.rollback()
-        twin.join()
+        retry.join()
 
     assert replies[0].status == 200
     assert available(name) == 4
 
 
 def under_way(connection: psycopg.Connection, key: str) -> None:
-    """A request with this key that has come as far as its key, and no further."""
+    """An open transaction that has only inserted the idempotency key."""
     connection.execute(
         "WITH held AS (INSERT INTO openreserve.reservations (token, created_at, expires_at)"
         "              VALUES (gen_random_uuid(), now(), now() + interval '1 min') RETURNING *)"

@@ -1,4 +1,4 @@
-"""What was given up stays, can be looked at, and has all its attempts when it is sent again."""
+"""Dead letters are kept, listed, and redriven with all their attempts."""
 
 import json
 import time
@@ -13,7 +13,7 @@ from tests.support.calls import Reply, call, invoke, sample
 from tests.support.deliveries import ATTEMPTS_MAX, deliver_all, endpoint, event, hidden
 from tests.support.receiver import CommandError, Receiver
 
-pytestmark = pytest.mark.usefixtures("retried_at_once")
+pytestmark = pytest.mark.usefixtures("immediate_retries")
 
 EVENT = {
     "id": "0f9619ff-8b86-4d01-b42d-00cf4fc964ff",
@@ -27,7 +27,7 @@ EVENT = {
 
 
 def give_up(queues: Queues, receiver: Receiver, *contents: str, endpoint_id: str = "shop") -> None:
-    """Let the events use up their attempts at an endpoint that fails, which then recovers."""
+    """Let the events use up their attempts at a failing endpoint, which then recovers."""
     path = f"/{endpoint_id}"
     endpoint(receiver.url + path, endpoint_id)
     receiver.answers[path] = CommandError(500)
@@ -43,8 +43,8 @@ def dead_letters(limit: int = 200) -> list[Any]:
     request["queryStringParameters"] = {"limit": str(limit)}
     reply = invoke("list-dead-letters", request)
     assert reply.status == 200, reply
-    found: list[Any] = reply.json["deadLetters"]
-    return found
+    dead_letters: list[Any] = reply.json["deadLetters"]
+    return dead_letters
 
 
 def resend(**body: str) -> Reply:
@@ -65,7 +65,7 @@ def test_a_listed_dead_letter_shows_its_event_and_stays_in_the_queue(
     assert len(queues.messages(dead=True)) == 1
 
 
-def test_what_is_no_event_is_shown_as_it_came(queues: Queues) -> None:
+def test_a_dead_letter_that_is_not_an_event_is_shown_verbatim(queues: Queues) -> None:
     queue.send([Message("no JSON")])
     deliver_all(queues)
 
@@ -75,7 +75,7 @@ def test_what_is_no_event_is_shown_as_it_came(queues: Queues) -> None:
     assert not letter.keys() & {"event", "endpointId"}
 
 
-def test_at_most_as_many_are_listed_as_asked_for(queues: Queues, receiver: Receiver) -> None:
+def test_the_limit_bounds_the_listed_dead_letters(queues: Queues, receiver: Receiver) -> None:
     give_up(queues, receiver, *(event() for _ in range(15)))
 
     assert [len(dead_letters(limit)) for limit in (1, 10, 12, 15, 200)] == [1, 10, 12, 15, 15]
@@ -84,7 +84,7 @@ def test_at_most_as_many_are_listed_as_asked_for(queues: Queues, receiver: Recei
 
 
 @pytest.mark.parametrize("limit", ["0", "201", "-1", "x", "1.5"])
-def test_a_limit_that_is_none_is_refused(limit: str) -> None:
+def test_an_invalid_limit_is_refused(limit: str) -> None:
     request = sample("list-dead-letters")
     request["queryStringParameters"] = {"limit": limit}
 
@@ -93,7 +93,7 @@ def test_a_limit_that_is_none_is_refused(limit: str) -> None:
     assert (reply.status, reply.code) == (400, "query_invalid")
 
 
-def test_what_is_sent_again_has_all_its_attempts_anew_under_its_id(
+def test_a_redriven_event_keeps_its_id_and_gets_all_its_attempts(
     queues: Queues, receiver: Receiver
 ) -> None:
     contents = sorted(event() for _ in range(12))
@@ -116,7 +116,7 @@ def test_what_is_sent_again_has_all_its_attempts_anew_under_its_id(
     assert resend().json == {"resent": 0}
 
 
-def test_those_of_one_endpoint_are_sent_again_and_those_of_others_stay(
+def test_a_redrive_of_one_endpoint_leaves_the_dead_letters_of_the_others(
     queues: Queues, receiver: Receiver
 ) -> None:
     give_up(queues, receiver, *(event() for _ in range(11)))
@@ -131,14 +131,14 @@ def test_those_of_one_endpoint_are_sent_again_and_those_of_others_stay(
     assert len(dead_letters()) == 11
 
 
-def test_at_most_as_many_are_sent_again_as_asked_for(queues: Queues, receiver: Receiver) -> None:
+def test_the_limit_bounds_the_redriven_dead_letters(queues: Queues, receiver: Receiver) -> None:
     give_up(queues, receiver, *(event() for _ in range(15)))
 
     assert [queue.resend_dead_letters("", 4), queue.resend_dead_letters("shop", 6)] == [4, 6]
     assert len(dead_letters()) == 5
 
 
-def test_what_the_queue_does_not_take_is_no_less_a_dead_letter(
+def test_a_dead_letter_that_the_queue_rejects_stays_a_dead_letter(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     give_up(queues, receiver, event(), event(), event())
@@ -156,10 +156,10 @@ def test_what_the_queue_does_not_take_is_no_less_a_dead_letter(
     assert hidden(queues, dead=True) == 1, "until nobody looks at it any more"
 
 
-def test_a_search_among_those_of_others_ends_before_they_are_found_again(
+def test_a_search_ends_before_the_skipped_messages_become_visible_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """However many there are: those that were looked at first come into sight again."""
+    """For any number of messages: the first ones received become visible again."""
     letter = DeadLetter(Message(event(), "shop"), ATTEMPTS_MAX, 0, "a receipt")
     shown: list[DeadLetter] = []
 
@@ -186,7 +186,7 @@ def test_a_bad_request_sends_nothing_again(body: Any, queues: Queues, receiver: 
 
 
 @pytest.mark.parametrize("name_of_it", ["list-dead-letters", "resend-dead-letters"])
-def test_without_sqs_the_caller_is_asked_to_come_again(
+def test_without_sqs_the_answer_is_503_with_retry_after(
     name_of_it: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SQS", "http://127.0.0.1:9")
@@ -203,7 +203,7 @@ def test_without_sqs_the_caller_is_asked_to_come_again(
     "name_of_it",
     ["save-endpoint", "list-endpoints", "remove-endpoint", "rotate-secret", "ping-endpoint"],
 )
-def test_without_secrets_manager_the_caller_is_asked_to_come_again(
+def test_without_secrets_manager_the_answer_is_503_with_retry_after(
     name_of_it: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""Events arrive at each endpoint that wants them, signed, under their ids."""
+"""Events are delivered to each subscribed endpoint, signed, under their ids."""
 
 import json
 import time
@@ -26,7 +26,7 @@ from tests.support.deliveries import (
 from tests.support.receiver import CommandError, Receiver
 
 
-def test_an_event_is_spread_to_each_endpoint_that_wants_it_in_a_group_of_its_own(
+def test_an_event_is_sent_to_each_subscribed_endpoint_in_its_own_message_group(
     queues: Queues, receiver: Receiver
 ) -> None:
     endpoint(f"{receiver.url}/all", "all")
@@ -50,7 +50,7 @@ def test_an_event_is_spread_to_each_endpoint_that_wants_it_in_a_group_of_its_own
 
 
 @pytest.mark.usefixtures("engine")
-def test_what_is_delivered_are_the_bytes_that_can_be_pulled(
+def test_a_delivery_has_the_same_bytes_as_the_pulled_event(
     queues: Queues, receiver: Receiver, engine: Engine, name: str
 ) -> None:
     engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")
@@ -75,7 +75,7 @@ def test_what_is_delivered_are_the_bytes_that_can_be_pulled(
 
 @pytest.fixture(params=["UTC", "Asia/Kathmandu", "America/New_York"])
 def _zone(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The library signs a moment as if it were in UTC, wherever the machine is."""
+    """The library interprets a naive time as UTC in every time zone of the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TZ", request.param)
         time.tzset()
@@ -84,7 +84,7 @@ def _zone(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_zone")
-def test_a_delivery_verifies_wherever_the_machine_is(queues: Queues, receiver: Receiver) -> None:
+def test_a_delivery_verifies_in_any_time_zone(queues: Queues, receiver: Receiver) -> None:
     secret = endpoint(f"{receiver.url}/")
     queue.send([Message(event())])
 
@@ -95,7 +95,7 @@ def test_a_delivery_verifies_wherever_the_machine_is(queues: Queues, receiver: R
     assert not delivery.is_signed_with(endpoints.new_secret())
 
 
-def test_while_a_secret_is_rotated_the_one_before_is_valid_and_no_older_one(
+def test_during_a_rotation_only_the_new_and_the_previous_secret_are_valid(
     queues: Queues, receiver: Receiver, own_aws: Aws, name: str
 ) -> None:
     secrets = [endpoint(f"{receiver.url}/"), rotate()]
@@ -108,12 +108,12 @@ def test_while_a_secret_is_rotated_the_one_before_is_valid_and_no_older_one(
     first, second = receiver.received
     assert [first.is_signed_with(secret) for secret in secrets] == [True, True, False]
     assert [second.is_signed_with(secret) for secret in secrets] == [False, True, True]
-    kept = own_aws.client("secretsmanager").get_secret_value(SecretId=f"{name}/shop")
-    assert json.loads(kept["SecretString"])["secrets"] == secrets[:0:-1], "the newest first"
+    stored = own_aws.client("secretsmanager").get_secret_value(SecretId=f"{name}/shop")
+    assert json.loads(stored["SecretString"])["secrets"] == secrets[:0:-1], "the newest first"
 
 
 class Clock:
-    """Each look at it is a minute later."""
+    """A clock that advances by a minute on each read."""
 
     def __init__(self) -> None:
         self._minutes = count(-3)
@@ -122,7 +122,7 @@ class Clock:
         return datetime.now(zone) + timedelta(minutes=next(self._minutes))
 
 
-def test_the_id_stays_over_retries_and_the_timestamp_is_that_of_the_attempt(
+def test_retries_keep_the_id_and_have_the_timestamp_of_the_attempt(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = endpoint(f"{receiver.url}/")

@@ -1,4 +1,4 @@
-"""Who runs webhooks makes, changes, tries and removes endpoints, and looks after dead letters."""
+"""The management of webhook endpoints: create, update, ping, rotate and delete."""
 
 import json
 from typing import Any
@@ -27,17 +27,17 @@ def of(name: str, endpoint_id: str = "shop") -> Reply:
 def all_listed() -> list[Any]:
     reply = call("list-endpoints")
     assert reply.status == 200, reply
-    found: list[Any] = reply.json["webhooks"]
-    return found
+    endpoints: list[Any] = reply.json["webhooks"]
+    return endpoints
 
 
-def kept(own_aws: Aws, name: str, endpoint_id: str = "shop") -> str:
-    """What Secrets Manager has of an endpoint."""
+def stored_secret(own_aws: Aws, name: str, endpoint_id: str = "shop") -> str:
+    """The stored secret of an endpoint."""
     answer = own_aws.client("secretsmanager").get_secret_value(SecretId=f"{name}/{endpoint_id}")
     return str(answer["SecretString"])
 
 
-def test_an_endpoint_is_made_and_its_secret_shown_once() -> None:
+def test_creating_an_endpoint_shows_its_secret_once() -> None:
     reply = call("save-endpoint")
 
     view = {
@@ -52,7 +52,7 @@ def test_an_endpoint_is_made_and_its_secret_shown_once() -> None:
     assert "whsec_" not in call("list-endpoints").text
 
 
-def test_a_change_keeps_the_secrets_and_shows_none(receiver: Receiver) -> None:
+def test_an_update_keeps_the_secrets_and_shows_none(receiver: Receiver) -> None:
     secrets = [endpoint(f"{receiver.url}/old"), of("rotate-secret").json["secret"]]
 
     reply = call("save-endpoint", SHOP | {"url": f"{receiver.url}/new"})
@@ -66,7 +66,7 @@ def test_a_change_keeps_the_secrets_and_shows_none(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("name_of_it", ["save-endpoint", "rotate-secret"])
-def test_who_changes_a_disabled_endpoint_enables_it(name_of_it: str) -> None:
+def test_updating_a_disabled_endpoint_enables_it(name_of_it: str) -> None:
     endpoint("https://shop.example.com/")
     endpoints.disable("shop", "2026-03-31T10:47:11Z it answered 410")
     assert listed()["disabled"] == "2026-03-31T10:47:11Z it answered 410"
@@ -88,7 +88,7 @@ def test_a_rotation_shows_the_new_secret_once_and_changes_nothing_else() -> None
     assert all_listed() == before
 
 
-def test_a_removed_endpoint_is_unknown_and_may_be_made_anew() -> None:
+def test_a_deleted_endpoint_is_unknown_and_can_be_created_again() -> None:
     first = endpoint("https://shop.example.com/")
 
     assert [of("remove-endpoint").status, of("remove-endpoint").status] == [204, 404]
@@ -100,7 +100,7 @@ def test_a_removed_endpoint_is_unknown_and_may_be_made_anew() -> None:
 @pytest.mark.parametrize(
     "endpoint_id", ["nobody", "sho", "shop2", "SHOP", "", "a/b", "ä", "x" * 600]
 )
-def test_an_endpoint_that_is_none_is_not_found(name_of_it: str, endpoint_id: str) -> None:
+def test_an_unknown_endpoint_is_not_found(name_of_it: str, endpoint_id: str) -> None:
     endpoint("https://shop.example.com/")
 
     reply = of(name_of_it, endpoint_id)
@@ -113,13 +113,13 @@ def test_an_endpoint_that_is_none_is_not_found(name_of_it: str, endpoint_id: str
 def test_an_outdated_list_of_secrets_hides_no_endpoint_and_loses_no_secret(
     own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Secrets Manager lists may be five minutes old."""
+    """ListSecrets of Secrets Manager may be five minutes stale."""
     endpoint("https://shop.example.com/")
-    before = kept(own_aws, name)
+    before = stored_secret(own_aws, name)
     monkeypatch.setattr(endpoints, "_listed", lambda: iter(()))
 
     assert call("save-endpoint", SHOP | {"url": "https://shop.example.com/"}).status == 200
-    assert kept(own_aws, name) == before
+    assert stored_secret(own_aws, name) == before
     assert of("rotate-secret").status == 200
     assert of("remove-endpoint").status == 204
 
@@ -145,20 +145,20 @@ def test_an_outdated_list_of_secrets_hides_no_endpoint_and_loses_no_secret(
         ({"secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}, "/secret"),
     ],
 )
-def test_a_bad_endpoint_is_refused_with_the_place_of_the_fault_and_changes_nothing(
+def test_an_invalid_endpoint_is_refused_with_a_pointer_and_changes_nothing(
     change: dict[str, Any], pointer: str, own_aws: Aws, name: str
 ) -> None:
     endpoint("https://shop.example.com/")
-    before = (all_listed(), kept(own_aws, name))
+    before = (all_listed(), stored_secret(own_aws, name))
 
     reply = call("save-endpoint", SHOP | change)
 
     assert (reply.status, reply.code) == (400, "body_invalid")
     assert [fault["pointer"] for fault in reply.json["errors"]] == [pointer]
-    assert (all_listed(), kept(own_aws, name)) == before
+    assert (all_listed(), stored_secret(own_aws, name)) == before
 
 
-def test_outside_development_an_endpoint_has_https(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_outside_development_an_endpoint_requires_https(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "0")
     forget()
 
@@ -168,9 +168,7 @@ def test_outside_development_an_endpoint_has_https(monkeypatch: pytest.MonkeyPat
     assert all_listed() == []
 
 
-def test_more_endpoints_than_are_read_at_a_time_are_all_listed_by_id(
-    own_aws: Aws, name: str
-) -> None:
+def test_all_pages_of_endpoints_are_listed_in_order_of_their_ids(own_aws: Aws, name: str) -> None:
     manager = own_aws.client("secretsmanager")
     ids = [f"shop-{number:03}" for number in range(45)]
     for endpoint_id in reversed(ids):
@@ -181,10 +179,10 @@ def test_more_endpoints_than_are_read_at_a_time_are_all_listed_by_id(
     assert all(each["url"] == f"https://{each['endpointId']}.example.com/" for each in all_listed())
 
 
-def test_an_endpoint_made_by_hand_or_by_a_template_works_and_can_be_rotated(
+def test_an_endpoint_created_manually_or_by_a_template_works_and_can_be_rotated(
     own_aws: Aws, receiver: Receiver, name: str
 ) -> None:
-    """A template can have a secret generated, but it can write no list of them."""
+    """CloudFormation can generate one secret, but not a list of them."""
     secret = new_secret()
     value = f'{{"url": "{receiver.url}/", "secret": "{secret}"}}'
     own_aws.client("secretsmanager").create_secret(Name=f"{name}/shop", SecretString=value)
@@ -198,7 +196,7 @@ def test_an_endpoint_made_by_hand_or_by_a_template_works_and_can_be_rotated(
     assert [second.is_signed_with(each) for each in (secret, fresh)] == [True, True]
 
 
-def test_who_saves_an_endpoint_that_cannot_be_read_is_shown_its_new_secret(
+def test_saving_an_unreadable_endpoint_shows_its_new_secret(
     own_aws: Aws, receiver: Receiver, name: str
 ) -> None:
     own_aws.client("secretsmanager").create_secret(Name=f"{name}/shop", SecretString="not JSON")
@@ -210,7 +208,7 @@ def test_who_saves_an_endpoint_that_cannot_be_read_is_shown_its_new_secret(
     assert receiver.received[0].is_signed_with(secret)
 
 
-def test_the_endpoints_of_another_stage_are_not_seen(own_aws: Aws, name: str) -> None:
+def test_the_endpoints_of_another_stage_are_not_visible(own_aws: Aws, name: str) -> None:
     manager = own_aws.client("secretsmanager")
     value = (
         '{"url": "https://shop.example.com/", "secret": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"}'
@@ -222,7 +220,7 @@ def test_the_endpoints_of_another_stage_are_not_seen(own_aws: Aws, name: str) ->
     assert {of(each).status for each in ("ping-endpoint", "remove-endpoint")} == {404}
 
 
-def test_a_ping_is_delivered_as_an_event_would_be(receiver: Receiver) -> None:
+def test_a_ping_is_delivered_like_an_event(receiver: Receiver) -> None:
     secret = endpoint(f"{receiver.url}/", "shop", "STOCK_DEPLETED")
 
     reply = of("ping-endpoint")
@@ -236,7 +234,7 @@ def test_a_ping_is_delivered_as_an_event_would_be(receiver: Receiver) -> None:
 
 
 @pytest.mark.parametrize("status", [302, 410, 500])
-def test_a_ping_reports_the_answer_and_disables_no_endpoint(
+def test_a_ping_reports_the_response_and_disables_no_endpoint(
     status: int, receiver: Receiver
 ) -> None:
     endpoint(f"{receiver.url}/")

@@ -1,4 +1,4 @@
-"""What happened can be pulled: each change of stock once, in an order in which none is missed."""
+"""Events can be pulled: one for each change of stock, in an order that misses none."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,16 +24,16 @@ from tests.support.calls import (
 
 def events(resource_id: str) -> list[Any]:
     """All events of the resource, pulled page by page."""
-    found = (event for page in event_pages() for event in page.json["events"])
-    return [event for event in found if event["resourceId"] == resource_id]
+    all_events = (event for page in event_pages() for event in page.json["events"])
+    return [event for event in all_events if event["resourceId"] == resource_id]
 
 
-def told(resource_id: str) -> list[tuple[str, int, int | None]]:
+def summary(resource_id: str) -> list[tuple[str, int, int | None]]:
     return [(event["type"], event["value"], event.get("sequence")) for event in events(resource_id)]
 
 
 @pytest.mark.usefixtures("engine")
-def test_depleted_and_restored_stock_writes_events_with_the_tokens_concerned(name: str) -> None:
+def test_depleted_and_restored_stock_write_events_with_the_tokens(name: str) -> None:
     set_stock(name, 3)
     first, last = hold((name, 1)), hold((name, 2))
     release(first)
@@ -59,7 +59,7 @@ def test_depleted_and_restored_stock_writes_events_with_the_tokens_concerned(nam
 
 
 @pytest.mark.usefixtures("engine")
-def test_what_is_refused_repeated_or_committed_is_no_event_of_the_stock(name: str) -> None:
+def test_refusals_repeats_and_commits_write_no_stock_event(name: str) -> None:
     set_stock(name, 2)
     token = reserve((name, 1), key=name).json["token"]
     reserve((name, 1), key=name)
@@ -75,8 +75,8 @@ def test_expiry_writes_one_event_on_every_path_that_closes_the_hold(
     engine: Engine, name: str
 ) -> None:
     set_stock(name, 4)
-    by_the_net = [hold((name, 1)), hold((name, 1))]
-    for token in by_the_net:
+    by_reconcile = [hold((name, 1)), hold((name, 1))]
+    for token in by_reconcile:
         past(engine, token)
     reconcile_app.handler({}, Context())
     by_a_buyer = hold((name, 4))
@@ -84,16 +84,18 @@ def test_expiry_writes_one_event_on_every_path_that_closes_the_hold(
     hold((name, 4))
     reconcile_app.handler({}, Context())
 
-    found = events(name)
+    written = events(name)
 
-    assert [(e["type"], e["value"]) for e in found] == [
+    assert [(e["type"], e["value"]) for e in written] == [
         ("STOCK_RESTORED", 4),
         ("STOCK_DEPLETED", 0),
         ("STOCK_RESTORED", 4),
         ("STOCK_DEPLETED", 0),
     ]
-    assert found[0]["tokens"] == sorted(by_the_net), "two holds, one change of the stock, one event"
-    assert found[2]["tokens"] == [by_a_buyer]
+    assert written[0]["tokens"] == sorted(by_reconcile), (
+        "two holds, one change of the stock, one event"
+    )
+    assert written[2]["tokens"] == [by_a_buyer]
     assert engine.drift() == []
 
 
@@ -105,23 +107,21 @@ def test_a_cart_writes_an_event_for_each_resource(name: str) -> None:
     token = hold((room, 1), (dinner, 2))
     release(token)
 
-    assert told(room) == [("STOCK_DEPLETED", 0, 1), ("STOCK_RESTORED", 1, 2)]
-    assert told(dinner) == [("STOCK_RESTORED", 5, 1)]
+    assert summary(room) == [("STOCK_DEPLETED", 0, 1), ("STOCK_RESTORED", 1, 2)]
+    assert summary(dinner) == [("STOCK_RESTORED", 5, 1)]
 
 
 @pytest.mark.usefixtures("engine")
-def test_a_total_that_leaves_nothing_available_writes_an_event(name: str) -> None:
+def test_a_total_that_leaves_no_units_available_writes_an_event(name: str) -> None:
     set_stock(name, 5)
     hold((name, 2))
     set_stock(name, 2)
     set_stock(name, 2)
 
-    assert told(name) == [("STOCK_DEPLETED", 0, 1)]
+    assert summary(name) == [("STOCK_DEPLETED", 0, 1)]
 
 
-def test_no_event_is_missed_that_was_written_early_and_committed_late(
-    engine: Engine, name: str
-) -> None:
+def test_an_event_written_early_and_committed_late_is_not_missed(engine: Engine, name: str) -> None:
     """A cursor never passes a transaction that is still open."""
     slow, quick = f"{name}-slow", f"{name}-quick"
     set_stock(slow, 1)
@@ -173,7 +173,7 @@ def test_pages_lead_from_one_to_the_next(name: str) -> None:
 @pytest.mark.parametrize(
     "query", [{"after": "?"}, {"after": "MS4"}, {"after": "eC55"}, {"limit": "0"}, {"type": "x"}]
 )
-def test_a_cursor_that_was_never_given_out_is_400(query: dict[str, str]) -> None:
+def test_a_cursor_that_was_never_issued_is_400(query: dict[str, str]) -> None:
     assert list_events(**query).code == "query_invalid"
 
 
@@ -184,7 +184,7 @@ def with_reservation_events(engine: Engine) -> Iterator[Engine]:
     migrate(engine.owner_url, reservation_events=False)
 
 
-def test_by_parameter_each_change_of_a_reservation_writes_an_event(
+def test_with_reservation_events_each_transition_writes_an_event(
     with_reservation_events: Engine, name: str
 ) -> None:
     set_stock(name, 9)
@@ -193,9 +193,9 @@ def test_by_parameter_each_change_of_a_reservation_writes_an_event(
     past(with_reservation_events, hold((name, 4)))
     reconcile_app.handler({}, Context())
 
-    of_reservations = [event for event in events(name) if "RESERVATION" in event["type"]]
+    reservation_events = [event for event in events(name) if "RESERVATION" in event["type"]]
 
-    assert [(event["type"], event["value"]) for event in of_reservations] == [
+    assert [(event["type"], event["value"]) for event in reservation_events] == [
         ("RESERVATION_HELD", 2),
         ("RESERVATION_COMMITTED", 2),
         ("RESERVATION_HELD", 3),
@@ -203,5 +203,5 @@ def test_by_parameter_each_change_of_a_reservation_writes_an_event(
         ("RESERVATION_HELD", 4),
         ("RESERVATION_EXPIRED", 4),
     ]
-    assert not any("sequence" in event for event in of_reservations)
+    assert not any("sequence" in event for event in reservation_events)
     assert with_reservation_events.drift() == []

@@ -1,4 +1,4 @@
-"""A hold is over at its deadline, by the clock of Postgres, with nobody there to sweep."""
+"""A hold expires at its deadline by the clock of Postgres, without any sweep."""
 
 import time
 
@@ -25,7 +25,7 @@ def _engine(request: pytest.FixtureRequest) -> None:
 
 
 @pytest.mark.usefixtures("_engine")
-def test_the_last_unit_sells_the_moment_its_hold_is_over(name: str) -> None:
+def test_the_last_unit_can_be_sold_as_soon_as_its_hold_expires(name: str) -> None:
     set_stock(name, 1)
     token = hold((name, 1), ttl_seconds=1)
     assert reserve((name, 1)).code == "out_of_stock"
@@ -43,7 +43,7 @@ def test_the_last_unit_sells_the_moment_its_hold_is_over(name: str) -> None:
     assert available(name) == 0
 
 
-def test_a_read_counts_units_of_holds_that_are_over_as_available(engine: Engine, name: str) -> None:
+def test_a_read_counts_units_of_expired_holds_as_available(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     past(engine, hold((name, 2)))
     hold((name, 1))
@@ -57,7 +57,7 @@ def test_a_read_counts_units_of_holds_that_are_over_as_available(engine: Engine,
     assert stored == (2,), "nobody has closed the hold"
 
 
-def test_a_view_that_changed_only_by_the_clock_has_another_etag(engine: Engine, name: str) -> None:
+def test_an_expiry_alone_changes_the_etag_of_a_resource(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     token = hold((name, 2))
     before = read_resource(name).headers["etag"]
@@ -66,7 +66,7 @@ def test_a_view_that_changed_only_by_the_clock_has_another_etag(engine: Engine, 
     assert read_resource(name, **{"if-none-match": before}).status == 200
 
 
-def test_reserve_closes_as_many_expired_holds_as_it_needs_to(
+def test_reserve_closes_as_many_expired_holds_as_it_needs(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("RECLAIM_BATCH_SIZE", "3")
@@ -79,20 +79,20 @@ def test_reserve_closes_as_many_expired_holds_as_it_needs_to(
     assert engine.drift() == []
 
 
-def test_a_cart_that_is_reclaimed_for_one_resource_returns_all_of_them(
+def test_reclaiming_a_cart_for_one_resource_returns_all_its_resources(
     engine: Engine, name: str
 ) -> None:
-    wanted, other = f"{name}-b", f"{name}-a"
-    set_stock(wanted, 1)
+    reclaimed, other = f"{name}-b", f"{name}-a"
+    set_stock(reclaimed, 1)
     set_stock(other, 10)
-    past(engine, hold((wanted, 1), (other, 7)))
+    past(engine, hold((reclaimed, 1), (other, 7)))
 
-    assert reserve((wanted, 1)).status == 200
+    assert reserve((reclaimed, 1)).status == 200
     assert available(other) == 10
     assert engine.drift() == []
 
 
-def test_ten_expired_holds_of_one_resource_give_back_ten_units(engine: Engine, name: str) -> None:
+def test_ten_expired_holds_of_one_resource_return_ten_units(engine: Engine, name: str) -> None:
     set_stock(name, 30)
     for _ in range(10):
         past(engine, hold((name, 3)))
@@ -102,7 +102,7 @@ def test_ten_expired_holds_of_one_resource_give_back_ten_units(engine: Engine, n
 
 
 def test_a_commit_that_waited_past_the_deadline_is_refused(engine: Engine, name: str) -> None:
-    """The clock is read when the row lock is held, not when the commit arrived."""
+    """The clock is read after the row lock is acquired, not when the commit arrived."""
     set_stock(name, 1)
     token = hold((name, 1), ttl_seconds=1)
     with psycopg.connect(engine.owner_url) as other:
@@ -111,7 +111,7 @@ def test_a_commit_that_waited_past_the_deadline_is_refused(engine: Engine, name:
         time.sleep(0.6)
         waiting = beside(lambda: replies.append(commit(token)))  # well before the deadline
         time.sleep(0.7)
-        other.rollback()  # well after it, and having changed nothing
+        other.rollback()  # well after the deadline, without changes
         waiting.join()
 
     assert replies[0].code == "hold_expired"
@@ -127,7 +127,7 @@ def test_a_release_after_the_deadline_returns_the_units_once(engine: Engine, nam
     assert engine.drift() == []
 
 
-def test_lowering_a_total_counts_holds_that_are_over_as_free(engine: Engine, name: str) -> None:
+def test_lowering_a_total_counts_expired_holds_as_available(engine: Engine, name: str) -> None:
     set_stock(name, 5)
     past(engine, hold((name, 5)))
 

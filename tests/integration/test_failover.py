@@ -1,4 +1,4 @@
-"""A server that was demoted, terminated, shut down or filled up: 503 or a second try, never 500."""
+"""A demoted, terminated, stopped or full server: 503 or a second attempt, never 500."""
 
 import os
 import shlex
@@ -28,7 +28,7 @@ def _not_pooled(pytestconfig: pytest.Config) -> None:
 
 @contextmanager
 def role_has(engine: Engine, on: LiteralString, off: LiteralString) -> Iterator[None]:
-    """For connections that are made in here; one that is kept remains as it was made."""
+    """Change the role for new connections. A kept connection does not change."""
     connection.disconnect()
     engine.sql(on)
     try:
@@ -45,7 +45,7 @@ def read_only(engine: Engine) -> AbstractContextManager[None]:
     )
 
 
-def test_a_connection_that_was_kept_over_a_failover_and_only_reads_is_replaced(
+def test_a_connection_that_is_read_only_after_a_failover_is_replaced(
     engine: Engine, name: str
 ) -> None:
     set_stock(name, 9)
@@ -65,7 +65,7 @@ def test_a_connection_that_was_kept_over_a_failover_and_only_reads_is_replaced(
     assert read_resource(name).json["availableStock"] == 8
 
 
-def test_while_every_server_only_reads_each_verb_is_503_and_reads_are_answered(
+def test_while_all_servers_are_read_only_writes_are_503_and_reads_work(
     engine: Engine, name: str
 ) -> None:
     set_stock(name, 9)
@@ -80,7 +80,7 @@ def test_while_every_server_only_reads_each_verb_is_503_and_reads_are_answered(
     assert read_resource(name).json["availableStock"] == 7
 
 
-def test_no_connection_to_be_had_is_503_and_the_next_request_connects(
+def test_a_refused_connection_is_503_and_the_next_request_connects(
     engine: Engine, name: str
 ) -> None:
     set_stock(name, 1)
@@ -96,7 +96,7 @@ def test_no_connection_to_be_had_is_503_and_the_next_request_connects(
 
 
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
-def test_a_server_that_was_shut_down_and_started_again_costs_no_request(
+def test_a_restarted_server_fails_no_request(
     mode: str, tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("DATABASE_URL", raising=False)
@@ -122,7 +122,7 @@ def test_a_server_that_was_shut_down_and_started_again_costs_no_request(
 
 
 class Server:
-    """An embedded Postgres, to be stopped and started as it was."""
+    """An embedded Postgres that the test stops and starts."""
 
     def __init__(self, data: Path) -> None:
         self._data = data

@@ -1,4 +1,4 @@
-"""What foreign clients send: encodings, conditions, HEAD, and ids of every script."""
+"""HTTP details of other clients: encodings, conditions, HEAD, and ids of every script."""
 
 import gzip
 import json
@@ -72,12 +72,12 @@ def test_an_encoded_body_is_415_on_every_route(name: str, coding: str) -> None:
 
 
 @pytest.mark.parametrize("coding", ["identity", "Identity", ""])
-def test_a_body_that_is_said_to_be_as_it_is_is_read(name: str, coding: str) -> None:
+def test_a_body_with_identity_encoding_is_read(name: str, coding: str) -> None:
     assert set_stock(name, 1, **{"content-encoding": coding}).status == 201
 
 
 @pytest.mark.parametrize("name", WITH_A_BODY)
-def test_a_member_that_is_named_twice_is_400_on_every_route(name: str) -> None:
+def test_a_duplicate_member_is_400_on_every_route(name: str) -> None:
     event = sample(name)
     member = next(iter(json.loads(event["body"])), "endpointId")
     event["body"] = f'{{"{member}": null, "{member}": null}}'
@@ -87,7 +87,7 @@ def test_a_member_that_is_named_twice_is_400_on_every_route(name: str) -> None:
     assert (reply.status, reply.code) == (400, "body_malformed")
 
 
-def test_1_0_is_the_integer_1_and_the_same_request(name: str) -> None:
+def test_the_number_1_0_is_the_integer_1_and_the_same_request(name: str) -> None:
     assert set_stock(name, 5).status == 201
     body = f'{{"resourceId": "{name}", "totalStock": 6.0}}'
     assert call("set-stock", body).json["totalStock"] == 6
@@ -106,7 +106,7 @@ def test_1_0_is_the_integer_1_and_the_same_request(name: str) -> None:
     assert available(name) == 4
 
 
-def test_two_lines_with_a_key_hold_nothing_and_a_retry_with_one_holds_once(name: str) -> None:
+def test_two_idempotency_key_lines_hold_nothing_and_a_retry_with_one_holds_once(name: str) -> None:
     set_stock(name, 5)
 
     twice = reserve((name, 1), key=f"{name},{name}")
@@ -118,7 +118,7 @@ def test_two_lines_with_a_key_hold_nothing_and_a_retry_with_one_holds_once(name:
 
 
 @pytest.mark.parametrize("resource_id", ["{y}", "a?b#c", "100%", "Käse 🧀", "a+b&c=d", "%2F"])
-def test_a_location_leads_back_to_the_resource(name: str, resource_id: str) -> None:
+def test_a_location_header_identifies_the_resource(name: str, resource_id: str) -> None:
     resource_id = f"{name}{resource_id}"
     created = set_stock(resource_id, 3)
     location = created.headers["location"]
@@ -131,10 +131,12 @@ def test_a_location_leads_back_to_the_resource(name: str, resource_id: str) -> N
     assert reserve((resource_id, 1)).status == 200
 
 
-def test_the_instance_of_a_problem_is_a_reference_with_the_id_encoded(name: str) -> None:
+def test_the_instance_of_a_problem_is_a_uri_reference_with_the_encoded_id(name: str) -> None:
     event = sample("read-resource")
     event["pathParameters"]["resourceId"] = f"{name}?/ä"
-    event["rawPath"] = f"/api/v1/resources/{name}"  # API Gateway cuts it at a decoded question mark
+    event["rawPath"] = (
+        f"/api/v1/resources/{name}"  # API Gateway cuts the path at a decoded question mark
+    )
 
     assert invoke("read-resource", event).json["instance"] == (
         f"/api/v1/resources/{name}%3F%2F%C3%A4"
@@ -144,7 +146,7 @@ def test_the_instance_of_a_problem_is_a_reference_with_the_id_encoded(name: str)
     assert invoke("everything-else", event).json["instance"] == "/api/v1/no%20thing/%C3%A4%25"
 
 
-def test_one_word_in_nfc_and_nfd_is_one_resource_on_every_way_in(name: str) -> None:
+def test_an_id_in_nfc_and_nfd_is_one_resource_on_every_route(name: str) -> None:
     nfc, nfd = f"{name}-é", normalize("NFD", f"{name}-é")
     set_stock(nfd, 5)
     set_stock_of_many((nfd, 6))
@@ -158,13 +160,13 @@ def test_one_word_in_nfc_and_nfd_is_one_resource_on_every_way_in(name: str) -> N
     assert (read_resource(nfc).json["totalStock"], available(nfc)) == (7, 3)
     assert held.json["items"] == again.json["items"] == [{"resourceId": nfc, "quantity": 2}]
     for prefix in (nfc, nfd):
-        found = list_resources(prefix=prefix).json["resources"]
-        assert [each["resourceId"] for each in found] == [nfc]
+        listed = list_resources(prefix=prefix).json["resources"]
+        assert [each["resourceId"] for each in listed] == [nfc]
     for resource_id in (nfc, nfd):
         assert len(list_reservations(resourceId=resource_id).json["reservations"]) == 2
 
 
-def test_the_same_order_in_nfc_and_nfd_is_a_replay(name: str) -> None:
+def test_the_same_request_in_nfc_and_nfd_is_a_replay(name: str) -> None:
     set_stock(f"{name}-é", 5)
 
     replies = [
@@ -175,7 +177,7 @@ def test_the_same_order_in_nfc_and_nfd_is_a_replay(name: str) -> None:
     assert available(f"{name}-é") == 4
 
 
-def test_a_page_leads_on_from_an_id_that_could_not_be_made_today(name: str, engine: Engine) -> None:
+def test_a_page_continues_after_an_id_that_is_no_longer_valid(name: str, engine: Engine) -> None:
     for resource_id in (f"{name} ", f"{name} 1"):
         engine.sql(
             "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
@@ -192,7 +194,7 @@ def test_a_page_leads_on_from_an_id_that_could_not_be_made_today(name: str, engi
 @pytest.mark.parametrize(
     "limit", ["1_0", "+5", " 5", "5 ", "\uff15", "\u0665", "1e1", "5.0", "0x5", "-5", ""]
 )
-def test_a_limit_is_written_in_the_digits_0_to_9(limit: str) -> None:
+def test_a_limit_accepts_only_ascii_digits(limit: str) -> None:
     for listed in (list_resources, list_events, list_reservations):
         reply = listed(limit=limit)
         assert (reply.status, reply.code) == (400, "query_invalid")
@@ -205,7 +207,7 @@ def test_a_flag_is_true_or_false(newest: str) -> None:
     assert list_events(newest="false").status == list_events(newest="true").status == 200
 
 
-def test_a_token_in_a_path_is_a_uuid_and_nothing_that_python_reads_as_one(name: str) -> None:
+def test_a_token_in_a_path_is_a_canonical_uuid(name: str) -> None:
     set_stock(name, 1)
     token = hold((name, 1))
     digits = str.maketrans("0123456789", "".join(chr(0xFF10 + n) for n in range(10)))
@@ -218,7 +220,7 @@ def test_a_token_in_a_path_is_a_uuid_and_nothing_that_python_reads_as_one(name: 
         assert (reply.status, reply.code) == (404, "reservation_not_found")
 
 
-def test_a_cursor_with_something_added_is_none(name: str) -> None:
+def test_a_cursor_with_added_characters_is_invalid(name: str) -> None:
     set_stock(f"{name}-1", 1)
     set_stock(f"{name}-2", 1)
     cursor = list_resources(prefix=name, limit="1").json["nextCursor"]
@@ -228,29 +230,32 @@ def test_a_cursor_with_something_added_is_none(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READS)
-def test_head_answers_as_get_without_a_body(name: str) -> None:
-    got, asked = invoke(name, sample(name)), head(name)
+def test_head_answers_like_get_without_a_body(name: str) -> None:
+    get_reply, head_reply = invoke(name, sample(name)), head(name)
 
-    assert (asked.status, asked.text) == (got.status, "")
+    assert (head_reply.status, head_reply.text) == (get_reply.status, "")
     same = ("content-type", "etag", "x-request-id")
-    assert [asked.headers.get(header) for header in same] == [
-        got.headers.get(header) for header in same
+    assert [head_reply.headers.get(header) for header in same] == [
+        get_reply.headers.get(header) for header in same
     ]
-    if got.status == 200:
-        assert int(asked.headers["content-length"]) > 0
+    if get_reply.status == 200:
+        assert int(head_reply.headers["content-length"]) > 0
 
 
-def test_head_has_the_length_and_the_etag_that_get_has() -> None:
+def test_head_has_the_content_length_and_etag_of_get() -> None:
     set_stock("hotel-room-101", 50)
-    got = read_resource("hotel-room-101")
-    asked = head("read-resource")
-    known = head("read-resource", if_none_match=got.headers["etag"])
+    get_reply = read_resource("hotel-room-101")
+    head_reply = head("read-resource")
+    known = head("read-resource", if_none_match=get_reply.headers["etag"])
 
-    assert asked.headers == {**got.headers, "content-length": str(len(got.text.encode()))}
+    assert head_reply.headers == {
+        **get_reply.headers,
+        "content-length": str(len(get_reply.text.encode())),
+    }
     assert (known.status, known.text) == (304, "")
 
 
-def test_a_path_that_takes_get_says_that_it_takes_head() -> None:
+def test_a_path_that_allows_get_also_allows_head() -> None:
     for route in ROUTES:
         event = sample("everything-else")
         event["rawPath"] = route.path.replace("{", "").replace("}", "")
@@ -262,7 +267,7 @@ def test_a_path_that_takes_get_says_that_it_takes_head() -> None:
         assert ("GET" in allowed) == ("HEAD" in allowed)
 
 
-def test_a_wrong_method_is_405_whatever_the_condition_says() -> None:
+def test_a_wrong_method_is_405_regardless_of_conditions() -> None:
     for condition in ("0", '"1-0123456789ab"', "*"):
         event = sample("everything-else")
         event["rawPath"] = "/api/v1/resources"
@@ -272,7 +277,7 @@ def test_a_wrong_method_is_405_whatever_the_condition_says() -> None:
         assert invoke("everything-else", event).code == "method_not_allowed"
 
 
-def test_if_match_takes_a_star_a_list_and_strong_tags_only(name: str) -> None:
+def test_if_match_accepts_a_star_and_lists_of_strong_tags(name: str) -> None:
     missing = set_stock(name, 1, **{"if-match": "*"})
     tag = set_stock(name, 1).headers["etag"]
     replies = [
@@ -295,7 +300,7 @@ def test_if_match_takes_a_star_a_list_and_strong_tags_only(name: str) -> None:
 
 @pytest.mark.parametrize("header", ["if-match", "if-none-match"])
 @pytest.mark.parametrize("field", ['"01"', '"3', "", "3", '"three"', '*, "1"', '"1" "2"'])
-def test_a_condition_that_is_no_list_of_etags_is_400_and_changes_nothing(
+def test_a_malformed_condition_is_400_and_changes_nothing(
     name: str, header: str, field: str
 ) -> None:
     set_stock(name, 1)
@@ -306,7 +311,7 @@ def test_a_condition_that_is_no_list_of_etags_is_400_and_changes_nothing(
     assert read_resource(name).json["totalStock"] == 1
 
 
-def test_if_none_match_with_a_star_creates_and_never_changes(name: str) -> None:
+def test_if_none_match_with_a_star_creates_and_never_updates(name: str) -> None:
     created = set_stock(name, 1, **{"if-none-match": "*"})
     again = set_stock(name, 2, **{"if-none-match": "*"})
 
@@ -322,7 +327,7 @@ def test_if_none_match_on_a_write_compares_weakly(name: str) -> None:
     assert set_stock(name, 2, **{"if-none-match": '"2", "3"'}).status == 200
 
 
-def test_a_total_that_changes_between_the_look_and_the_write_is_looked_at_again(
+def test_a_total_changed_between_the_read_and_the_write_is_read_again(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_stock(name, 1)
@@ -330,9 +335,9 @@ def test_a_total_that_changes_between_the_look_and_the_write_is_looked_at_again(
 
     def find_and_be_overtaken(resource_id: str) -> Resource:
         monkeypatch.undo()
-        found = find(resource_id)
+        resource = find(resource_id)
         set_stock(name, 2)
-        return found
+        return resource
 
     monkeypatch.setattr("openreserve.postgres.resources.find_resource", find_and_be_overtaken)
     overtaken = set_stock(name, 3, **{"if-match": '"1"'})
@@ -361,25 +366,25 @@ def test_a_read_compares_the_whole_etag(name: str) -> None:
     assert status(if_match='"x"', if_none_match=tag) == (412, "precondition_failed")
 
 
-def test_a_condition_is_no_reason_to_hide_that_there_is_no_such_resource(name: str) -> None:
+def test_a_condition_does_not_hide_a_missing_resource(name: str) -> None:
     assert read_resource(name, **{"if-match": '"1"'}).code == "resource_not_found"
     assert read_resource(name, **{"if-none-match": "*"}).code == "resource_not_found"
     missing = changed("read-reservation", if_match='"1"')
     assert invoke("read-reservation", missing).code == "reservation_not_found"
 
 
-def test_a_condition_is_no_reason_to_hide_that_postgres_is_away(
+def test_a_condition_does_not_hide_a_postgres_outage(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def away() -> int:
+    def unreachable() -> int:
         raise errors.DatabaseUnavailable
 
-    monkeypatch.setattr("openreserve.postgres.maintenance.ping", away)
+    monkeypatch.setattr("openreserve.postgres.maintenance.ping", unreachable)
 
     assert invoke("health", changed("health", if_match='"1"')).status == 503
 
 
-def test_a_write_that_has_no_etags_is_not_done_under_a_condition(name: str) -> None:
+def test_a_conditional_write_without_etag_support_is_refused(name: str) -> None:
     set_stock(name, 5)
     token = hold((name, 1))
     body = {"resourceId": name, "quantity": 1}
@@ -397,7 +402,7 @@ def test_a_write_that_has_no_etags_is_not_done_under_a_condition(name: str) -> N
     assert call("commit", {"token": token}, headers=harmless).status == 200
 
 
-def test_a_read_that_has_no_etags_answers_none_of_those_that_a_condition_names() -> None:
+def test_a_conditional_read_without_etags_matches_no_tag() -> None:
     for each in ("list-resources", "list-events", "list-reservations", "health"):
         named = invoke(each, changed(each, if_match='"1", W/"2"'))
         assert (named.status, named.code) == (412, "precondition_failed")
@@ -409,7 +414,7 @@ def test_a_read_that_has_no_etags_answers_none_of_those_that_a_condition_names()
     assert invoke("everything-else", unknown).code == "method_not_allowed"
 
 
-def test_dates_are_no_condition_since_nothing_here_has_a_last_modified(name: str) -> None:
+def test_date_conditions_are_ignored_without_last_modified(name: str) -> None:
     long_ago, far_ahead = "Sat, 01 Jan 2000 00:00:00 GMT", "Thu, 01 Jan 2099 00:00:00 GMT"
     set_stock(name, 1)
 

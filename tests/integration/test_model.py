@@ -161,7 +161,7 @@ def machine(  # noqa: C901 - eight small methods
 
 
 @pytest.mark.parametrize("which", ["engine", "engine_without_redis"])
-def test_any_calls_in_any_order_get_the_answers_of_the_model(
+def test_any_sequence_of_calls_gets_the_responses_of_the_model(
     which: str, request: pytest.FixtureRequest
 ) -> None:
     run_state_machine_as_test(

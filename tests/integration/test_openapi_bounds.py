@@ -1,4 +1,4 @@
-"""Each bound of the OpenAPI document is the server's: it takes the bound, and nothing beyond."""
+"""The server enforces exactly the bounds of the OpenAPI document."""
 
 import json
 import re
@@ -27,7 +27,7 @@ REFUSED = {
     "too_many_items",
     "ttl_out_of_range",
 }
-"""How a value that the document does not allow is refused, by where it stands."""
+"""The error codes for values that the document does not allow."""
 ODD_TEXTS = (
     " ",
     "a ",
@@ -49,11 +49,11 @@ ODD_TEXTS = (
 
 @dataclass(frozen=True)
 class Case:
-    """A value in one place of a request."""
+    """A value at one position of a request."""
 
     route: str
     kind: str
-    """body, header, path or query."""
+    """body, header, path or query"""
     place: tuple[str | int, ...]
     value: Any
     allowed: bool
@@ -66,21 +66,21 @@ class Case:
 
 
 class Absent:
-    """The place is empty."""
+    """The value is absent."""
 
 
-def of_schema(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]]:
+def schema_values(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]]:
     """Values at and beyond each bound of a schema, and whether it allows them."""
     schema = contract.resolved(schema)
     if alternatives := schema.get("anyOf"):
         yield None, True
-        yield from of_schema(alternatives[0], base)
+        yield from schema_values(alternatives[0], base)
         return
     yield base, True
     excluded = schema.get("not", {})
     yield from ((value, False) for value in excluded.get("enum", ()))
-    yield from of_number(schema)
-    yield from of_text(schema, base)
+    yield from number_values(schema)
+    yield from string_values(schema, base)
     if "enum" in schema:
         yield from ((value, True) for value in schema["enum"])
         yield "another", False
@@ -89,14 +89,14 @@ def of_schema(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]
         yield from [(most, True), ([*most, base[0]], False), ([], False)]
 
 
-def of_number(schema: Mapping[str, Any]) -> Iterator[tuple[Any, bool]]:
+def number_values(schema: Mapping[str, Any]) -> Iterator[tuple[Any, bool]]:
     if "minimum" in schema:
         yield from [(schema["minimum"], True), (schema["minimum"] - 1, False)]
     if "maximum" in schema:
         yield from [(schema["maximum"], True), (schema["maximum"] + 1, False)]
 
 
-def of_text(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]]:
+def string_values(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]]:
     if "maxLength" in schema:
         longest = base.ljust(schema["maxLength"], "a")
         yield from [(longest, True), (longest + "a", False)]
@@ -111,12 +111,14 @@ def of_text(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[Any, bool]]:
         yield "550e8400", False
 
 
-def of_object(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[tuple[Any, ...], Any, bool]]:
-    """Places in a body, values for them, and whether the document allows them."""
+def object_values(
+    schema: Mapping[str, Any], base: Any
+) -> Iterator[tuple[tuple[Any, ...], Any, bool]]:
+    """Positions in a body, values for them, and whether the document allows them."""
     schema = contract.resolved(schema)
     for form in schema.get("oneOf", ()):
         if contract.resolved(form)["properties"].keys() >= base.keys():
-            yield from of_object(form, base)
+            yield from object_values(form, base)
     if "properties" not in schema:
         return
     for name, field in schema["properties"].items():
@@ -125,10 +127,12 @@ def of_object(schema: Mapping[str, Any], base: Any) -> Iterator[tuple[tuple[Any,
         if name not in base:
             continue
         yield (name,), [[]] if field.get("type") != "array" else "x", False
-        yield from (((name,), value, allowed) for value, allowed in of_schema(field, base[name]))
+        yield from (
+            ((name,), value, allowed) for value, allowed in schema_values(field, base[name])
+        )
         if "items" in field and is_object(field["items"]):
-            # In a batch, a row that is wrong spoils no other: its own outcome says so.
-            for place, value, allowed in of_object(field["items"], base[name][0]):
+            # A wrong row of a batch has its own outcome and does not affect the others.
+            for place, value, allowed in object_values(field["items"], base[name][0]):
                 yield (name, 0, *place), value, allowed
     yield ("unknown",), 1, False
 
@@ -141,7 +145,7 @@ def bodies(route: str, operation: Mapping[str, Any]) -> Iterator[Case]:
     media = operation.get("requestBody", {"content": {"application/json": {}}})["content"]
     for example in media["application/json"].get("examples", {}).values():
         schema, base = media["application/json"]["schema"], example["value"]
-        for place, value, allowed in of_object(schema, base):
+        for place, value, allowed in object_values(schema, base):
             yield Case(route, "body", place, value, allowed)
 
 
@@ -152,8 +156,8 @@ def parameters(route: str, operation: Mapping[str, Any]) -> Iterator[Case]:
             yield Case(route, "header", (parameter["name"].lower(),), Absent, allowed=False)
         if base is None:
             continue
-        for value, allowed in of_schema(parameter["schema"], base):
-            # A path with an id that cannot be is one of no resource.
+        for value, allowed in schema_values(parameter["schema"], base):
+            # A path with an invalid id is that of an unknown resource.
             if parameter["in"] != "path" or not allowed:
                 name = parameter["name"]
                 place = (name.lower() if parameter["in"] == "header" else name,)
@@ -168,7 +172,7 @@ CASES = [
 
 
 def placed(value: Any, place: tuple[str | int, ...], new: Any) -> Any:
-    """A copy of a value with another one at a place within it."""
+    """A copy of a document with another value at one position."""
     made = deepcopy(value)
     part = made
     for step in place[:-1]:
@@ -181,7 +185,7 @@ def placed(value: Any, place: tuple[str | int, ...], new: Any) -> Any:
 
 
 def base_body(case: Case) -> Any:
-    """The example that has the place."""
+    """The example that has the position."""
     media = contract.operation(case.route)["requestBody"]["content"]["application/json"]
     bases = [example["value"] for example in media["examples"].values()]
     return next((base for base in bases if case.place[0] in base), bases[0])
@@ -208,14 +212,14 @@ def refused(case: Case, reply: Reply) -> bool:
     if "batch" in case.route and len(case.place) > 1 and reply.status == 200:
         return bool(reply.json["results"][0]["outcome"] == "body_invalid")
     if case.allowed and reply.code in ("reservation_not_found", "endpoint_not_found"):
-        return False  # the form is right
+        return False  # the schema is valid
     if case.kind == "path":
         return reply.status == 404
     return reply.code in REFUSED
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_value_is_taken_if_and_only_if_the_document_allows_it(
+def test_a_value_is_accepted_if_and_only_if_the_document_allows_it(
     case: Case, name: str, queues: Queues, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert queues

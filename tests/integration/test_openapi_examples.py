@@ -1,6 +1,6 @@
-"""The examples of the OpenAPI document are requests that the engine takes, and its answers.
+"""The examples of the OpenAPI document are real requests and responses of the engine.
 
-RECORD_EXAMPLES=1 writes them anew, for `make openapi` to take up.
+RECORD_EXAMPLES=1 records them again for `make openapi`.
 """
 
 import json
@@ -27,23 +27,23 @@ ROOM, SEAT = "hotel-room-101", "concert-seat-floor-A1"
 ITEMS = {"items": [{"resourceId": ROOM, "quantity": 1}, {"resourceId": SEAT, "quantity": 1}]}
 PAGE = "MTczMi40MQ=="
 
-pytestmark = pytest.mark.usefixtures("engine", "retried_at_once")
+pytestmark = pytest.mark.usefixtures("engine", "immediate_retries")
 
 
 class Recorder:
-    """Makes calls under names of its own, and keeps the answers under those of the samples."""
+    """Makes calls with unique names, and records the responses under the names of the samples."""
 
     def __init__(self, name: str) -> None:
         self._names = {ROOM: f"{name}-room", SEAT: f"{name}-seat"}
         self._prefix = name
         self._known: dict[str, str] = {}
         self._numbers = count()
-        self.found: dict[str, Any] = {}
+        self.recorded: dict[str, Any] = {}
 
-    def own(self, text: str) -> str:
-        """A request's text with names that nothing else has."""
-        for theirs, ours in self._names.items():
-            text = text.replace(theirs, ours)
+    def with_unique_names(self, text: str) -> str:
+        """The text of a request with unique names."""
+        for documented, unique in self._names.items():
+            text = text.replace(documented, unique)
         return text
 
     def call(self, name: str, body: Any = None, *, as_: str = "sample", **where: Any) -> Reply:
@@ -55,21 +55,21 @@ class Recorder:
             event[place] = event.get(place, {}) | values
         if "idempotency-key" in event["headers"]:
             event["headers"]["idempotency-key"] = f"{self._prefix} {name} {as_}"
-        reply = invoke(name, json.loads(self.own(json.dumps(event))))
+        reply = invoke(name, json.loads(self.with_unique_names(json.dumps(event))))
         self.keep(event["routeKey"], reply, as_)
         return reply
 
     def keep(self, route: str, reply: Reply, as_: str) -> None:
-        """Keep an answer as an example."""
+        """Record a response as an example."""
         if reply.text:
-            kept = self.found.setdefault(contract.operation(route)["operationId"], {})
+            kept = self.recorded.setdefault(contract.operation(route)["operationId"], {})
             answers = kept.setdefault("responses", {}).setdefault(str(reply.status), {})
             answers[as_] = json.loads(self.stable(reply.text))
 
     def stable(self, text: str) -> str:
-        """The text with fixed values for all that differs from one run to the next."""
-        for theirs, ours in self._names.items():
-            text = text.replace(ours, theirs)
+        """The text with fixed values for everything that differs between runs."""
+        for documented, unique in self._names.items():
+            text = text.replace(unique, documented)
         text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", self._uuid, text)
         text = re.sub(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", "2026-11-27T08:05:00.000Z", text)
         text = re.sub(r"whsec_[^\"]+", "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD", text)
@@ -77,22 +77,22 @@ class Recorder:
         text = re.sub(r'"durationMs":[\d.]+', '"durationMs":42.7', text)
         return re.sub(r'"(cursor|nextCursor)":"[^"]+"', rf'"\1":"{PAGE}"', text)
 
-    def _uuid(self, found: re.Match[str]) -> str:
-        number = next(self._numbers) if found[0] not in self._known else 0
-        made = TOKEN if number == 0 else str(uuid5(UUID(TOKEN), str(number)))
-        return self._known.setdefault(found[0], made)
+    def _uuid(self, match: re.Match[str]) -> str:
+        number = next(self._numbers) if match[0] not in self._known else 0
+        replacement = TOKEN if number == 0 else str(uuid5(UUID(TOKEN), str(number)))
+        return self._known.setdefault(match[0], replacement)
 
 
 def record(recorder: Recorder, queues: Queues, receiver: Receiver) -> dict[str, Any]:
-    """Every call of the API, and what it answers."""
+    """Every call of the API with its responses."""
     stock(recorder)
     reservations(recorder)
     webhooks(recorder, receiver)
     dead_letters(recorder, queues, receiver)
     recorder.call("health")
     recorder.call("health-of-root")
-    recorder.found["reserve"]["requests"] = {"items": ITEMS}
-    return recorder.found
+    recorder.recorded["reserve"]["requests"] = {"items": ITEMS}
+    return recorder.recorded
 
 
 def stock(recorder: Recorder) -> None:
@@ -127,7 +127,7 @@ def reservations(recorder: Recorder) -> None:
 def events(recorder: Recorder) -> None:
     page = list_events(newest="true", limit="200").json
     page["events"] = [
-        event for event in page["events"] if event["resourceId"] == recorder.own(SEAT)
+        event for event in page["events"] if event["resourceId"] == recorder.with_unique_names(SEAT)
     ]
     recorder.keep(
         "GET /api/v1/events", Reply(200, {}, json.dumps(page, separators=(",", ":"))), "sample"
@@ -152,7 +152,7 @@ def dead_letters(recorder: Recorder, queues: Queues, receiver: Receiver) -> None
     event = {
         "id": "0f9619ff-8b86-4d01-b42d-00cf4fc964ff",
         "type": "STOCK_DEPLETED",
-        "resourceId": recorder.own(SEAT),
+        "resourceId": recorder.with_unique_names(SEAT),
         "value": 0,
         "timestamp": "2026-03-31T10:47:11.271Z",
         "sequence": 1,
@@ -164,14 +164,16 @@ def dead_letters(recorder: Recorder, queues: Queues, receiver: Receiver) -> None
     recorder.call("resend-dead-letters")
 
 
-def test_the_examples_are_what_the_engine_answers(
+def test_the_examples_are_the_responses_of_the_engine(
     name: str, queues: Queues, receiver: Receiver
 ) -> None:
-    made = record(Recorder(name), queues, receiver)
+    examples_of_run = record(Recorder(name), queues, receiver)
     if os.environ.get("RECORD_EXAMPLES"):
-        examples.RECORDED.write_text(json.dumps(made, indent=2) + "\n")
+        examples.RECORDED.write_text(json.dumps(examples_of_run, indent=2) + "\n")
 
-    assert examples.recorded() == made, "set RECORD_EXAMPLES=1, run this test, then make openapi"
+    assert examples.recorded() == examples_of_run, (
+        "set RECORD_EXAMPLES=1, run this test, then make openapi"
+    )
 
 
 def answers(responses: Mapping[str, Any]) -> Iterator[str]:
@@ -180,7 +182,7 @@ def answers(responses: Mapping[str, Any]) -> Iterator[str]:
             yield from (status for _ in media.get("examples", ()))
 
 
-def test_every_answer_with_a_body_has_an_example() -> None:
+def test_every_response_with_a_body_has_an_example() -> None:
     for route, operation in contract.operations():
         with_body = {
             status

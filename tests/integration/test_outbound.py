@@ -1,4 +1,4 @@
-"""The guard: deliveries go to the public Internet alone, whatever a URL or a name says."""
+"""The SSRF guard: deliveries only connect to public addresses."""
 
 import socket
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ PUBLIC, PRIVATE = "93.184.215.14", "10.0.0.1"
 
 @dataclass
 class Network:
-    """In place of the network: it knows who wanted to go where."""
+    """A fake network that records the connections and refuses them."""
 
     reached: list[tuple[str, int]] = field(default_factory=list)
 
@@ -48,19 +48,19 @@ def _timeout(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def development(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Servers of this machine can be reached, so that what happens there can be seen."""
+    """Allow deliveries to servers of this machine."""
     monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "1")
     forget()
 
 
 @pytest.fixture
 def lookups(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[list[str]]], list[str]]:
-    """What the name server answers, one after the other, and what it was asked."""
+    """The successive responses of a fake name server, and its queries."""
     answers: dict[str, list[list[str]]] = {}
-    asked: list[str] = []
+    queries: list[str] = []
 
     def getaddrinfo(host: str, port: int, **_: Any) -> list[Any]:
-        asked.append(host)
+        queries.append(host)
         addresses = answers[host].pop(0)
         return [
             (
@@ -74,7 +74,7 @@ def lookups(monkeypatch: pytest.MonkeyPatch) -> tuple[dict[str, list[list[str]]]
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
-    return answers, asked
+    return answers, queries
 
 
 async def post(url: str) -> Reply:
@@ -93,7 +93,7 @@ THIS_MACHINE = {
 
 
 @pytest.mark.parametrize("host", [*chain.from_iterable(THIS_MACHINE.values())])
-async def test_no_spelling_of_this_machine_is_connected_to(
+async def test_no_spelling_of_a_loopback_address_is_connected_to(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with listening() as server, listening(host="::1") as server_6:
@@ -122,7 +122,7 @@ NOT_PUBLIC = {
 
 
 @pytest.mark.parametrize("host", [*chain.from_iterable(NOT_PUBLIC.values())])
-async def test_no_address_that_is_not_public_is_connected_to(host: str, network: Network) -> None:
+async def test_no_non_public_address_is_connected_to(host: str, network: Network) -> None:
     with pytest.raises(Forbidden, match="not public"):
         await post(f"https://{host}/")
 
@@ -138,9 +138,7 @@ OTHER_URLS = {
 
 
 @pytest.mark.parametrize("url", [*chain.from_iterable(OTHER_URLS.values())])
-async def test_no_url_but_one_of_https_and_its_port_is_connected_to(
-    url: str, network: Network
-) -> None:
+async def test_only_https_urls_on_port_443_are_connected_to(url: str, network: Network) -> None:
     with pytest.raises(Forbidden):
         await post(url)
 
@@ -170,16 +168,16 @@ async def test_a_name_with_one_private_address_is_not_connected_to_at_all(
     assert network.reached == []
 
 
-async def test_a_name_that_changes_its_answer_is_asked_once_and_the_checked_address_used(
+async def test_a_name_is_resolved_once_and_the_checked_address_is_used(
     network: Network, lookups: tuple[dict[str, list[list[str]]], list[str]]
 ) -> None:
-    answers, asked = lookups
+    answers, queries = lookups
     answers["shop.example"] = [["2606:4700::1111", PUBLIC], [PRIVATE], [PRIVATE]]
 
     with pytest.raises(NotReached, match="as far as"):
         await post("https://shop.example/")
 
-    assert asked == ["shop.example"]
+    assert queries == ["shop.example"]
     assert network.reached == [(PUBLIC, 443)]
 
 
@@ -187,20 +185,18 @@ async def test_a_name_that_changes_its_answer_is_asked_once_and_the_checked_addr
 async def test_a_checked_address_is_not_resolved_again_on_the_real_network(
     lookups: tuple[dict[str, list[list[str]]], list[str]],
 ) -> None:
-    answers, asked = lookups
+    answers, queries = lookups
     with listening() as server:
         answers["shop.example"] = [["127.0.0.1"]]
 
         assert (await post(f"http://shop.example:{server.port}/")).status == 204
 
-    assert asked == ["shop.example"]
+    assert queries == ["shop.example"]
     assert f"Host: shop.example:{server.port}\r\n".encode() in server.heads[0]
 
 
 @pytest.mark.parametrize("name", ["a" * 64 + ".example", "a..example", "nobody.invalid"])
-async def test_a_name_that_is_none_or_leads_nowhere_is_a_failure_like_others(
-    name: str, network: Network
-) -> None:
+async def test_an_unresolvable_name_is_an_ordinary_failure(name: str, network: Network) -> None:
     with pytest.raises(NotReached):
         await post(f"https://{name}/")
 

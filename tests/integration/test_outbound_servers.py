@@ -1,4 +1,4 @@
-"""A server that behaves badly costs its own delivery a bounded time and memory, and no other's."""
+"""A misbehaving server costs its own delivery a bounded time and memory, and no other delivery."""
 
 import asyncio
 import socket
@@ -19,12 +19,12 @@ from tests.conftest import forget
 from tests.support.receiver import CommandError, Server, Talk, hold_the_line, listening, receiving
 
 BUFFERS_BYTES_MAX = 16 << 20
-"""What a server can send that nobody reads: it fits into the buffers of the two sockets."""
+"""An amount of data that fits into the buffers of the two sockets."""
 
 
 @pytest.fixture(autouse=True)
 def _development(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The servers of this machine can be reached, and have a second."""
+    """Deliveries to this machine are allowed, with a timeout of one second."""
     monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "1")
     monkeypatch.setenv("WEBHOOK_TIMEOUT_SECONDS", "1")
     forget()
@@ -37,7 +37,7 @@ async def post(url: str) -> Reply:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_a_redirect_is_the_answer_and_not_followed(status: int) -> None:
+async def test_a_redirect_is_not_followed(status: int) -> None:
     with listening() as other, receiving() as receiver:
         location = f"http://127.0.0.1:{other.port}/"
         receiver.answers["/events"] = CommandError(status, {"location": location})
@@ -51,7 +51,7 @@ async def test_a_redirect_is_the_answer_and_not_followed(status: int) -> None:
     ("url_path", "path"),
     [("", "/"), ("/a;b=1/c;d?e=%20f;g&h", "/a;b=1/c;d?e=%20f;g&h"), ("?x", "/?x")],
 )
-async def test_the_whole_path_of_the_url_is_asked_for(url_path: str, path: str) -> None:
+async def test_the_request_has_the_whole_path_of_the_url(url_path: str, path: str) -> None:
     with receiving() as receiver:
         await post(receiver.url + url_path)
 
@@ -72,7 +72,7 @@ def drip_headers(connection: socket.socket, _: Server) -> None:
 
 
 @pytest.mark.parametrize("talk", [hold_the_line, drip, drip_headers])
-async def test_who_does_not_come_to_the_point_costs_the_timeout(talk: Talk) -> None:
+async def test_a_server_that_stalls_costs_at_most_the_timeout(talk: Talk) -> None:
     with listening(talk) as server, pytest.raises(NotReached, match="answer within 1 s"):
         await post(f"http://127.0.0.1:{server.port}/")
 
@@ -83,7 +83,7 @@ def head_without_end(connection: socket.socket, server: Server) -> None:
         server.sent_bytes += connection.send(b"x: y\r\n" * 10_000)
 
 
-async def test_of_an_endless_head_no_more_is_read_than_a_head_has() -> None:
+async def test_an_endless_response_head_is_read_up_to_a_limit() -> None:
     with listening(head_without_end) as server, pytest.raises(NotReached, match="too long"):
         await post(f"http://127.0.0.1:{server.port}/")
 
@@ -97,27 +97,27 @@ def without_end(connection: socket.socket, server: Server) -> None:
         server.sent_bytes += connection.send(b"x" * 65_536)
 
 
-async def test_of_an_endless_body_nothing_but_the_head_is_read() -> None:
+async def test_an_endless_response_body_is_not_read() -> None:
     with listening(without_end) as server:
         assert (await post(f"http://127.0.0.1:{server.port}/")).status == 200
 
     assert server.sent_bytes < BUFFERS_BYTES_MAX
 
 
-async def test_a_name_server_that_hangs_delays_no_other_delivery(
+async def test_a_hanging_name_server_delays_no_other_delivery(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A look-up cannot be called off: its thread is lost until the name server gives up."""
+    """A lookup cannot be cancelled: it occupies its thread until the name server responds."""
     loop = asyncio.get_running_loop()
     loop.set_default_executor(ThreadPoolExecutor(6))  # as on Lambda
-    hanging, many_hang, over = count(1), asyncio.Event(), threading.Event()
+    hanging, many_hang, done = count(1), asyncio.Event(), threading.Event()
     look_up = socket.getaddrinfo
 
     def hang(host: str, *others: Any, **named: Any) -> Any:
         if host == "hangs.example":
             if next(hanging) == 6:
                 loop.call_soon_threadsafe(many_hang.set)
-            over.wait()
+            done.wait()
         return look_up("127.0.0.1", *others, **named)
 
     monkeypatch.setattr(socket, "getaddrinfo", hang)
@@ -128,7 +128,7 @@ async def test_a_name_server_that_hangs_delays_no_other_delivery(
 
             assert (await post(receiver.url)).status == 204
         finally:
-            over.set()
+            done.set()
             failures = await asyncio.gather(*others, return_exceptions=True)
 
     assert {type(failure) for failure in failures} == {NotReached}

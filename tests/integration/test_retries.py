@@ -1,4 +1,4 @@
-"""What fails comes back at its time, what is given up is kept, and no other message minds."""
+"""Failed deliveries are retried on schedule, then kept. Other messages are not affected."""
 
 import time
 from dataclasses import replace
@@ -34,7 +34,7 @@ def _schedule(queues: Queues, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How long each retry was put off. The test does not wait for it."""
+    """The delay of each retry. The test does not wait for it."""
     waits: list[int] = []
     postpone_retry, send_to_retry = queue.postpone_retry, queue.send_to_retry
 
@@ -54,7 +54,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.mark.parametrize("status", [0, 301, 302, 307, 400, 401, 404, 429, 500, 503, 599])
-def test_a_failure_is_tried_again_as_scheduled_and_given_up_after_the_last_attempt(
+def test_a_failed_delivery_is_retried_on_schedule_and_given_up_after_the_last_attempt(
     status: int, queues: Queues, receiver: Receiver, waits: list[int]
 ) -> None:
     endpoint(f"{receiver.url}/")
@@ -94,7 +94,7 @@ SCHEDULED = range(90, 111)
         (CommandError(302, {"retry-after": "2000"}), SCHEDULED),
     ],
 )
-def test_who_is_overloaded_is_left_alone_for_as_long_as_asked(
+def test_the_retry_after_of_an_overloaded_endpoint_is_respected(
     answer: CommandError, waited: range, queues: Queues, receiver: Receiver, waits: list[int]
 ) -> None:
     endpoint(f"{receiver.url}/")
@@ -118,7 +118,7 @@ def test_a_retry_is_hidden_in_the_queue_until_its_time(queues: Queues, receiver:
     assert hidden(queues) == 1
 
 
-def test_an_endpoint_that_is_gone_is_disabled_and_silent_until_it_is_saved_again(
+def test_an_endpoint_that_answers_410_is_disabled_until_it_is_saved_again(
     queues: Queues, receiver: Receiver
 ) -> None:
     secret = endpoint(f"{receiver.url}/gone")
@@ -145,7 +145,7 @@ def test_an_endpoint_that_is_gone_is_disabled_and_silent_until_it_is_saved_again
     assert receiver.at("/gone")[-1].is_signed_with(secret)
 
 
-def test_who_fails_or_hangs_does_not_keep_the_others_of_a_batch_from_getting_theirs(
+def test_a_failing_or_hanging_endpoint_does_not_block_the_others_of_a_batch(
     queues: Queues, receiver: Receiver, waits: list[int]
 ) -> None:
     for status in (0, 204, 500):
@@ -162,10 +162,10 @@ def test_who_fails_or_hangs_does_not_keep_the_others_of_a_batch_from_getting_the
 
 
 @pytest.mark.parametrize("waits_given", ["1", "1,1,1", ",".join("1" * 50)])
-def test_an_event_is_given_up_after_one_attempt_more_than_there_are_waits(
+def test_an_event_is_given_up_after_one_attempt_more_than_configured_waits(
     waits_given: str, queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list of waits alone says so: no other setting has to agree with it."""
+    """WEBHOOK_RETRY_SECONDS alone defines the number of attempts."""
     attempts_due = waits_given.count(",") + 2
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", waits_given.replace("1", "0"))
     forget()
@@ -181,7 +181,7 @@ def test_an_event_is_given_up_after_one_attempt_more_than_there_are_waits(
     assert hidden(queues) == 0
 
 
-def test_a_wait_longer_than_sqs_delays_a_message_costs_no_attempt(
+def test_a_wait_beyond_the_maximum_sqs_delay_uses_no_attempt(
     queues: Queues, receiver: Receiver, waits: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "43200,43200,1000")
@@ -200,8 +200,9 @@ def test_a_wait_longer_than_sqs_delays_a_message_costs_no_attempt(
 def test_a_retry_is_not_in_flight_in_the_queue_of_first_attempts(
     status: int, queues: Queues, receiver: Receiver
 ) -> None:
-    """SQS hands out nothing of a queue with 120,000 messages in flight: a dead endpoint makes so
-    many of them in time."""
+    """SQS delivers no message of a queue with 120,000 messages in flight. A dead endpoint
+    can cause that many.
+    """
     endpoint(f"{receiver.url}/")
     receiver.answers["/"] = CommandError(status)
     queue.send([Message(event(), "shop") for _ in range(10)])
@@ -213,7 +214,7 @@ def test_a_retry_is_not_in_flight_in_the_queue_of_first_attempts(
     assert hidden(queues) == 10
 
 
-def test_a_retry_that_its_queue_does_not_take_comes_back_to_the_one_it_is_in(
+def test_a_retry_rejected_by_its_queue_returns_to_the_current_queue(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint(f"{receiver.url}/")
@@ -229,7 +230,7 @@ def test_a_retry_that_its_queue_does_not_take_comes_back_to_the_one_it_is_in(
     assert queue.list_dead_letters(10)[0].attempts == ATTEMPTS_MAX
 
 
-def test_a_dead_letter_that_is_not_taken_is_not_lost(
+def test_a_rejected_dead_letter_is_not_lost(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint(f"{receiver.url}/")
@@ -237,17 +238,17 @@ def test_a_dead_letter_that_is_not_taken_is_not_lost(
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0")
     forget()
     queue.send([Message(event(), "shop")])
-    with monkeypatch.context() as away:
-        away.setattr(queue, "give_up", lambda _: False)
+    with monkeypatch.context() as patch:
+        patch.setattr(queue, "give_up", lambda _: False)
         deliver_all(queues)
 
     assert (hidden(queues), queues.messages(dead=True)) == (1, [])
 
 
-def test_a_slow_endpoint_is_tried_once_and_then_waits_where_it_holds_up_no_other(
+def test_a_slow_endpoint_moves_to_the_retry_queue_after_one_attempt(
     queues: Queues, receiver: Receiver
 ) -> None:
-    """Of twenty executions one after the other in an environment, one waits for it."""
+    """Of twenty sequential executions in an environment, one waits for the endpoint."""
     for path in ("slow", "quick"):
         endpoint(f"{receiver.url}/{path}", path)
     receiver.answers["/slow"] = CommandError(0)
@@ -266,7 +267,7 @@ def test_a_slow_endpoint_is_tried_once_and_then_waits_where_it_holds_up_no_other
     assert [each["StringValue"] for each in attempts_made] == ["0"] * 10, "the first is delayed"
 
 
-def test_what_went_to_the_queue_of_the_slow_has_all_its_attempts_there(
+def test_a_message_moved_to_the_retry_queue_has_all_its_attempts(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("WEBHOOK_RETRY_SECONDS", "0,0")
@@ -282,7 +283,7 @@ def test_what_went_to_the_queue_of_the_slow_has_all_its_attempts_there(
     assert queue.list_dead_letters(10)[0].attempts == ATTEMPTS_MAX
 
 
-def test_a_delivery_is_made_where_it_is_if_the_queue_of_the_slow_does_not_take_it(
+def test_a_message_rejected_by_the_retry_queue_is_delivered_immediately(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     endpoint(f"{receiver.url}/")

@@ -1,4 +1,4 @@
-"""The routines: applied again when their text changes, callable by the old and the new code."""
+"""The SQL routines: applied again when their text changes, and callable by old and new code."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ LIST_SIGNATURES: LiteralString = (
 
 @pytest.fixture
 def migrated_url(servers: Engine) -> Iterator[str]:
-    """A database of its own with the present schema."""
+    """A database with the current schema."""
     database = f"migrated_{uuid4().hex[:8]}"
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -105,10 +105,10 @@ def test_a_routine_that_fails_leaves_nothing_applied(
     assert rows == [(None,)]
 
 
-def test_a_routine_that_this_version_lacks_stays_and_is_reported(
+def test_a_routine_unknown_to_this_version_is_kept_and_reported(
     migrated_url: str, change: Change, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Old code may still call it, or a newer version put it there."""
+    """Old code may still call it, or a newer version may have created it."""
     change.without("purge.sql")
 
     assert migrate(migrated_url) == []
@@ -119,7 +119,7 @@ def test_a_routine_that_this_version_lacks_stays_and_is_reported(
     assert len(rows) == 1
 
 
-def test_a_new_routine_is_for_the_functions_and_not_for_public(
+def test_a_new_routine_is_granted_to_the_functions_and_not_to_public(
     migrated_url: str, change: Change
 ) -> None:
     change.text(
@@ -137,18 +137,18 @@ def test_a_new_routine_is_for_the_functions_and_not_for_public(
     assert rights == (True, False)
 
 
-def test_each_routine_says_what_it_does_before_it_does_it() -> None:
+def test_each_routine_starts_with_a_comment() -> None:
     for name, text in routines():
         for statement in re.finditer(r"^(.*)\nCREATE ", text.decode(), re.MULTILINE):
             assert statement[1].startswith("--") or "TRIGGER" in text.decode(), name
 
 
-def test_no_file_refers_to_the_history_of_a_routine() -> None:
+def test_no_routine_refers_to_its_history() -> None:
     for name, text in (*migrations(), *routines()):
         assert not re.search(rb"As in \d{4}|\b0\d{3}\b, but", text), name
 
 
-def test_the_deadline_rule_stands_in_one_file() -> None:
+def test_the_deadline_rule_is_in_one_file() -> None:
     """No other SQL compares a deadline with a clock."""
     deadline = r"(?:expires_at|held_until|deadline)"
     moment = r"(?:clock_timestamp\(\)|now\(\)|moment)"
@@ -161,7 +161,7 @@ def test_the_deadline_rule_stands_in_one_file() -> None:
 
 
 @pytest.mark.parametrize(("after", "passed"), [("-1 us", False), ("0", True), ("1 us", True)])
-def test_a_hold_is_over_from_the_instant_of_its_deadline_on(
+def test_a_hold_is_expired_from_the_instant_of_its_deadline(
     engine: Engine, after: str, passed: object
 ) -> None:
     rows = engine.sql(
@@ -203,7 +203,7 @@ def test_a_hold_is_over_from_the_instant_of_its_deadline_on(
 def test_the_deadline_rule_is_inlined_into_the_query(
     engine: Engine, query: LiteralString, condition: str
 ) -> None:
-    """So that it can use an index, and so that it costs no call for each row."""
+    """Inlined, it can use an index and costs no call per row."""
     with psycopg.connect(engine.direct_url) as connection:
         plan = "\n".join(line for (line,) in connection.execute(f"EXPLAIN (VERBOSE) {query}"))
 

@@ -1,4 +1,4 @@
-"""The migrations: all or nothing, once, one after the other; and the rights of the roles."""
+"""The migrations: atomic, applied once, serialized. And the privileges of the roles."""
 
 import json
 import threading
@@ -21,7 +21,7 @@ FILES = [name for name, _ in (*migrations(), *routines())]
 
 @pytest.fixture
 def empty_url(servers: Engine) -> Iterator[str]:
-    """A database with nothing in it."""
+    """An empty database."""
     database = f"empty_{uuid4().hex[:8]}"
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
     with psycopg.connect(admin_url, autocommit=True) as admin:
@@ -36,7 +36,7 @@ def test_migrating_twice_applies_nothing_the_second_time(empty_url: str) -> None
     assert migrate(empty_url) == []
 
 
-def test_migrating_from_eight_places_at_once_applies_everything_once(empty_url: str) -> None:
+def test_eight_concurrent_migrations_apply_everything_once(empty_url: str) -> None:
     applied: list[list[str]] = []
     threads = [
         threading.Thread(target=lambda: applied.append(migrate(empty_url))) for _ in range(8)
@@ -50,7 +50,7 @@ def test_migrating_from_eight_places_at_once_applies_everything_once(empty_url: 
     assert sorted(map(len, applied))[:-1] == [0] * 7
 
 
-def test_a_migration_that_fails_leaves_nothing_behind(
+def test_a_failed_migration_changes_nothing(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broken = [*migrations(), ("9999_broken.sql", b"CREATE TABLE openreserve.x (); SELECT 1 / 0")]
@@ -62,7 +62,7 @@ def test_a_migration_that_fails_leaves_nothing_behind(
     assert migrate(empty_url) == FILES
 
 
-def test_a_migration_that_applies_nothing_does_not_wait_for_writers(
+def test_a_migration_without_changes_does_not_wait_for_writers(
     empty_url: str,
 ) -> None:
     migrate(empty_url)
@@ -71,8 +71,8 @@ def test_a_migration_that_applies_nothing_does_not_wait_for_writers(
         assert migrate(empty_url) == []
 
 
-def test_a_migration_waits_three_seconds_for_a_lock_and_not_longer(empty_url: str) -> None:
-    """All writers that come later would queue behind it."""
+def test_a_migration_waits_at_most_three_seconds_for_a_lock(empty_url: str) -> None:
+    """All later writers would queue behind it."""
     migrate(empty_url)
     with psycopg.connect(empty_url) as writing:
         writing.execute("LOCK TABLE openreserve.reservations IN ROW EXCLUSIVE MODE")
@@ -82,7 +82,7 @@ def test_a_migration_waits_three_seconds_for_a_lock_and_not_longer(empty_url: st
     assert migrate(empty_url, reservation_events=True) == []
 
 
-def test_a_migration_that_was_edited_after_it_was_applied_is_refused(
+def test_an_applied_migration_that_was_edited_is_refused(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     migrate(empty_url)
@@ -95,11 +95,11 @@ def test_a_migration_that_was_edited_after_it_was_applied_is_refused(
         migrate(empty_url)
 
 
-def test_migrations_are_numbered_one_by_one() -> None:
+def test_migrations_are_numbered_without_gaps() -> None:
     assert [int(name[:4]) for name, _ in migrations()] == list(range(1, len(migrations()) + 1))
 
 
-def test_the_migrate_function_names_what_it_applied(
+def test_the_migrate_function_returns_the_applied_migrations(
     empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MIGRATION_URL", empty_url)
@@ -127,7 +127,7 @@ def test_the_migrate_function_names_what_it_applied(
         "INSERT INTO openreserve.routines VALUES ('x', 'x')",
     ],
 )
-def test_the_functions_have_no_right_that_no_routine_needs(
+def test_the_functions_have_only_the_privileges_that_the_routines_need(
     engine: Engine, statement: LiteralString
 ) -> None:
     with (
@@ -137,7 +137,7 @@ def test_the_functions_have_no_right_that_no_routine_needs(
         connection.execute(statement)
 
 
-def test_a_reader_reads_and_no_more(engine: Engine) -> None:
+def test_the_reader_role_can_only_read(engine: Engine) -> None:
     url = engine.direct_url.replace("openreserve_app@", "openreserve_reader@")
     with psycopg.connect(url, autocommit=True) as connection:
         assert connection.execute("SELECT count(*) FROM openreserve.resources_now").fetchone()
@@ -151,22 +151,22 @@ def test_a_reader_reads_and_no_more(engine: Engine) -> None:
                 connection.execute(statement)
 
 
-def test_the_timeouts_stand_on_the_role(engine: Engine) -> None:
+def test_the_timeouts_are_set_on_the_role(engine: Engine) -> None:
     with psycopg.connect(engine.direct_url) as connection:
-        found = {
+        role_settings = {
             setting: connection.execute("SELECT current_setting(%s)", [setting]).fetchone()
             for setting in ("lock_timeout", "statement_timeout", "enable_seqscan")
         }
 
-    assert found == {
+    assert role_settings == {
         "lock_timeout": ("1s",),
         "statement_timeout": ("5s",),
         "enable_seqscan": ("off",),
     }
 
 
-def test_no_index_of_the_hot_row_has_a_column_that_reserve_changes(engine: Engine) -> None:
-    """So that every update of it is a HOT one."""
+def test_no_index_of_resources_has_a_column_that_reserve_updates(engine: Engine) -> None:
+    """So that every update of resources is a HOT update."""
     (indexed,) = engine.sql(
         "SELECT array_agg(DISTINCT a.attname::text) FROM pg_index x"
         "  JOIN pg_attribute a ON a.attrelid = x.indrelid AND a.attnum = ANY (x.indkey)"
@@ -178,7 +178,7 @@ def test_no_index_of_the_hot_row_has_a_column_that_reserve_changes(engine: Engin
 @pytest.mark.parametrize(
     "file", ["reservations", "resources", "events", "maintenance", "audit", "migrations"]
 )
-def test_every_statement_fits_a_proxy(file: str) -> None:
+def test_every_query_works_through_rds_proxy(file: str) -> None:
     assert vars(statements(file))
     for name, statement in vars(statements(file)).items():
         assert len(statement.encode()) < 16_384, name

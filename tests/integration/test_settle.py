@@ -1,4 +1,4 @@
-"""commit, release and GET against every state: the matrix of the README, cell by cell."""
+"""commit, release and GET in every state: the state matrix of the docs, cell by cell."""
 
 from collections.abc import Callable
 
@@ -14,7 +14,7 @@ UNKNOWN = "550e8400-e29b-41d4-a716-446655440000"
 
 
 def past(engine: Engine, token: str) -> None:
-    """Let a hold's deadline be over, without waiting for it; what Redis knew of it ends, too."""
+    """Move the deadline of a hold into the past, and clear its sold-out markers."""
     short = engine.sql(
         "WITH earlier AS (UPDATE openreserve.reservations"
         "                    SET created_at = created_at - interval '1 day',"
@@ -28,7 +28,7 @@ def past(engine: Engine, token: str) -> None:
 
 
 def in_state(engine: Engine, name: str, state: str) -> str:
-    """A reservation of one of two units of `name`, in that state."""
+    """A reservation of one of two units of `name`, in the given state."""
     set_stock(name, 2)
     if state == "unknown":
         return UNKNOWN
@@ -112,15 +112,15 @@ CELLS = [(verb, state, *cell) for verb, row in MATRIX.items() for state, cell in
     CELLS,
     ids=[f"{verb.__name__} of {state}" for verb, state, *_ in CELLS],
 )
-def test_each_cell_of_the_matrix_answers_as_documented_and_again_the_same(  # noqa: PLR0913, PLR0917
+def test_each_cell_of_the_state_matrix_answers_as_documented_and_repeats_it(  # noqa: PLR0913, PLR0917
     engine: Engine, name: str, verb: Callable[[str], Reply], state: str, status: int, word: str
 ) -> None:
     token = in_state(engine, name, state)
 
     first, again = verb(token), verb(token)
 
-    told = first.json["status"] if first.status == OK else first.json["code"]
-    assert (first.status, told) == (status, word)
+    outcome = first.json["status"] if first.status == OK else first.json["code"]
+    assert (first.status, outcome) == (status, word)
     assert again.status == first.status
     if first.status != OK:
         assert first.json["status"] == first.status, "the problem's, not the reservation's"
@@ -128,16 +128,16 @@ def test_each_cell_of_the_matrix_answers_as_documented_and_again_the_same(  # no
         assert again.text == first.text
     if status == OK and word in ("COMMITTED", "HELD"):
         assert available(name) == 1
-    elif told != "already_committed":
+    elif outcome != "already_committed":
         assert available(name) == 2
     assert engine.drift() == []
 
 
-def test_only_a_commit_that_took_the_stock_anew_says_reacquired(engine: Engine, name: str) -> None:
-    over = in_state(engine, name, "EXPIRED")
+def test_only_a_commit_that_took_stock_again_reports_reacquired(engine: Engine, name: str) -> None:
+    expired = in_state(engine, name, "EXPIRED")
     live = hold((name, 1))
 
-    assert reacquire(over).json["reacquired"] is True
+    assert reacquire(expired).json["reacquired"] is True
     assert "reacquired" not in reacquire(live).json
 
 
@@ -153,7 +153,7 @@ def test_a_commit_does_not_reacquire_stock_that_another_hold_has(engine: Engine,
     assert engine.drift() == []
 
 
-def test_a_commit_reacquires_from_holds_of_others_that_are_over(engine: Engine, name: str) -> None:
+def test_a_commit_reacquires_units_of_other_expired_holds(engine: Engine, name: str) -> None:
     token = in_state(engine, name, "EXPIRED")
     past(engine, hold((name, 2)))
 

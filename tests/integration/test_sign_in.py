@@ -1,4 +1,4 @@
-"""Signing in to Postgres on AWS: a token for a password, told only to whom a certificate names."""
+"""IAM sign-in to Postgres: a token is only sent to a server with a verified certificate."""
 
 import socket
 import time
@@ -25,21 +25,21 @@ HOST = "openreserve.proxy-c1.eu-central-1.rds.amazonaws.com"
 
 @dataclass
 class Clock:
-    """Of the functions and of AWS; those of the test and of Postgres go on."""
+    """The clock of the functions and of AWS. Those of the test and of Postgres do not change."""
 
     monkeypatch: pytest.MonkeyPatch
     aws_ahead_seconds: float = 0
 
     def move(self, seconds: float, *, aws_too: bool = True) -> None:
-        """To so many seconds ahead of the test's."""
+        """Set it to this number of seconds ahead of the test's clock."""
         self.aws_ahead_seconds = seconds if aws_too else self.aws_ahead_seconds
         moved = SimpleNamespace(
             time=lambda: time.time() + seconds, strftime=time.strftime, gmtime=time.gmtime
         )
         self.monkeypatch.setattr(iam_auth, "time", moved)
 
-    def of_aws(self) -> float:
-        """Its seconds since 1970."""
+    def aws_time(self) -> float:
+        """The time of AWS in seconds since 1970."""
         return time.time() + self.aws_ahead_seconds
 
 
@@ -49,23 +49,23 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @dataclass(frozen=True)
-class Vouched:
-    """What the proxy shows, and the file of who vouches for it."""
+class Certificate:
+    """The certificate of the proxy, and the CA bundle that verifies it."""
 
     shown: Shown
     bundle: str
 
 
 @pytest.fixture
-def vouched(tmp_path: Path) -> Vouched:
+def certificate(tmp_path: Path) -> Certificate:
     authority = Authority.new()
     bundle = f"&sslrootcert={authority.bundle(tmp_path)}"
-    return Vouched(authority.vouch(HOST, tmp_path), bundle)
+    return Certificate(authority.vouch(HOST, tmp_path), bundle)
 
 
 @pytest.fixture
 def signer(monkeypatch: pytest.MonkeyPatch) -> Credentials:
-    """The role of the functions, in their environment."""
+    """The credentials of the functions, set in their environment."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "ASIAEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a/secret+key")
     monkeypatch.setenv("AWS_SESSION_TOKEN", "a/session+token==")
@@ -77,25 +77,27 @@ def signer(monkeypatch: pytest.MonkeyPatch) -> Credentials:
 @pytest.fixture
 def proxy(
     engine: Engine,
-    vouched: Vouched,
+    certificate: Certificate,
     signer: Credentials,
     clock: Clock,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Rds]:
-    """RDS Proxy, where the functions look for it, and they know who vouches for it."""
+    """A fake RDS Proxy, configured for the functions together with its CA bundle."""
 
-    def lets_in(user: str, password: str) -> bool:
+    def accepts(user: str, password: str) -> bool:
         host = f"{HOST}:{seen.port}"
-        return is_token(password, host, user, signer, clock.of_aws())
+        return is_token(password, host, user, signer, clock.aws_time())
 
-    with rds(engine.direct_url, vouched.shown.context, lets_in) as seen:
-        lead_to(seen, monkeypatch, HOST, vouched.bundle)
+    with rds(engine.direct_url, certificate.shown.context, accepts) as seen:
+        connect_functions_to(seen, monkeypatch, HOST, certificate.bundle)
         yield seen
         forget()
 
 
-def lead_to(proxy: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = "") -> None:
-    """Make the functions look for the proxy under this name, whatever it shows."""
+def connect_functions_to(
+    proxy: Rds, monkeypatch: pytest.MonkeyPatch, host: str, more: str = ""
+) -> None:
+    """Make the functions connect to this host name, independent of the certificate."""
     monkeypatch.setenv(
         "DATABASE_URL",
         f"postgresql://{APP}@{host}:{proxy.port}/{DATABASE}?hostaddr=127.0.0.1{more}",
@@ -117,9 +119,9 @@ def test_a_token_opens_a_verified_connection_once_and_not_with_each_request(
 
 @pytest.mark.parametrize("weaker", ["", "&sslmode=require", "&sslmode=disable"])
 def test_the_token_is_not_sent_to_a_server_of_another_name(
-    proxy: Rds, vouched: Vouched, weaker: str, name: str, monkeypatch: pytest.MonkeyPatch
+    proxy: Rds, certificate: Certificate, weaker: str, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lead_to(proxy, monkeypatch, f"other-{HOST}", vouched.bundle + weaker)
+    connect_functions_to(proxy, monkeypatch, f"other-{HOST}", certificate.bundle + weaker)
 
     refused = reserve((name, 1))
 
@@ -130,8 +132,8 @@ def test_the_token_is_not_sent_to_a_server_of_another_name(
 def test_the_token_is_not_sent_to_a_server_without_an_amazon_certificate(
     proxy: Rds, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With no other bundle in the URL, the roots of Amazon are the ones that count."""
-    lead_to(proxy, monkeypatch, HOST)
+    """Without a bundle in the URL, the Amazon root certificates apply."""
+    connect_functions_to(proxy, monkeypatch, HOST)
 
     refused = reserve((name, 1))
 
@@ -139,12 +141,12 @@ def test_the_token_is_not_sent_to_a_server_without_an_amazon_certificate(
     assert proxy.passwords == []
 
 
-def test_why_postgres_does_not_let_us_in_is_in_the_log_and_the_token_is_not(
+def test_a_refused_sign_in_is_logged_without_the_token(
     proxy: Rds, name: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     reserve((name, 1))
-    lead_to(proxy, monkeypatch, HOST)
+    connect_functions_to(proxy, monkeypatch, HOST)
     reserve((name, 1))
 
     log = str([vars(record) for record in caplog.records])
@@ -153,7 +155,7 @@ def test_why_postgres_does_not_let_us_in_is_in_the_log_and_the_token_is_not(
     assert "X-Amz" not in log
 
 
-def test_a_connection_that_is_lost_after_the_token_is_over_is_replaced_with_a_new_one(
+def test_a_connection_lost_after_the_token_expired_is_replaced_with_a_new_token(
     proxy: Rds, engine: Engine, clock: Clock, name: str
 ) -> None:
     set_stock(name, 5)
@@ -166,8 +168,8 @@ def test_a_connection_that_is_lost_after_the_token_is_over_is_replaced_with_a_ne
     assert first != second
 
 
-def test_a_token_that_is_over_does_not_let_in(proxy: Rds, clock: Clock, name: str) -> None:
-    """That the stand-in is as strict as it should be: the test above would pass with any token."""
+def test_an_expired_token_is_refused(proxy: Rds, clock: Clock, name: str) -> None:
+    """The fake is strict: otherwise the test above would pass with any token."""
     clock.move(-iam_auth.EXPIRES_SECONDS - 2, aws_too=False)
 
     assert reserve((name, 1)).status == 503
@@ -186,7 +188,7 @@ def test_rotated_credentials_sign_the_next_connection(
     assert len(proxy.passwords) == 2
 
 
-def test_without_credentials_postgres_is_not_asked(
+def test_without_credentials_no_connection_is_attempted(
     proxy: Rds, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -208,10 +210,8 @@ def test_health_distinguishes_a_proxy_that_refuses_connections(
     assert len(proxy.passwords) >= 2
 
 
-def test_a_server_that_is_gone_without_a_word_is_noticed_within_seconds(
-    proxy: Rds, name: str
-) -> None:
-    """Before the 10 seconds that a function may take are over."""
+def test_a_silently_unreachable_server_is_detected_within_seconds(proxy: Rds, name: str) -> None:
+    """Before the function timeout of 10 seconds."""
     set_stock(name, 5)
     connection = postgres_connection._connection.get()
     assert connection is not None
@@ -233,7 +233,7 @@ def test_a_server_that_is_gone_without_a_word_is_noticed_within_seconds(
     assert unanswered_ms == 5_000
 
 
-def test_a_way_to_sign_in_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unknown_authentication_method_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_AUTH", "IAM")
     forget()
 

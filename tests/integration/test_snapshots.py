@@ -1,4 +1,4 @@
-"""SnapStart: what a snapshot must not have in it, by the hooks that Lambda's own runtime calls."""
+"""SnapStart hooks: a snapshot must not contain connections or state."""
 
 import random
 import subprocess
@@ -30,14 +30,14 @@ print(len(close), len(again))
 
 @pytest.fixture
 def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hooks of one handler, not of all that this process has loaded."""
+    """The hooks of one handler, not of every module loaded in this process."""
     monkeypatch.setattr(snapshot_restore_py, "_before_snapshot_registry", [])
     monkeypatch.setattr(snapshot_restore_py, "_after_restore_registry", [])
     snapstart.register()
 
 
 @pytest.mark.parametrize("function", FUNCTIONS)
-def test_a_handler_that_was_just_loaded_has_its_hooks_and_no_connection(function: str) -> None:
+def test_a_newly_loaded_handler_has_its_hooks_and_no_connection(function: str) -> None:
     start = [sys.executable, "-c", START.format(function=function)]
     ran = subprocess.run(start, capture_output=True, text=True, check=False)
 
@@ -45,7 +45,7 @@ def test_a_handler_that_was_just_loaded_has_its_hooks_and_no_connection(function
 
 
 @pytest.mark.usefixtures("_registered")
-def test_what_is_open_before_a_snapshot_is_closed_and_opened_again_after_it(
+def test_connections_are_closed_before_a_snapshot_and_reopened_after_it(
     engine: Engine, name: str
 ) -> None:
     set_stock(name, 5)
@@ -67,7 +67,7 @@ def test_what_is_open_before_a_snapshot_is_closed_and_opened_again_after_it(
 
 
 @pytest.mark.usefixtures("engine", "_registered")
-def test_a_pause_of_redis_is_not_carried_over_to_another_machines_clock() -> None:
+def test_a_pause_of_redis_is_not_restored_from_a_snapshot() -> None:
     cache_connection._state.get().pause.until = float("inf")
     snapstart.opened(cache_connection.disconnect)
 
@@ -77,7 +77,7 @@ def test_a_pause_of_redis_is_not_carried_over_to_another_machines_clock() -> Non
 
 
 @pytest.mark.usefixtures("_registered")
-def test_two_environments_of_one_snapshot_draw_different_chances() -> None:
+def test_environments_of_one_snapshot_draw_different_random_numbers() -> None:
     snapshot = random.getstate()
 
     def restored() -> list[float]:
@@ -89,8 +89,8 @@ def test_two_environments_of_one_snapshot_draw_different_chances() -> None:
 
 
 @pytest.mark.usefixtures("engine", "_registered")
-def test_two_environments_of_one_snapshot_give_out_different_tokens(name: str) -> None:
-    """Whatever is seeded: they are of what the system draws."""
+def test_environments_of_one_snapshot_issue_different_tokens(name: str) -> None:
+    """Tokens come from the random source of the system, independent of any seed."""
     set_stock(name, 5)
     tokens = set()
     for _ in range(2):
@@ -100,7 +100,7 @@ def test_two_environments_of_one_snapshot_give_out_different_tokens(name: str) -
     assert len(tokens) == 2
 
 
-def test_without_lambdas_own_python_there_is_nothing_to_register(
+def test_outside_lambda_no_snapshot_hooks_are_registered(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(sys.modules, "snapshot_restore_py", None)

@@ -1,4 +1,4 @@
-"""The prompt expiry and the net: each hold that nobody settled is closed once, by one of them."""
+"""The prompt path and the scheduled sweep (reconcile): each expired hold is closed exactly once."""
 
 import json
 import os
@@ -38,12 +38,12 @@ def reconcile(remaining_ms: int = 60_000) -> dict[str, int]:
     return reconcile_app.handler(sample("reconcile"), Context(remaining_ms))
 
 
-def stay(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def set_duration(seconds: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EXPIRE_STAY_SECONDS", str(seconds))
     forget()
 
 
-def test_an_empty_event_closes_what_is_over_as_that_of_a_schedule_does(
+def test_an_empty_event_closes_expired_holds_like_a_scheduled_event(
     name: str, engine: Engine
 ) -> None:
     set_stock(name, 1)
@@ -55,7 +55,7 @@ def test_an_empty_event_closes_what_is_over_as_that_of_a_schedule_does(
 
 
 def test_a_batch_reads_in_proportion_to_its_size(engine: Engine, name: str) -> None:
-    """Also by the plans that Postgres keeps from the sixth batch of a connection on."""
+    """Also with the generic plans that Postgres uses from the sixth batch of a connection on."""
     batch_size, resources = 500, 100
     with psycopg.connect(engine.owner_url, autocommit=True) as connection:
         tokens = [
@@ -87,13 +87,13 @@ def test_a_batch_reads_in_proportion_to_its_size(engine: Engine, name: str) -> N
             )
             blocks_per_hold = (_blocks_read(connection) - before) / batch_size
 
-    # 21 when this was written; 70 while the sweep read the index by deadline for each token.
+    # Measured: 21. It was 70 while the sweep read the deadline index for each token.
     assert blocks_per_hold < 30, "an index is read through for each token"
     assert engine.drift() == []
 
 
 def _blocks_read(connection: psycopg.Connection[tuple[int]]) -> int:
-    """How often blocks of tables and indexes were looked at so far, in memory or on the disk."""
+    """The number of blocks of tables and indexes read so far, from memory or disk."""
     connection.execute("SELECT pg_stat_force_next_flush()")
     row = connection.execute(
         "SELECT sum(heap_blks_hit + heap_blks_read + idx_blks_hit + idx_blks_read)::bigint"
@@ -103,17 +103,17 @@ def _blocks_read(connection: psycopg.Connection[tuple[int]]) -> int:
     return row[0]
 
 
-def test_the_net_closes_what_is_over_and_nothing_else(engine: Engine, name: str) -> None:
+def test_reconcile_closes_expired_holds_and_no_others(engine: Engine, name: str) -> None:
     set_stock(name, 10)
-    over = [hold((name, 1)) for _ in range(3)]
-    for token in over:
+    expired = [hold((name, 1)) for _ in range(3)]
+    for token in expired:
         past(engine, token)
     live, committed = hold((name, 1)), hold((name, 1))
     commit(committed)
 
     reconcile()
 
-    assert [stored_status(engine, token) for token in over] == ["EXPIRED"] * 3
+    assert [stored_status(engine, token) for token in expired] == ["EXPIRED"] * 3
     assert read_reservation(live).json["status"] == "HELD"
     assert read_reservation(committed).json["status"] == "COMMITTED"
     assert available(name) == 8
@@ -121,7 +121,7 @@ def test_the_net_closes_what_is_over_and_nothing_else(engine: Engine, name: str)
     assert engine.drift() == []
 
 
-def test_the_net_works_in_batches_until_nothing_is_left(
+def test_reconcile_works_in_batches_until_no_expired_hold_is_left(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_stock(name, 10)
@@ -134,7 +134,9 @@ def test_the_net_works_in_batches_until_nothing_is_left(
     assert available(name) == 10
 
 
-def test_the_net_stops_in_time_and_goes_on_the_next_time(engine: Engine, name: str) -> None:
+def test_reconcile_stops_before_its_timeout_and_continues_on_the_next_run(
+    engine: Engine, name: str
+) -> None:
     set_stock(name, 1)
     token = hold((name, 1))
     past(engine, token)
@@ -158,8 +160,8 @@ def test_reconcile_skips_holds_that_are_being_settled(engine: Engine, name: str)
     assert (stored_status(engine, settling), stored_status(engine, left)) == ("HELD", "EXPIRED")
 
 
-def test_the_net_closes_a_hold_that_was_over_for_months(engine: Engine, name: str) -> None:
-    """An engine that was off for so long still starts: a lag of 25 days and more fits."""
+def test_reconcile_closes_a_hold_that_expired_months_ago(engine: Engine, name: str) -> None:
+    """An engine that was off for months still starts: a lag of 25 days and more fits."""
     set_stock(name, 1)
     token = hold((name, 1))
     past(engine, token)
@@ -173,7 +175,7 @@ def test_the_net_closes_a_hold_that_was_over_for_months(engine: Engine, name: st
     assert stored_status(engine, token) == "EXPIRED"
 
 
-def test_holds_that_were_closed_for_their_stock_are_counted_once(
+def test_holds_reclaimed_for_their_stock_are_counted_once(
     engine: Engine, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     engine.sql("DELETE FROM openreserve.reclaims")
@@ -190,7 +192,7 @@ def test_holds_that_were_closed_for_their_stock_are_counted_once(
     assert [line["HoldsExpired"] for line in lines if line.get("path") == "reclaim"] == [[3]]
 
 
-def test_the_net_needs_no_redis(engine_without_redis: Engine, name: str) -> None:
+def test_reconcile_works_without_redis(engine_without_redis: Engine, name: str) -> None:
     set_stock(name, 1)
     token = hold((name, 1))
     past(engine_without_redis, token)
@@ -215,7 +217,7 @@ def test_reconcile_restores_deadlines_that_redis_lost(
     assert ask_redis("ZSCORE", "openreserve:{deadlines}", later) is None, "there is time for that"
 
 
-def test_reconcile_purges_what_is_past_its_retention_and_keeps_the_counters(
+def test_reconcile_purges_rows_past_their_retention_and_keeps_the_counters(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     set_stock(name, 9)
@@ -250,7 +252,7 @@ def test_reconcile_purges_what_is_past_its_retention_and_keeps_the_counters(
     assert engine.drift() == []
 
 
-def test_nothing_younger_than_the_documented_retention_is_purged_under_any_settings(
+def test_no_settings_purge_rows_younger_than_the_documented_retention(
     name: str, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("KEY_RETENTION_HOURS", "0")
@@ -274,10 +276,10 @@ def test_nothing_younger_than_the_documented_retention_is_purged_under_any_setti
     assert reconcile()["purged"] == 0
 
 
-def test_the_prompt_path_closes_each_hold_as_it_ends(
+def test_the_prompt_path_closes_each_hold_at_its_deadline(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stay(3, monkeypatch)
+    set_duration(3, monkeypatch)
     set_stock(name, 50)
     tokens = [hold((name, 1), ttl_seconds=1 + n % 2) for n in range(40)]
 
@@ -296,35 +298,35 @@ def test_the_prompt_path_closes_each_hold_as_it_ends(
     assert engine.drift() == []
 
 
-def test_a_hold_that_ends_first_wakes_the_prompt_path(
+def test_an_earlier_deadline_wakes_the_prompt_path(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It sleeps until the first deadline; an earlier one must not have to wait for that."""
-    stay(3, monkeypatch)
+    """The prompt path sleeps until the first deadline. An earlier one must wake it."""
+    set_duration(3, monkeypatch)
     ask_redis("FLUSHALL")
     set_stock(name, 2)
     hold((name, 1), ttl_seconds=600)
     sleeping = beside(lambda: expire_app.handler({}, None))
     time.sleep(0.5)
 
-    # Redis hands the wake-up to the sleeper; the hold itself comes over another connection.
+    # Redis passes the wake-up to the sleeping call. The hold comes over another connection.
     token = hold((name, 1), ttl_seconds=1)
 
     sleeping.join()
     assert stored_status(engine, token) == "EXPIRED"
 
 
-NOT_OF_THE_STAY = {"cmdstat_info", "cmdstat_hello", "cmdstat_client|setinfo"}
-"""What this test asks, and how connections are opened: a client names its library to Redis 7.2 and
-newer, and to Valkey, with two commands; older ones refuse them, and count none."""
+UNCOUNTED_COMMANDS = {"cmdstat_info", "cmdstat_hello", "cmdstat_client|setinfo"}
+"""Commands of this test and of opening connections: a client names its library to Redis 7.2 and
+newer, and to Valkey, with two commands. Older servers refuse them and do not count them."""
 
 
-def test_an_idle_stay_costs_a_handful_of_redis_calls_and_no_statement(
+def test_an_idle_prompt_path_makes_few_redis_calls_and_no_statement(
     engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with tapped(engine.database_url) as wire:
         monkeypatch.setenv("DATABASE_URL", wire.url)
-        stay(2, monkeypatch)
+        set_duration(2, monkeypatch)
         ask_redis("FLUSHALL")
         before = ask_redis("INFO", "commandstats")
 
@@ -336,16 +338,16 @@ def test_an_idle_stay_costs_a_handful_of_redis_calls_and_no_statement(
         command.removeprefix("cmdstat_"): facts["calls"]
         - before.get(command, {"calls": 0})["calls"]
         for command, facts in after.items()
-        if command not in NOT_OF_THE_STAY
+        if command not in UNCOUNTED_COMMANDS
     }
-    asked = {command: times for command, times in calls.items() if times}
-    assert asked == {"zrangebyscore": 1, "zrange": 1, "blpop": 2}
+    nonzero_calls = {command: times for command, times in calls.items() if times}
+    assert nonzero_calls == {"zrangebyscore": 1, "zrange": 1, "blpop": 2}
 
 
-def test_no_prompt_path_when_its_stay_is_zero(
+def test_a_duration_of_zero_disables_the_prompt_path(
     engine: Engine, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stay(0, monkeypatch)
+    set_duration(0, monkeypatch)
     set_stock(name, 1)
     token = hold((name, 1))
     past(engine, token)
@@ -354,12 +356,12 @@ def test_no_prompt_path_when_its_stay_is_zero(
     assert stored_status(engine, token) == "HELD"
 
 
-def test_the_prompt_path_outlives_a_redis_that_is_away(
+def test_the_prompt_path_survives_a_redis_outage(
     engine_without_redis: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert engine_without_redis
     monkeypatch.setenv("REDIS_URL", "redis://127.0.0.1:1")
-    stay(2, monkeypatch)
+    set_duration(2, monkeypatch)
 
     assert expire_app.handler({}, None) == {"closed": 0, "handedOn": 0}
 
@@ -385,10 +387,10 @@ def settle(task: tuple[str, str, float]) -> str:
     return str(expire_app.handler({}, None)["closed"])
 
 
-def test_both_sweeps_and_the_callers_race_and_each_hold_ends_once(
+def test_both_sweeps_and_the_callers_race_and_each_hold_is_closed_once(
     engine: Engine, name: str, callers: Crowd
 ) -> None:
-    """Two prompt paths, two nets, commits and releases, all at the deadline of every hold."""
+    """Two prompt paths, two reconciles, commits and releases race at the deadline of every hold."""
     set_stock(name, 300)
     tokens = [hold((name, 1), ttl_seconds=2) for _ in range(60)]
     ((first,),) = engine.sql(

@@ -1,4 +1,4 @@
-"""No event is lost: not by poison, by an endpoint that cannot be read, or by AWS being away."""
+"""No event is lost to a poison message, an unreadable endpoint, or an outage of AWS."""
 
 import json
 from collections.abc import Iterator
@@ -23,14 +23,14 @@ from tests.support.deliveries import (
 )
 from tests.support.receiver import Receiver
 
-pytestmark = pytest.mark.usefixtures("retried_at_once")
+pytestmark = pytest.mark.usefixtures("immediate_retries")
 
 
 @pytest.mark.parametrize(
     "content",
     ["no JSON", "[]", "null", "7", "{}", '{"id": "x"}', '{"type": "STOCK_DEPLETED"}', "[" * 9_000],
 )
-def test_a_message_that_is_no_event_ends_among_the_dead_letters_and_others_arrive(
+def test_a_message_that_is_not_an_event_becomes_a_dead_letter_and_others_arrive(
     content: str, queues: Queues, receiver: Receiver
 ) -> None:
     endpoint(f"{receiver.url}/")
@@ -54,7 +54,7 @@ def test_a_message_that_is_no_event_ends_among_the_dead_letters_and_others_arriv
         '{"secrets": ["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"]}',
     ],
 )
-def test_events_for_an_endpoint_that_cannot_be_read_are_kept_and_others_arrive(
+def test_events_for_an_unreadable_endpoint_are_kept_and_others_arrive(
     value: str, queues: Queues, own_aws: Aws, receiver: Receiver, name: str
 ) -> None:
     manager = own_aws.client("secretsmanager")
@@ -69,10 +69,10 @@ def test_events_for_an_endpoint_that_cannot_be_read_are_kept_and_others_arrive(
     assert told(queues.messages(dead=True)) == [("unreadable", content)]
 
 
-def test_a_secret_that_is_refused_for_a_moment_does_not_make_its_endpoint_unknown(
+def test_a_temporarily_unreadable_secret_does_not_make_its_endpoint_unknown(
     queues: Queues, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """BatchGetSecretValue answers 200 and says of each secret what became of it."""
+    """BatchGetSecretValue responds 200 with an outcome for each secret."""
     endpoint(f"{receiver.url}/")
     manager = endpoints._manager()
     refusal = {"SecretId": f"{name}/shop", "ErrorCode": "DecryptionFailure", "Message": "KMS"}
@@ -117,7 +117,7 @@ def test_an_event_without_an_endpoint_is_dropped(queues: Queues, receiver: Recei
     assert queues.messages() == queues.messages(dead=True) == []
 
 
-def test_an_event_that_was_not_spread_to_all_is_spread_again_under_its_id(
+def test_a_partly_fanned_out_event_is_fanned_out_again_under_its_id(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for endpoint_id in ("a", "b"):
@@ -142,15 +142,15 @@ def test_an_event_that_was_not_spread_to_all_is_spread_again_under_its_id(
     assert {each.id for each in receiver.received} == {json.loads(content)["id"]}
 
 
-def test_without_secrets_manager_a_batch_comes_back_and_loses_nothing(
+def test_without_secrets_manager_a_batch_returns_to_the_queue(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = endpoint(f"{receiver.url}/")
     content = event()
     queue.send([Message(content), Message(content, "shop")])
     back_at_once(queues)
-    with monkeypatch.context() as away:
-        away.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
+    with monkeypatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL_SECRETS_MANAGER", "http://127.0.0.1:9")
         forget()
         deliver(queues)
     forget()
@@ -163,10 +163,10 @@ def test_without_secrets_manager_a_batch_comes_back_and_loses_nothing(
     assert queues.messages() == queues.messages(dead=True) == []
 
 
-def test_a_batch_asks_for_the_endpoints_once(
+def test_a_batch_reads_the_endpoints_once(
     queues: Queues, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Secrets Manager answers so many questions a second, to all functions together."""
+    """Secrets Manager limits the requests per second of all functions together."""
     endpoint(f"{receiver.url}/")
     looks: list[str] = []
     look = endpoints._listed
@@ -185,7 +185,7 @@ def test_a_batch_asks_for_the_endpoints_once(
     assert (len(receiver.received), len(looks)) == (10, 1)
 
 
-def test_the_sample_event_is_understood(queues: Queues, receiver: Receiver) -> None:
+def test_the_sample_event_is_delivered(queues: Queues, receiver: Receiver) -> None:
     secret = endpoint(f"{receiver.url}/")
     batch = sample("webhook")
 

@@ -1,4 +1,4 @@
-"""The books: drift is found in one snapshot, and mended without a touch of history."""
+"""verify and repair: drift is found in one snapshot, and repaired without changing history."""
 
 import threading
 from uuid import UUID
@@ -36,7 +36,7 @@ def repaired(engine: Engine, *resource_ids: str) -> list[audit.Repair]:
 
 
 def sold_and_held(name: str) -> tuple[str, str]:
-    """Of 10 units of the resource 2 are committed and 3 held; and a release came before."""
+    """Of 10 units of the resource 2 are committed and 3 held, after an earlier release."""
     set_stock(name, 10)
     release(hold((name, 4)))
     sold = hold((name, 2))
@@ -47,15 +47,15 @@ def sold_and_held(name: str) -> tuple[str, str]:
 def test_counters_that_agree_are_clean(engine: Engine, name: str) -> None:
     sold_and_held(name)
 
-    found = checked(engine)
+    result = checked(engine)
 
-    assert found.drift == ()
-    assert found.resources == engine.sql("SELECT count(*) FROM openreserve.resources")[0][0]
-    assert found.reservations == engine.sql("SELECT count(*) FROM openreserve.reservations")[0][0]
+    assert result.drift == ()
+    assert result.resources == engine.sql("SELECT count(*) FROM openreserve.resources")[0][0]
+    assert result.reservations == engine.sql("SELECT count(*) FROM openreserve.reservations")[0][0]
 
 
 @pytest.mark.parametrize("difference", [-1, 2])
-def test_a_wrong_counter_is_found_and_repaired_with_its_reason(
+def test_a_wrong_counter_is_reported_and_repaired_with_a_reason(
     engine: Engine, name: str, difference: int
 ) -> None:
     sold_and_held(name)
@@ -67,10 +67,10 @@ def test_a_wrong_counter_is_found_and_repaired_with_its_reason(
         name,
     )
 
-    found = checked(engine).drift
+    drift = checked(engine).drift
     done = repaired(engine, name)
 
-    assert found == (Drift(name, 10, 5 - difference, 3, 2, 0, difference),)
+    assert drift == (Drift(name, 10, 5 - difference, 3, 2, 0, difference),)
     assert done == [audit.Repair("repaired", difference, 0)]
     assert checked(engine).drift == ()
     assert available(name) == 5
@@ -82,7 +82,7 @@ def test_a_wrong_counter_is_found_and_repaired_with_its_reason(
     assert engine.drift() == []
 
 
-def test_a_repair_of_what_is_clean_changes_nothing_and_leaves_no_trace(
+def test_a_repair_without_drift_changes_nothing_and_leaves_no_trace(
     engine: Engine, name: str
 ) -> None:
     sold_and_held(name)
@@ -96,7 +96,7 @@ def test_a_repair_of_what_is_clean_changes_nothing_and_leaves_no_trace(
     assert engine.sql("SELECT FROM openreserve.repairs WHERE resource_id = %s", name) == []
 
 
-def test_held_marks_that_disagree_with_the_reservation_are_found_and_repaired(
+def test_items_that_disagree_with_their_reservation_are_reported_and_repaired(
     engine: Engine, name: str
 ) -> None:
     sold, held = sold_and_held(name)
@@ -107,10 +107,10 @@ def test_held_marks_that_disagree_with_the_reservation_are_found_and_repaired(
         [UUID(sold), UUID(held)],
     )
 
-    found = checked(engine).drift
+    drift = checked(engine).drift
     done = repaired(engine, name)
 
-    assert [(row.resource_id, row.difference, row.wrong_marks) for row in found] == [(name, 0, 2)]
+    assert [(row.resource_id, row.difference, row.wrong_marks) for row in drift] == [(name, 0, 2)]
     assert done == [audit.Repair("repaired", 0, 2)]
     assert checked(engine).drift == ()
     assert read_resource(name).json["heldStock"] == 3
@@ -126,13 +126,13 @@ def test_oversold_stock_is_reported_and_not_repaired(engine: Engine, name: str) 
 
     assert repaired(engine, name) == [audit.Repair("oversold", 1, 0)]
     assert [row.difference for row in checked(engine).drift] == [-2]
-    set_stock(name, 6)  # what is available moves along
+    set_stock(name, 6)  # available stock changes with the total
     assert repaired(engine, name) == [audit.Repair("repaired", -2, 0)]
     assert read_resource(name).json["availableStock"] == 1
     assert engine.drift() == []
 
 
-def test_items_of_a_resource_that_is_not_there_are_drift(engine: Engine, name: str) -> None:
+def test_items_of_an_unknown_resource_are_drift(engine: Engine, name: str) -> None:
     token = sold_and_held(name)[1]
     engine.sql(
         "UPDATE openreserve.reservation_items SET resource_id = %s WHERE token = %s",
@@ -140,8 +140,8 @@ def test_items_of_a_resource_that_is_not_there_are_drift(engine: Engine, name: s
         UUID(token),
     )
     try:
-        found = {row.resource_id: row.difference for row in checked(engine).drift}
-        assert found == {name: 3, f"{name}-gone": -3}
+        drift = {row.resource_id: row.difference for row in checked(engine).drift}
+        assert drift == {name: 3, f"{name}-gone": -3}
     finally:
         engine.sql(
             "UPDATE openreserve.reservation_items SET resource_id = %s WHERE token = %s",
@@ -159,10 +159,10 @@ def test_a_repair_that_returns_stock_writes_an_event(engine: Engine, name: str) 
     assert (newest["type"], newest["resourceId"], newest["value"]) == ("STOCK_RESTORED", name, 1)
 
 
-def test_traffic_makes_no_drift_and_a_repair_amid_traffic_is_exact(
+def test_traffic_causes_no_drift_and_a_repair_during_traffic_is_exact(
     engine: Engine, name: str
 ) -> None:
-    """Reserves, releases and commits go on while the books are checked and mended."""
+    """Reserves, releases and commits run during verify and repair."""
     set_stock(name, 10**6)
     stop = threading.Event()
     failures: list[Exception] = []
@@ -210,12 +210,12 @@ def test_traffic_makes_no_drift_and_a_repair_amid_traffic_is_exact(
 @pytest.mark.parametrize(
     "url", ["postgresql://openreserve_reader@127.0.0.1:1/openreserve", "not a url"]
 )
-def test_a_postgres_that_is_not_there_is_no_clean_bill(url: str) -> None:
+def test_an_unreachable_postgres_is_not_reported_as_clean(url: str) -> None:
     with pytest.raises(AuditFailed):
         audit.check(url, 1)
 
 
-def test_a_check_that_takes_too_long_is_no_clean_bill(engine: Engine, name: str) -> None:
+def test_a_check_that_times_out_is_not_reported_as_clean(engine: Engine, name: str) -> None:
     set_stock(name, 1)
     with psycopg.connect(engine.owner_url) as other:
         other.execute("LOCK TABLE openreserve.reservations IN ACCESS EXCLUSIVE MODE")

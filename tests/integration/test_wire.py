@@ -1,6 +1,6 @@
-"""What reaches Postgres: one round trip a verb, and nothing that ties a proxy to one client.
+"""Statements that reach Postgres: one round trip a verb, and none that pins a connection.
 
-What ties it: https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html
+https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html
 """
 
 import time
@@ -40,17 +40,17 @@ def wire(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
 
 
 def cut_connections(engine: Engine) -> None:
-    """What a failover or a long freeze does to the connections of the functions."""
+    """Close the connections of the functions, as a failover or a long freeze does."""
     with psycopg.connect(engine.direct_url) as connection:
         connection.execute(
             "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
             " WHERE usename = 'openreserve_app' AND pid <> pg_backend_pid()"
         )
-    engine.wire.cut()  # a pool would hold them
+    engine.wire.cut()  # a pool would keep them open
 
 
 def connected(wire: Wire) -> Wire:
-    """Counted from now on, with the connection open."""
+    """The tap with an open connection and no messages yet."""
     assert call("health").status == 200
     wire.messages.clear()
     return wire
@@ -70,13 +70,13 @@ def test_reserve_is_one_round_trip_for_every_outcome(wire: Wire, name: str) -> N
         lambda: reserve((name, 2), key=name),
     ]
     for outcome in outcomes:
-        hints.stock_returned(name)  # no marker: Postgres has to say it
+        hints.stock_returned(name)  # clears the marker, so that Postgres decides
         wire.messages.clear()
         outcome()
         assert wire.round_trips == 1, wire.statements
 
 
-def test_reserve_is_one_round_trip_when_it_has_to_reclaim(
+def test_reserve_is_one_round_trip_even_when_it_reclaims(
     wire: Wire, engine: Engine, name: str
 ) -> None:
     set_stock(name, 1)
@@ -108,9 +108,7 @@ def test_commit_and_release_are_one_round_trip_each_and_so_are_their_repeats(
         assert wire.round_trips == round_trips
 
 
-def test_a_replay_and_a_refusal_that_redis_knows_never_reach_postgres(
-    wire: Wire, name: str
-) -> None:
+def test_replays_and_refusals_cached_in_redis_never_reach_postgres(wire: Wire, name: str) -> None:
     set_stock(name, 1)
     reserve((name, 1), key=name)
     reserve((name, 1))
@@ -122,7 +120,7 @@ def test_a_replay_and_a_refusal_that_redis_knows_never_reach_postgres(
 
 
 def test_nothing_that_pins_a_proxied_connection_is_ever_sent(wire: Wire, name: str) -> None:
-    for number in range(8):  # a driver may prepare what it has seen five times
+    for number in range(8):  # a driver may prepare a statement after five executions
         set_stock(name, 20 + number)
         commit(hold((name, 1)))
         commit(hold((name, 1)), reacquire=True)
@@ -140,8 +138,8 @@ def test_nothing_that_pins_a_proxied_connection_is_ever_sent(wire: Wire, name: s
         assert text.split()[0] in ("CALL", "SELECT"), "no BEGIN, no COMMIT: one statement a verb"
 
 
-def test_all_that_the_functions_send_is_held_against_the_rules(engine: Engine, name: str) -> None:
-    """By the tap that stands before Postgres in every test."""
+def test_every_statement_of_the_functions_is_checked_for_pinning(engine: Engine, name: str) -> None:
+    """Checked by the tap that is in front of Postgres in every test."""
     set_stock(name, 1)
     before = engine.wire.statements_seen
     hold((name, 1))
@@ -158,7 +156,7 @@ def test_all_that_the_functions_send_is_held_against_the_rules(engine: Engine, n
         (f"SELECT 1 -- {'x' * 16_384}", f"16396 bytes: SELECT 1 -- {'x' * 188} ...", {}),
     ],
 )
-def test_the_tap_reports_what_would_pin_a_proxied_connection(
+def test_the_tap_reports_statements_that_pin_a_proxied_connection(
     engine: Engine, statement: str, fault: str, how: dict[str, Any]
 ) -> None:
     with (
@@ -170,7 +168,7 @@ def test_the_tap_reports_what_would_pin_a_proxied_connection(
         assert wire.faults == [fault]
 
 
-def test_a_connection_that_died_in_its_sleep_is_replaced_within_the_request(
+def test_an_idle_connection_that_was_lost_is_replaced_within_the_request(
     engine: Engine, name: str
 ) -> None:
     set_stock(name, 5)
@@ -218,7 +216,7 @@ def cut_after_commit(wire: Wire, engine: Engine, name: str, total_stock: int) ->
 
 
 @pytest.mark.usefixtures("engine")
-def test_without_postgres_every_verb_is_503_and_health_says_why(
+def test_without_postgres_every_verb_is_503_and_health_reports_the_reason(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql://openreserve_app@127.0.0.1:1/openreserve")
@@ -234,7 +232,7 @@ def test_without_postgres_every_verb_is_503_and_health_says_why(
     )
 
 
-def test_many_who_ask_for_its_health_cost_one_round_trip_a_second(
+def test_many_health_checks_make_one_round_trip_a_second(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEALTH_CACHE_MS", "60000")
@@ -251,17 +249,17 @@ def test_many_who_ask_for_its_health_cost_one_round_trip_a_second(
     assert wire.round_trips == 1
 
 
-def test_that_postgres_is_gone_is_repeated_as_long_and_no_longer(
+def test_a_postgres_outage_is_cached_for_the_same_time(
     wire: Wire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEALTH_CACHE_MS", "60000")
     monkeypatch.setenv("DATABASE_URL", "postgresql://openreserve_app@127.0.0.1:1/openreserve")
     forget()
-    gone = [call("health").status for _ in range(3)]
+    statuses = [call("health").status for _ in range(3)]
     monkeypatch.setenv("DATABASE_URL", wire.url)
     settings.cache_clear()
 
-    assert gone == [503] * 3
+    assert statuses == [503] * 3
     assert call("health").status == 503
     stock_app._health.until = 0  # a minute later
     assert call("health").status == 200

@@ -1,4 +1,4 @@
-"""Who may call: closed by default on AWS, and said alike by routes, policies and documents."""
+"""Authorization on AWS: closed by default, and the same in routes, policies and documents."""
 
 import json
 import re
@@ -28,7 +28,7 @@ def body(parameters: Mapping[str, str] | None = None, change: Change = lambda _:
 
 
 def securities(document: Any) -> dict[str, Any]:
-    """By route key, as API Gateway imports them."""
+    """The security of each route, by route key, as API Gateway imports it."""
     return {
         DEFAULT_ROUTE if path == DEFAULT_ROUTE else f"{method.upper()} {path}": facts["security"]
         for path, methods in document["paths"].items()
@@ -46,26 +46,28 @@ def but_for_head(routes: Iterable[str]) -> set[str]:
 
 
 def test_the_api_requires_iam_by_default() -> None:
-    asked = securities(body())
+    by_route = securities(body())
 
-    assert set(asked) == known_routes()
-    assert {route for route, security in asked.items() if security != [{"AWS_IAM": []}]} == HEALTH
+    assert set(by_route) == known_routes()
+    assert {
+        route for route, security in by_route.items() if security != [{"AWS_IAM": []}]
+    } == HEALTH
 
 
 @pytest.mark.parametrize(("parameters", "scheme"), [(IAM, "AWS_IAM"), (JWT, "JWT")])
 def test_every_route_but_health_has_the_authorizer(parameters: dict[str, str], scheme: str) -> None:
     document = body(parameters)
-    asked = securities(document)
+    by_route = securities(document)
 
-    assert set(asked) == known_routes()
-    for route, security in asked.items():
+    assert set(by_route) == known_routes()
+    for route, security in by_route.items():
         (requirement,) = security
         assert set(requirement) == ({"NONE"} if route in HEALTH else {scheme}), route
     assert "x-amazon-apigateway-authtype" in document["components"]["securitySchemes"]["AWS_IAM"]
     assert scheme in document["components"]["securitySchemes"]
 
 
-def test_with_jwt_every_route_but_health_asks_for_a_scope() -> None:
+def test_with_jwt_every_route_but_health_requires_a_scope() -> None:
     for route, security in securities(body(JWT)).items():
         if route not in HEALTH:
             assert security[0]["JWT"] == list(ACCESS.scopes[route])
@@ -85,8 +87,8 @@ def test_with_jwt_the_issuer_and_every_audience_reach_api_gateway() -> None:
     }
 
 
-def test_with_iam_there_is_no_token_authorizer_that_api_gateway_would_refuse() -> None:
-    """It makes all that it is given, used or not, and refuses one without an issuer."""
+def test_with_iam_no_jwt_authorizer_is_created() -> None:
+    """API Gateway creates every authorizer of the document, and refuses one without an issuer."""
     assert set(body(IAM)["components"]["securitySchemes"]) == {"AWS_IAM"}
     assert "jwtConfiguration" not in json.dumps(transformed(IAM))
 
@@ -104,7 +106,7 @@ def test_a_new_route_without_a_security_entry_is_closed(
     assert securities(body(parameters, add_route))["PUT /api/v1/new"] == [{"AWS_IAM": []}]
 
 
-def test_there_is_no_choice_that_opens_the_api() -> None:
+def test_no_parameter_value_disables_authorization() -> None:
     assert transformed()["Parameters"]["Authorizer"]["AllowedValues"] == ["IAM", "JWT"]
 
 
@@ -122,7 +124,7 @@ def test_tokens_without_an_issuer_or_an_audience_are_refused_before_anything_is_
     ]
 
 
-def test_stock_and_the_back_office_need_more_than_reserving() -> None:
+def test_stock_and_the_back_office_need_more_scopes_than_reserving() -> None:
     for_buyers = {route for route, scopes in ACCESS.scopes.items() if RESERVE in scopes}
 
     assert but_for_head(for_buyers) == {
@@ -137,7 +139,7 @@ def test_stock_and_the_back_office_need_more_than_reserving() -> None:
 
 
 def test_the_read_scope_sees_no_token_and_changes_nothing() -> None:
-    """Whoever has a token can settle its reservation, and events and lists have tokens."""
+    """A token is enough to settle its reservation, and events and lists contain tokens."""
     for_readers = {route for route, scopes in ACCESS.scopes.items() if READ in scopes}
 
     assert but_for_head(for_readers) == {
@@ -170,8 +172,8 @@ def test_a_policy_allows_the_calls_that_its_scope_allows_and_no_others(
         assert not ACCESS.allows(policy, "POST", call), call
 
 
-def test_each_pattern_of_a_policy_is_of_a_route() -> None:
-    """One that is not would allow what nobody thought of."""
+def test_each_pattern_of_a_policy_matches_a_route() -> None:
+    """A pattern without a route would allow unintended calls."""
     for patterns in ACCESS.policies.values():
         for pattern in patterns:
             method, _, path = pattern.partition("/")
@@ -206,7 +208,7 @@ def test_the_policies_exist_with_iam_only_and_their_arns_are_outputs() -> None:
         (("$default/POST/api/v1/commit", "*"), "BuyerPolicy"),
     ],
 )  # fmt: skip
-def test_a_template_with_an_unknown_form_of_security_is_refused(
+def test_a_template_with_an_unknown_security_scheme_is_refused(
     tmp_path: Path, change: tuple[str, str], complaint: str
 ) -> None:
     text = TEMPLATE.read_text()

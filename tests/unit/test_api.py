@@ -1,4 +1,4 @@
-"""What the engine reads out of an HTTP request. No server is needed for that."""
+"""How the engine reads HTTP requests. No server is needed."""
 
 import json
 from hashlib import sha256
@@ -26,11 +26,13 @@ def request(body: str = json.dumps(BODY), **headers: str) -> handler.Request:
 
 
 def order(body: str = json.dumps(BODY), key: str = "k") -> HoldRequest:
-    asked = request(body, idempotency_key=key)
-    return handler.hold_request(asked, bodies.read(asked.headers, asked.content, ReserveBody))
+    parsed_request = request(body, idempotency_key=key)
+    return handler.hold_request(
+        parsed_request, bodies.read(parsed_request.headers, parsed_request.content, ReserveBody)
+    )
 
 
-def test_a_key_that_is_not_of_its_form_is_refused() -> None:
+def test_a_malformed_key_is_refused() -> None:
     with pytest.raises(IdempotencyKeyInvalid):
         order(key="8e03978e,8e03978e")
 
@@ -40,7 +42,7 @@ def test_a_request_without_a_key_is_refused() -> None:
         handler.hold_request(request(), ReserveBody.model_validate(BODY, by_alias=True))
 
 
-def test_the_hash_of_a_request_stays_what_it_was_when_keys_were_stored_with_it() -> None:
+def test_the_hash_of_a_request_does_not_change_between_versions() -> None:
     canonical = '{"quantity":1,"resourceId":"hotel-room-101","ttlSeconds":300}'
     expected = sha256(f"POST /api/v1/reserve\n{canonical}".encode()).digest()
 
@@ -55,12 +57,12 @@ def test_the_hash_of_a_request_stays_what_it_was_when_keys_were_stored_with_it()
         ('{"resourceId":"é","quantity":1}', '{"resourceId":"\\u00e9","quantity":1}'),
     ],
 )
-def test_another_way_to_write_a_value_makes_no_other_request(one: str, other: str) -> None:
+def test_another_spelling_of_a_value_is_the_same_request(one: str, other: str) -> None:
     assert order(one) == order(other)
 
 
 @given(st.permutations(list(BODY.items())), st.sampled_from([None, 2, 7]))
-def test_neither_the_order_of_fields_nor_white_space_makes_another_request(
+def test_field_order_and_white_space_do_not_change_the_request(
     fields: list[tuple[str, Any]], indent: int | None
 ) -> None:
     assert order(json.dumps(dict(fields), indent=indent)).request_hash == order().request_hash
@@ -69,5 +71,5 @@ def test_neither_the_order_of_fields_nor_white_space_makes_another_request(
 @pytest.mark.parametrize(
     "change", [{"quantity": 2}, {"ttlSeconds": 301}, {"resourceId": "hotel-room-102"}]
 )
-def test_any_other_value_makes_another_request(change: dict[str, Any]) -> None:
+def test_any_other_value_is_another_request(change: dict[str, Any]) -> None:
     assert order(json.dumps(BODY | change)).request_hash != order().request_hash

@@ -1,4 +1,4 @@
-"""With whose authority the load test asks a deployed stage."""
+"""The credentials of the load test for a deployed stage."""
 
 import hashlib
 import hmac
@@ -28,14 +28,14 @@ def test_no_credentials_are_required_by_default() -> None:
     assert stage.authority()("POST", URL, b"{}") == {}
 
 
-def test_a_bearer_token_goes_with_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bearer_token_is_sent_with_every_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTHORIZATION", "bearer")
     monkeypatch.setenv("OPENRESERVE_TOKEN", "secret")
 
     assert stage.authority()("GET", URL, b"") == {"authorization": "Bearer secret"}
 
 
-def test_sigv4_signs_method_path_and_body_for_the_region_of_the_address(
+def test_sigv4_signs_method_path_and_body_for_the_region_of_the_host(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AUTHORIZATION", "sigv4")
@@ -50,12 +50,12 @@ def test_sigv4_signs_method_path_and_body_for_the_region_of_the_address(
         f"Credential=AKIDEXAMPLE/{scope}, SignedHeaders=host;x-amz-date"
         in (headers["Authorization"])
     )
-    told = re.findall(r"Signature=(\w+)", headers["Authorization"])
-    assert told == [_signature(moment, scope, b'{"quantity": 1}')]
+    signatures = re.findall(r"Signature=(\w+)", headers["Authorization"])
+    assert signatures == [_signature(moment, scope, b'{"quantity": 1}')]
 
 
 def _signature(moment: str, scope: str, body: bytes) -> str:
-    """As the documentation of Signature Version 4 describes it."""
+    """As documented for Signature Version 4."""
     host = URL.split("/")[2]
     canonical = (
         f"POST\n/api/v1/reserve\n\nhost:{host}\nx-amz-date:{moment}\n\nhost;x-amz-date\n"
@@ -77,7 +77,7 @@ def _mac(key: bytes, text: str) -> bytes:
         ({"AUTHORIZATION": "bearer"}, "OPENRESERVE_TOKEN"),
     ],
 )
-def test_an_authority_that_cannot_be_had_is_named(
+def test_unavailable_credentials_are_named(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], reason: str
 ) -> None:
     for name, value in variables.items():

@@ -1,4 +1,4 @@
-"""The keys of one script are in one slot of a cluster, for every resource id."""
+"""The keys of one Lua script hash to one slot of a cluster, for every resource id."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ def _settings_of_their_own() -> Iterator[None]:
 @example("}{")
 @example("{}")
 @example("}a}")
-def test_both_keys_of_a_resource_are_in_one_slot(resource_id: str) -> None:
+def test_both_keys_of_a_resource_hash_to_one_slot(resource_id: str) -> None:
     marker, returned = hints._stock_keys(resource_id)
 
     assert key_slot(marker.encode("utf-8", "surrogatepass")) == key_slot(
@@ -38,13 +38,13 @@ def test_no_two_resources_share_a_key(one: str, other: str) -> None:
     assert len(keys) == (2 if one == other else 4)
 
 
-def test_the_deadlines_and_their_signal_are_in_one_slot() -> None:
+def test_the_deadlines_and_their_signal_hash_to_one_slot() -> None:
     first, second = hints._key(hints._DEADLINES), hints._key(hints._EARLIER)
 
     assert key_slot(first.encode()) == key_slot(second.encode())
 
 
-def test_a_restore_makes_every_key_another_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_restore_changes_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {hints._answer_key("k"), *hints._stock_keys("r"), hints._key(hints._DEADLINES)}
     monkeypatch.setenv("REDIS_KEY_PREFIX", "openreserve:2")
     forget()

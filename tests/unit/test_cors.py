@@ -1,4 +1,4 @@
-"""What template.yaml says of pages in browsers, to API Gateway and to the local runtime."""
+"""CORS in template.yaml, for API Gateway and for the local runtime."""
 
 import re
 from pathlib import Path
@@ -22,30 +22,30 @@ CALLED = {"CorsAllowOrigins": ORIGINS}
 SERVERS = {"DatabaseUrl": "a url", "MigrationUrl": "a url"}
 
 
-def made(**parameters: str) -> dict[str, Any]:
+def resources_for(**parameters: str) -> dict[str, Any]:
     resources: dict[str, Any] = transformed(parameters)["Resources"]
     return resources
 
 
 def body(**parameters: str) -> dict[str, Any]:
-    found: dict[str, Any] = made(**parameters)["Api"]["Properties"]["Body"]
-    return found
+    document: dict[str, Any] = resources_for(**parameters)["Api"]["Properties"]["Body"]
+    return document
 
 
-def test_by_default_no_page_may_call_and_options_is_no_route() -> None:
+def test_by_default_no_origin_is_allowed_and_there_is_no_options_route() -> None:
     assert "x-amazon-apigateway-cors" not in body()
     assert "/{proxy+}" not in body()["paths"]
-    assert "OptionsPermission" not in made()
+    assert "OptionsPermission" not in resources_for()
 
 
-def test_the_pages_that_may_call_are_those_of_the_parameter() -> None:
+def test_the_allowed_origins_are_those_of_the_parameter() -> None:
     cors = body(**CALLED)["x-amazon-apigateway-cors"]
 
     assert cors["allowOrigins"] == ["https://shop.example", "https://www.shop.example"]
     assert "allowCredentials" not in cors, "a token is in a header, and no cookie is needed"
 
 
-def test_pages_may_use_every_method_and_header_that_the_api_has() -> None:
+def test_every_method_and_header_of_the_api_is_allowed() -> None:
     cors = body(**CALLED)["x-amazon-apigateway-cors"]
     methods = {route.method for route in ROUTES}
     headers = {name.lower() for each in operations() for name in each.headers}
@@ -63,8 +63,8 @@ def test_pages_may_use_every_method_and_header_that_the_api_has() -> None:
 
 
 @pytest.mark.parametrize("authorizer", ["IAM", "JWT"])
-def test_a_preflight_needs_no_token_and_everything_else_does_as_before(authorizer: str) -> None:
-    """`$default` would take it, and ask for one."""
+def test_a_preflight_needs_no_token_and_every_other_request_does(authorizer: str) -> None:
+    """The `$default` route would match the preflight and require a token."""
     parameters = {"Authorizer": authorizer, "JwtIssuer": "https://id.example", "JwtAudience": "a"}
     without, with_cors = body(**parameters)["paths"], body(**parameters, **CALLED)["paths"]
 
@@ -76,19 +76,19 @@ def test_a_preflight_needs_no_token_and_everything_else_does_as_before(authorize
     assert integration["uri"]["Fn::Sub"][1] == {"Live": {"Ref": "StockFunctionAliaslive"}}
 
 
-def test_api_gateway_may_call_the_function_of_that_route() -> None:
-    permission = made(**CALLED)["OptionsPermission"]["Properties"]
+def test_api_gateway_may_invoke_the_function_of_the_preflight_route() -> None:
+    permission = resources_for(**CALLED)["OptionsPermission"]["Properties"]
 
     assert permission["FunctionName"] == {"Ref": "StockFunctionAliaslive"}
     assert permission["SourceArn"]["Fn::Sub"].endswith(":${Api}/*/OPTIONS/*")
 
 
-def test_the_function_of_that_route_knows_it() -> None:
+def test_the_function_of_the_preflight_route_handles_it() -> None:
     assert OPTIONS in app.refuse.routes
 
 
 @pytest.mark.parametrize("origins", ["shop.example", "https://a.example/", "https://a,b", "*"])
-def test_what_is_no_origin_is_refused(origins: str) -> None:
+def test_an_invalid_origin_is_refused(origins: str) -> None:
     pattern = TEMPLATE["Parameters"]["CorsAllowOrigins"]["AllowedPattern"]
 
     assert re.fullmatch(pattern, ORIGINS)
@@ -97,7 +97,7 @@ def test_what_is_no_origin_is_refused(origins: str) -> None:
     assert not re.fullmatch(pattern, origins)
 
 
-def test_the_local_runtime_reads_the_same() -> None:
+def test_the_local_runtime_reads_the_same_cors_settings() -> None:
     file = ROOT / "template.yaml"
     cors = body(**CALLED)["x-amazon-apigateway-cors"]
 
@@ -111,7 +111,7 @@ def test_the_local_runtime_reads_the_same() -> None:
     )
 
 
-def test_any_other_route_without_an_authorizer_is_refused_here(tmp_path: Path) -> None:
+def test_the_local_runtime_refuses_any_other_route_without_an_authorizer(tmp_path: Path) -> None:
     text = (ROOT / "template.yaml").read_text()
     changed = text.replace("            - options:\n", "            - get:\n")
     (tmp_path / "template.yaml").write_text(changed)

@@ -44,7 +44,7 @@ def test_the_readme_repeats_guarantees_of_the_docs() -> None:
     assert set(re.findall(r"`(test_\w+)`", README)) <= set(re.findall(r"`(test_\w+)`", guarantees))
 
 
-def test_the_table_of_states_is_the_one_that_is_tested() -> None:
+def test_the_documented_state_matrix_is_the_tested_one() -> None:
     page = (DOCS / "reference/states.md").read_text()
     states = ["HELD live", "HELD past", "EXPIRED", "RELEASED", "COMMITTED", "CANCELLED"]
     verbs = {"commit": "commit", "commit, reacquire": "reacquire", "release": "release"}

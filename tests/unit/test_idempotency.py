@@ -17,12 +17,12 @@ fields = keys.filter(lambda key: "," not in key and key[0] != '"' and key.strip(
 
 
 @given(keys)
-def test_a_key_that_is_sent_is_the_key_that_is_read(key: str) -> None:
+def test_a_sent_key_is_read_back_unchanged(key: str) -> None:
     assert parsed_key(as_field(key)) == key
 
 
 @given(fields, fields | st.just(""), st.sampled_from([",", ", "]))
-def test_two_lines_that_a_gateway_has_joined_are_never_one_key(
+def test_two_header_lines_joined_by_a_gateway_are_never_one_key(
     one: str, other: str, comma: str
 ) -> None:
     parsed_key(one)
@@ -54,6 +54,6 @@ def test_a_key_is_the_same_bare_and_quoted(field: str, key: str) -> None:
     "field",
     ["", " ", '""', "x" * 256, "a\nb", "a\0b", '"', '"a', '"a"b', r'"a\b"', '"a";b=1', "a,b", ","],
 )
-def test_a_key_that_is_empty_too_long_or_not_of_its_form_is_refused(field: str) -> None:
+def test_an_empty_too_long_or_malformed_key_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match=r"is not one key|must have 1 to 255"):
         parsed_key(field)

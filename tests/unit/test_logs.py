@@ -1,4 +1,4 @@
-"""The lines that functions write are whole, whoever else is writing."""
+"""Log lines of functions are never interleaved."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ for thread in threads:
 """
 
 
-def test_lines_of_two_threads_never_mix() -> None:
+def test_log_lines_of_two_threads_never_mix() -> None:
     written = subprocess.run(
         [sys.executable, "-u", "-c", TWO_THREADS], check=True, capture_output=True, text=True
     ).stdout
@@ -45,10 +45,10 @@ def lines(captured: pytest.CaptureFixture[str]) -> list[dict[str, object]]:
     return [json.loads(line) for line in captured.readouterr().out.splitlines()]
 
 
-def test_every_line_has_the_trace_of_its_invocation(
+def test_every_line_has_the_trace_id_of_its_invocation(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Under one name in both kinds of lines; the runtime sets the variable for each invocation."""
+    """Both kinds of lines use one name. The runtime sets the variable for each invocation."""
     one, other = "1-5759e988-bd862e3fe1be46a994272793", "1-67891233-abcdef012345678912345678"
     monkeypatch.setenv("_X_AMZN_TRACE_ID", f"Root={one};Parent=53995c3f42cd8ad8;Sampled=1")
     emit({"Requests": 1}, facts={"status": 200})
@@ -60,7 +60,7 @@ def test_every_line_has_the_trace_of_its_invocation(
     assert [line.get("xray_trace_id") for line in lines(capsys)] == [one, other, None]
 
 
-def test_the_logger_names_the_trace_as_the_metrics_do() -> None:
+def test_the_logger_and_the_metrics_use_one_name_for_the_trace_id() -> None:
     program = """
 import os
 os.environ["_X_AMZN_TRACE_ID"] = "Root=1-a-b;Parent=c;Sampled=1"
@@ -74,7 +74,7 @@ logger().info("a line")
     assert json.loads(written)["xray_trace_id"] == "1-a-b"
 
 
-def test_an_answer_of_5xx_says_which_version_gave_it(
+def test_a_5xx_response_is_logged_with_the_function_version(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "openreserve-prod-ReserveFunction-x")

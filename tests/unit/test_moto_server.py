@@ -1,4 +1,4 @@
-"""What is changed of moto, for a runtime that stays up."""
+"""Patches of moto for a long-running server."""
 
 import weakref
 
@@ -7,7 +7,7 @@ from moto.sqs.models import Message
 from infra.local.aws import moto_server
 
 
-def test_a_message_without_an_owner_is_not_kept() -> None:
+def test_an_unreferenced_message_is_not_kept_in_memory() -> None:
     moto_server.disable_message_tracking()
 
     message = weakref.ref(Message("message-1", "{}"))

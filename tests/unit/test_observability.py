@@ -1,4 +1,4 @@
-"""Dashboards and alarms name the metrics that there are, and no others."""
+"""Dashboards and alarms only use metrics that the code emits."""
 
 import json
 import re
@@ -18,7 +18,7 @@ RESOURCES: dict[str, Any] = yaml.load(
     Loader=Loader,  # noqa: S506 - a SafeLoader
 )["Resources"]
 GRAFANA = json.loads((ROOT / "infra/observability/grafana/dashboards/openreserve.json").read_text())
-OF_THE_RUNTIME = {
+RUNTIME_METRICS = {
     "openreserve_http_request_seconds",
     "openreserve_event_wait_seconds",
     "openreserve_environments",
@@ -33,25 +33,25 @@ PANELS_OF_THE_SEED = (
 )
 
 
-def of_type(wanted: str) -> dict[str, Any]:
+def resources_of_type(resource_type: str) -> dict[str, Any]:
     return {
         name: resource["Properties"]
         for name, resource in RESOURCES.items()
-        if resource["Type"] == wanted
+        if resource["Type"] == resource_type
     }
 
 
 def widgets() -> Iterator[Any]:
-    (dashboard,) = of_type("AWS::CloudWatch::Dashboard").values()
+    (dashboard,) = resources_of_type("AWS::CloudWatch::Dashboard").values()
     body: Intrinsic = dashboard["DashboardBody"]
     for widget in json.loads(body.argument)["widgets"]:
         yield widget["properties"]
 
 
-def test_alarms_and_the_dashboard_of_cloudwatch_name_metrics_that_there_are() -> None:
+def test_cloudwatch_alarms_and_dashboard_use_existing_metrics() -> None:
     named = {
         alarm["MetricName"]
-        for alarm in of_type("AWS::CloudWatch::Alarm").values()
+        for alarm in resources_of_type("AWS::CloudWatch::Alarm").values()
         if alarm.get("Namespace") == NAMESPACE
     }
     for widget in widgets():
@@ -65,8 +65,10 @@ def test_alarms_and_the_dashboard_of_cloudwatch_name_metrics_that_there_are() ->
     assert len(named) > 10
 
 
-def test_the_dashboard_of_grafana_names_metrics_that_there_are() -> None:
-    exposed = {exposed_name(name, metric.unit) for name, metric in METRICS.items()} | OF_THE_RUNTIME
+def test_the_grafana_dashboard_uses_existing_metrics() -> None:
+    exposed = {
+        exposed_name(name, metric.unit) for name, metric in METRICS.items()
+    } | RUNTIME_METRICS
     named = set()
     for panel in GRAFANA["panels"]:
         for target in panel["targets"]:
@@ -76,20 +78,20 @@ def test_the_dashboard_of_grafana_names_metrics_that_there_are() -> None:
     assert len(named) > 10
 
 
-def test_both_dashboards_have_the_panels_of_load_and_of_the_engine() -> None:
-    of_grafana = [panel["title"] for panel in GRAFANA["panels"]]
-    of_cloudwatch = [widget["title"] for widget in widgets()]
+def test_both_dashboards_have_the_load_and_engine_panels() -> None:
+    grafana_titles = [panel["title"] for panel in GRAFANA["panels"]]
+    cloudwatch_titles = [widget["title"] for widget in widgets()]
 
     for title in PANELS_OF_THE_SEED:
-        assert title in of_grafana
-        assert any(named.startswith(title) for named in of_cloudwatch)
+        assert title in grafana_titles
+        assert any(named.startswith(title) for named in cloudwatch_titles)
     for title in ("Expiry lag", "Outbox age", "Refusals by path", "Cold starts"):
-        assert any(named.startswith(title) for named in of_grafana)
-        assert any(named.startswith(title) for named in of_cloudwatch)
+        assert any(named.startswith(title) for named in grafana_titles)
+        assert any(named.startswith(title) for named in cloudwatch_titles)
 
 
-def test_every_alarm_says_what_to_do_and_has_an_action() -> None:
-    alarms = of_type("AWS::CloudWatch::Alarm")
+def test_every_alarm_describes_the_response_and_has_an_action() -> None:
+    alarms = resources_of_type("AWS::CloudWatch::Alarm")
 
     assert len(alarms) >= 10
     for name, alarm in alarms.items():

@@ -1,4 +1,4 @@
-"""The OpenAPI document: made from the code, and complete."""
+"""The OpenAPI document: generated from the code, and complete."""
 
 import json
 import re
@@ -19,12 +19,12 @@ from tests.support import contract
 DOCUMENT = contract.document()
 SCHEMAS: dict[str, Any] = DOCUMENT["components"]["schemas"]
 OPERATIONS = dict(contract.operations())
-OF_NO_PATH = {"method_not_allowed", "route_not_found"}
-OF_GATEWAY = {"401", "403", "429"}
+CODES_WITHOUT_OPERATION = {"method_not_allowed", "route_not_found"}
+GATEWAY_STATUSES = {"401", "403", "429"}
 
 
 def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every object within a part of the document, by its path."""
+    """Every object within a part of the document, with its path."""
     if isinstance(value, dict):
         yield path, value
         for key, part in value.items():
@@ -35,18 +35,18 @@ def parts(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def codes_of(operation: Any) -> dict[str, set[str]]:
-    """By status, the codes of the problems that an operation may answer."""
-    found: dict[str, set[str]] = {}
+    """The error codes that an operation documents, by status."""
+    codes: dict[str, set[str]] = {}
     for status, response in operation["responses"].items():
         media = contract.resolved(response).get("content", {}).get("application/problem+json", {})
         for target in references(media):
             schema = contract.resolved({"$ref": target})
             assert str(schema["properties"]["status"]["const"]) == status
-            found.setdefault(status, set()).add(schema["properties"]["code"]["const"])
-    return found
+            codes.setdefault(status, set()).add(schema["properties"]["code"]["const"])
+    return codes
 
 
-def test_the_document_is_valid_and_the_one_that_the_code_makes() -> None:
+def test_the_document_is_valid_and_up_to_date_with_the_code() -> None:
     validate(DOCUMENT)
     assert json.loads(openapi.FILE.read_text()) == DOCUMENT, "run make openapi"
 
@@ -59,7 +59,7 @@ def test_no_schema_has_a_default_of_null_and_no_body_has_a_default() -> None:
     assert [path for path in defaults if "/components/schemas/" in path] == []
 
 
-def test_no_answer_can_have_null_but_for_the_version_of_a_resource_that_does_not_exist() -> None:
+def test_no_response_allows_null_except_the_version_of_a_missing_resource() -> None:
     bodies = {"ReserveResource", "ReserveItems", "ResendBody"}
     nullable = {
         path.split("/")[1]
@@ -74,7 +74,7 @@ def listed(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def test_every_operation_documents_each_code_that_it_can_answer_and_no_other() -> None:
+def test_every_operation_documents_exactly_its_error_codes() -> None:
     for operation in operations():
         expected: dict[str, set[str]] = {str(UNHANDLED[0]): {UNHANDLED[1]}}
         for refusal in openapi.refusals_of(operation):
@@ -84,7 +84,7 @@ def test_every_operation_documents_each_code_that_it_can_answer_and_no_other() -
             assert codes_of(OPERATIONS[route.key]) == expected, route
 
 
-def test_every_code_is_one_of_an_operation_or_in_the_description() -> None:
+def test_every_error_code_is_documented_in_an_operation_or_the_description() -> None:
     documented = {
         code
         for operation in OPERATIONS.values()
@@ -92,12 +92,12 @@ def test_every_code_is_one_of_an_operation_or_in_the_description() -> None:
         for code in codes
     }
     for _, code in [*STATUSES.values(), UNHANDLED]:
-        assert (code in documented) != (code in OF_NO_PATH), code
-    for code in OF_NO_PATH:
+        assert (code in documented) != (code in CODES_WITHOUT_OPERATION), code
+    for code in CODES_WITHOUT_OPERATION:
         assert f"`{code}`" in DOCUMENT["info"]["description"]
 
 
-def test_only_errors_that_may_pass_document_when_to_retry() -> None:
+def test_only_transient_errors_document_retry_after() -> None:
     retried = {STATUSES[refusal][1] for refusal in RETRY_AFTER_SECONDS}
     for operation in OPERATIONS.values():
         for status, codes in codes_of(operation).items():
@@ -105,11 +105,11 @@ def test_only_errors_that_may_pass_document_when_to_retry() -> None:
             assert ("Retry-After" in headers) == bool(codes & retried), status
 
 
-def test_every_answer_of_a_function_has_its_request_id() -> None:
+def test_every_response_of_a_function_has_a_request_id() -> None:
     for operation in OPERATIONS.values():
         for status, response in operation["responses"].items():
             headers = contract.resolved(response).get("headers", {})
-            assert ("x-request-id" in headers) == (status not in OF_GATEWAY)
+            assert ("x-request-id" in headers) == (status not in GATEWAY_STATUSES)
 
 
 def test_every_component_is_used() -> None:
@@ -124,7 +124,7 @@ def test_every_component_is_used() -> None:
     assert known == used
 
 
-def test_no_answer_has_a_nameless_schema_that_each_generator_would_name_in_its_own_way() -> None:
+def test_every_response_schema_has_a_name() -> None:
     for operation in OPERATIONS.values():
         for status, response in operation["responses"].items():
             for media in contract.resolved(response).get("content", {}).values():
@@ -133,7 +133,7 @@ def test_no_answer_has_a_nameless_schema_that_each_generator_would_name_in_its_o
                 assert all([*part] == ["$ref"] for part in schema.get("oneOf", ()))
 
 
-def test_the_gateway_refuses_in_one_form() -> None:
+def test_the_refusals_of_the_gateway_share_one_schema() -> None:
     for operation in OPERATIONS.values():
         refusals = {operation["responses"].get(status, {}).get("$ref") for status in ("401", "403")}
         assert refusals in (
@@ -142,7 +142,7 @@ def test_the_gateway_refuses_in_one_form() -> None:
         )
 
 
-def test_the_limits_of_the_document_are_the_settings() -> None:
+def test_the_limits_of_the_document_match_the_settings() -> None:
     one, several = SCHEMAS["ReserveResource"]["properties"], SCHEMAS["ReserveItems"]["properties"]
     ttl_seconds = one["ttlSeconds"]["anyOf"][0]
     pages = [
@@ -162,7 +162,7 @@ def test_the_limits_of_the_document_are_the_settings() -> None:
         assert (limit["minimum"], limit["maximum"]) == (1, Settings.page_size_max)
 
 
-def test_the_two_forms_of_reserve_are_two_types() -> None:
+def test_the_two_forms_of_reserve_are_two_schemas() -> None:
     assert SCHEMAS["ReserveBody"]["oneOf"] == [
         {"$ref": "#/components/schemas/ReserveResource"},
         {"$ref": "#/components/schemas/ReserveItems"},
@@ -175,12 +175,12 @@ def test_the_two_forms_of_reserve_are_two_types() -> None:
     "name",
     ["EventType", "HealthStatus", "IfExpired", "PostgresStatus", "RedisStatus", "RowOutcome"],
 )
-def test_a_text_of_a_few_values_is_an_enum_with_a_name(name: str) -> None:
+def test_a_string_with_fixed_values_is_a_named_enum(name: str) -> None:
     assert SCHEMAS[name]["type"] == "string"
     assert len(SCHEMAS[name]["enum"]) >= 2
 
 
-def test_every_operation_says_what_it_does_under_a_name_of_its_own() -> None:
+def test_every_operation_has_a_summary_and_a_unique_id() -> None:
     names = [operation["operationId"] for operation in OPERATIONS.values()]
 
     assert len(set(names)) == len(names)
@@ -196,8 +196,8 @@ def test_every_operation_says_what_it_does_under_a_name_of_its_own() -> None:
     assert not called & delivered, "openapi-generator makes one file of a tag, and loses the other"
 
 
-def test_a_member_of_64_bits_says_so() -> None:
-    """Generated clients of Java, C# and Go read an integer without a format as 32 bits."""
+def test_a_64_bit_integer_has_the_format_int64() -> None:
+    """Generated clients for Java, C# and Go use 32 bits for an integer without a format."""
     for path, part in parts(SCHEMAS):
         if part.get("type") == "integer" and part.get("maximum", 0) >= 2**31:
             assert part["format"] == "int64", path
@@ -205,7 +205,7 @@ def test_a_member_of_64_bits_says_so() -> None:
         assert SCHEMAS["ResourceView"]["properties"][name]["format"] == "int64"
 
 
-def test_there_is_a_webhook_for_each_type_of_event_with_the_headers_of_standard_webhooks() -> None:
+def test_each_event_type_has_a_webhook_with_standard_webhooks_headers() -> None:
     assert set(DOCUMENT["webhooks"]) == {*EVENT_TYPES, "PING"}
     for kind, methods in DOCUMENT["webhooks"].items():
         headers = [parameter["name"] for parameter in methods["post"]["parameters"]]
@@ -215,7 +215,7 @@ def test_there_is_a_webhook_for_each_type_of_event_with_the_headers_of_standard_
         contract.strict(media["schema"]).validate(media["example"])
 
 
-def test_examples_are_of_their_schemas() -> None:
+def test_examples_match_their_schemas() -> None:
     for route, operation in OPERATIONS.items():
         for parameter in operation["parameters"]:
             if "example" in parameter:

@@ -1,4 +1,4 @@
-"""If-Match and If-None-Match, as RFC 9110 reads them."""
+"""If-Match and If-None-Match, as defined by RFC 9110."""
 
 import pytest
 from hypothesis import given
@@ -18,28 +18,28 @@ versions = st.integers(1, 10**17)
 
 
 @given(st.lists(tags, min_size=1, max_size=4), commas, st.sampled_from(["", ",", " ", "\t, "]))
-def test_a_list_is_read_tag_by_tag_whatever_stands_in_the_tags(
+def test_a_list_of_tags_is_parsed_with_any_characters_in_the_tags(
     listed: list[tuple[str, str]], comma: str, around: str
 ) -> None:
-    found = parsed(around + comma.join(weak + tag for weak, tag in listed) + around)
+    tag_list = parsed(around + comma.join(weak + tag for weak, tag in listed) + around)
 
-    assert found.strong == {tag for weak, tag in listed if not weak}
-    assert found.weak == {tag for weak, tag in listed if weak}
+    assert tag_list.strong == {tag for weak, tag in listed if not weak}
+    assert tag_list.weak == {tag for weak, tag in listed if weak}
     for _, tag in listed:
-        assert found.has(tag, weakly=True)
-        assert found.has(tag) == (tag in found.strong)
+        assert tag_list.has(tag, weakly=True)
+        assert tag_list.has(tag) == (tag in tag_list.strong)
 
 
 @pytest.mark.parametrize(
     "field", ["", ",", '"3', '3"', "3", "three", '"3" "4"', 'w/"3"', 'W/ "3"', '*, "3"', '"a b"']
 )
-def test_what_is_no_list_of_tags_is_refused(field: str) -> None:
+def test_a_malformed_list_of_tags_is_refused(field: str) -> None:
     with pytest.raises(ValueError, match="is not a list of entity tags"):
         parsed(field)
 
 
 @pytest.mark.parametrize("field", ["*", " * "])
-def test_a_star_is_whatever_there_is(field: str) -> None:
+def test_a_star_matches_any_existing_resource(field: str) -> None:
     assert parsed(field) == Tags(anything=True)
     assert parsed(field).has('"x"')
 
@@ -47,7 +47,7 @@ def test_a_star_is_whatever_there_is(field: str) -> None:
 @pytest.mark.parametrize(
     "tag", ['"01"', '"0"', '"three"', '"3-xyz"', '"3-0123456789AB"', '"٣"', '""']
 )
-def test_a_tag_that_the_api_does_not_give_out_is_refused_on_a_write(tag: str) -> None:
+def test_a_tag_that_the_api_does_not_issue_is_refused_on_a_write(tag: str) -> None:
     listed = Tags(strong=frozenset({tag, '"3"'}))
 
     for conditions in ((listed, None), (None, listed), (Tags(weak=frozenset({tag})), None)):
@@ -71,7 +71,7 @@ def test_if_match_compares_strongly_and_if_none_match_weakly(
 
 
 @given(versions)
-def test_a_star_asks_whether_there_is_a_resource(version: int) -> None:
+def test_a_star_checks_the_existence_of_the_resource(version: int) -> None:
     anything = Tags(anything=True)
 
     assert OnVersion(anything, None).allows(version)
@@ -81,7 +81,7 @@ def test_a_star_asks_whether_there_is_a_resource(version: int) -> None:
     assert not OnVersion(anything, anything).allows(version)
 
 
-def test_an_etag_begins_with_the_version_and_changes_with_the_view() -> None:
+def test_an_etag_starts_with_the_version_and_changes_with_the_response() -> None:
     one, other = (entity_tag(3, f'{{"availableStock":{left}}}') for left in (1, 2))
 
     assert one != other

@@ -1,4 +1,4 @@
-"""The rules that every statement of the suite is held against."""
+"""The pinning rules of RDS Proxy that every statement of the suite is checked for."""
 
 import pytest
 
@@ -29,7 +29,7 @@ from tests.support.rds_proxy import STATEMENT_BYTES_MAX, fault_of_startup, fault
         "SELECT pg_try_advisory_lock_shared(1)",
     ],
 )
-def test_what_pins_a_connection_is_found(text: str) -> None:
+def test_statements_that_pin_a_connection_are_detected(text: str) -> None:
     assert " pins: " in fault_of_statement("", text)
 
 
@@ -45,16 +45,16 @@ def test_what_pins_a_connection_is_found(text: str) -> None:
         "BEGIN",
     ],
 )
-def test_what_does_not_pin_is_let_through(text: str) -> None:
+def test_statements_that_do_not_pin_a_connection_are_accepted(text: str) -> None:
     assert fault_of_statement("", text) == ""
 
 
-def test_a_prepared_statement_and_one_that_is_too_long_are_found() -> None:
+def test_prepared_and_too_long_statements_are_detected() -> None:
     assert fault_of_statement("_pg3_0", "SELECT 1").startswith("prepared as _pg3_0")
     assert fault_of_statement("", "SELECT 1 " + "-" * STATEMENT_BYTES_MAX).startswith("16393 bytes")
 
 
-def test_a_start_up_parameter_that_is_refused_is_found() -> None:
+def test_an_unsupported_startup_parameter_is_detected() -> None:
     accepted = {"user": "a", "database": "b", "application_name": "c", "client_encoding": "UTF8"}
 
     assert fault_of_startup(accepted) == ""

@@ -1,4 +1,4 @@
-"""Scheduled calls: the runtime sends what EventBridge Scheduler sends, and so do the samples."""
+"""Scheduled calls: the local runtime and the samples use the event of EventBridge Scheduler."""
 
 import re
 
@@ -10,10 +10,10 @@ from tests.support.calls import sample
 
 @pytest.mark.parametrize("name", ["expire", "reconcile"])
 def test_a_scheduled_call_has_the_event_of_eventbridge_scheduler(name: str) -> None:
-    ours, theirs = scheduler.event("ExpireFunction"), sample(name)
+    sent_event, sample_event = scheduler.event("ExpireFunction"), sample(name)
 
-    assert ours.keys() == theirs.keys()
+    assert sent_event.keys() == sample_event.keys()
     for member in ("version", "detail-type", "source", "detail"):
-        assert ours[member] == theirs[member], member
-    for event in (ours, theirs):
+        assert sent_event[member] == sample_event[member], member
+    for event in (sent_event, sample_event):
         assert re.fullmatch(r"\d{4}(-\d\d){2}T\d\d(:\d\d){2}Z", str(event["time"]))

@@ -1,4 +1,4 @@
-"""Each SQLSTATE of failovers, proxies, shutdowns and limits: what is repeated, and what is not."""
+"""SQLSTATEs of failovers, proxies, shutdowns and limits: which statements are repeated."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,7 +26,7 @@ UNHANDLED = ["42P01", "23514", "22003", "XX000", "P0001"]
 
 
 def sqlstate(code: str) -> str:
-    """A code of the table, or one of the class that it names."""
+    """The code, or a code of the class that it names."""
     return ONE_OF_EACH_CLASS.get(code, code if len(code) == 5 else f"{code}000")
 
 
@@ -38,7 +38,7 @@ def monkey(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
 
 @contextmanager
 def kept_connection(monkey: pytest.MonkeyPatch, *steps: Step) -> Iterator[ScriptedPostgres]:
-    """A connection that has answered once, and will answer the next statements by these steps."""
+    """A connection that has answered once and then follows the script."""
     with scripted_postgres(Row(), *steps) as postgres:
         monkey.setenv("DATABASE_URL", postgres.url)
         forget()
@@ -47,14 +47,14 @@ def kept_connection(monkey: pytest.MonkeyPatch, *steps: Step) -> Iterator[Script
 
 
 def sent(*, repeatable: bool = True) -> int:
-    """Which connection carried the statement out."""
+    """The number of the connection that executed the statement."""
     (row,) = connection.fetch_all("CALL verb(%(a)s)", {"a": 1}, repeatable=repeatable)
     return int(row["of_connection"])
 
 
 @pytest.mark.parametrize("severity", ["ERROR", "FATAL"])
 @pytest.mark.parametrize("code", sorted(REPLACED))
-def test_a_kept_connection_that_fails_is_replaced_and_the_statement_sent_once_more(
+def test_a_failed_kept_connection_is_replaced_and_the_statement_sent_once_more(
     code: str, severity: str, monkey: pytest.MonkeyPatch
 ) -> None:
     with kept_connection(monkey, Fails(sqlstate(code), severity), Row()) as postgres:
@@ -63,7 +63,7 @@ def test_a_kept_connection_that_fails_is_replaced_and_the_statement_sent_once_mo
 
 
 @pytest.mark.parametrize("code", sorted(REPLACED))
-def test_what_is_not_repeatable_is_sent_again_only_if_nothing_was_done(
+def test_a_non_repeatable_statement_is_sent_again_only_if_it_had_no_effect(
     code: str, monkey: pytest.MonkeyPatch
 ) -> None:
     nothing_done = REPLACED[code].done is Done.NOTHING
@@ -88,7 +88,7 @@ def test_a_new_connection_that_fails_is_503_and_not_replaced_again(
 
 
 @pytest.mark.parametrize("code", sorted(KEPT - {"40P01"}))
-def test_who_waited_for_others_in_vain_keeps_the_connection_and_is_told_to_try_again(
+def test_a_lock_timeout_is_retryable_and_keeps_the_connection(
     code: str, monkey: pytest.MonkeyPatch
 ) -> None:
     with kept_connection(monkey, Fails(code), Row()) as postgres:
@@ -98,7 +98,7 @@ def test_who_waited_for_others_in_vain_keeps_the_connection_and_is_told_to_try_a
         assert postgres.statements == [1, 1, 1]
 
 
-def test_a_deadlock_is_tried_again_three_times_over_the_same_connection(
+def test_a_deadlock_is_retried_three_times_over_the_same_connection(
     monkey: pytest.MonkeyPatch,
 ) -> None:
     with kept_connection(monkey, Fails("40P01")) as postgres:
@@ -109,7 +109,7 @@ def test_a_deadlock_is_tried_again_three_times_over_the_same_connection(
 
 @pytest.mark.parametrize("step", [Vanishes(), Fails("XX000", "FATAL"), Fails("P0042", "FATAL")])
 @pytest.mark.parametrize("repeatable", [True, False])
-def test_a_session_that_the_server_ends_has_an_unknown_outcome_whatever_its_code(
+def test_a_session_ended_by_the_server_has_an_unknown_outcome_for_any_code(
     step: Step, monkey: pytest.MonkeyPatch, *, repeatable: bool
 ) -> None:
     with kept_connection(monkey, step, Row()) as postgres:
@@ -122,7 +122,7 @@ def test_a_session_that_the_server_ends_has_an_unknown_outcome_whatever_its_code
 
 
 @pytest.mark.parametrize("code", UNHANDLED)
-def test_a_bug_is_not_taken_for_an_outage(code: str, monkey: pytest.MonkeyPatch) -> None:
+def test_a_bug_is_not_reported_as_an_outage(code: str, monkey: pytest.MonkeyPatch) -> None:
     with kept_connection(monkey, Fails(code), Row()) as postgres:
         with pytest.raises(psycopg.Error) as raised:
             sent()

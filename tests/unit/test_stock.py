@@ -1,4 +1,4 @@
-"""What is asked for, and the order of the locks."""
+"""Requested items, resource ids, and the lock order."""
 
 import re
 from collections import Counter
@@ -21,26 +21,26 @@ lines = st.lists(st.builds(Item, st.text(max_size=3), st.integers(1, 10)))
 
 
 @given(lines)
-def test_lines_of_one_resource_are_added_up_and_no_unit_is_lost(asked: list[Item]) -> None:
-    items = summed(asked)
+def test_lines_of_one_resource_are_summed_without_losing_units(requested: list[Item]) -> None:
+    items = summed(requested)
 
     assert len({item.resource_id for item in items}) == len(items)
-    wanted: Counter[str] = Counter()
-    for line in asked:
-        wanted[line.resource_id] += line.quantity
-    assert {item.resource_id: item.quantity for item in items} == wanted
+    expected: Counter[str] = Counter()
+    for line in requested:
+        expected[line.resource_id] += line.quantity
+    assert {item.resource_id: item.quantity for item in items} == expected
 
 
 @given(lines, st.randoms())
-def test_the_order_of_the_lines_does_not_matter(asked: list[Item], random: object) -> None:
-    shuffled = sorted(asked, key=lambda _: random.random())  # type: ignore[attr-defined]
+def test_the_order_of_the_lines_does_not_matter(requested: list[Item], random: object) -> None:
+    shuffled = sorted(requested, key=lambda _: random.random())  # type: ignore[attr-defined]
 
-    assert summed(shuffled) == summed(asked)
+    assert summed(shuffled) == summed(requested)
 
 
-@given(lines.filter(lambda asked: all(line.resource_id.isprintable() for line in asked)))
-def test_items_come_in_the_order_in_which_postgres_locks_rows(asked: list[Item]) -> None:
-    ids = [item.resource_id for item in summed(asked)]
+@given(lines.filter(lambda requested: all(line.resource_id.isprintable() for line in requested)))
+def test_items_are_sorted_in_the_lock_order_of_postgres(requested: list[Item]) -> None:
+    ids = [item.resource_id for item in summed(requested)]
 
     assert ids == sorted(ids, key=lambda text: text.encode("utf-8"))
 
@@ -52,7 +52,7 @@ decomposing = st.text(
 
 
 @given(st.text() | decomposing)
-def test_an_id_is_in_nfc_and_stays_the_same_on_every_further_way(text: str) -> None:
+def test_normalizing_an_id_to_nfc_is_idempotent(text: str) -> None:
     if is_resource_id(text):
         resource_id = normalized_resource_id(text)
 
@@ -66,7 +66,7 @@ def test_an_id_is_in_nfc_and_stays_the_same_on_every_further_way(text: str) -> N
 
 
 @given(ids, st.integers(0, 12))
-def test_every_beginning_of_an_id_is_a_prefix(resource_id: str, length: int) -> None:
+def test_every_leading_part_of_an_id_is_a_valid_prefix(resource_id: str, length: int) -> None:
     resource_id = normalized_resource_id(resource_id)
 
     assert resource_id.startswith(normalized_prefix(resource_id[:length]))
@@ -91,7 +91,7 @@ def test_every_beginning_of_an_id_is_a_prefix(resource_id: str, length: int) -> 
         "🇫🇷",
     ],
 )
-def test_ordinary_words_names_and_emoji_are_ids(text: str) -> None:
+def test_ordinary_words_names_and_emoji_are_valid_ids(text: str) -> None:
     assert normalized_resource_id(text) == text
 
 
@@ -105,9 +105,9 @@ def test_ordinary_words_names_and_emoji_are_ids(text: str) -> None:
         ("a\tb", "must have printable"),
         ("a\0b", "must have printable"),
         ("\ud800", "must have printable"),
-        ("a\u00a0b", "must have printable"),  # a space that looks like the other one
+        ("a\u00a0b", "must have printable"),  # a no-break space
         ("a\u2028b", "must have printable"),
-        ("a\u202eb", "must have printable"),  # shows what follows from right to left
+        ("a\u202eb", "must have printable"),  # right-to-left override
         ("a\u2066b", "must have printable"),
         ("a\u200bb", "must have printable"),
         ("a\u00adb", "must have printable"),
@@ -126,18 +126,18 @@ def test_ordinary_words_names_and_emoji_are_ids(text: str) -> None:
         ("ش\u200c\u200cش", "must have U+200C"),
     ],
 )
-def test_what_a_reader_cannot_tell_from_another_id_is_none(text: str, reason: str) -> None:
+def test_visually_ambiguous_ids_are_refused(text: str, reason: str) -> None:
     with pytest.raises(ValueError, match=re.escape(reason)):
         normalized_resource_id(text)
 
 
 @pytest.mark.parametrize("prefix", ["/", " a", "a\0", "a" * 201, "a" * 199 + "\0"])
-def test_what_no_id_begins_with_is_no_prefix(prefix: str) -> None:
+def test_a_prefix_that_no_id_can_start_with_is_refused(prefix: str) -> None:
     with pytest.raises(ValueError, match="must"):
         normalized_prefix(prefix)
 
 
-def test_a_prefix_may_end_where_no_id_may() -> None:
+def test_a_prefix_may_end_with_characters_that_may_not_end_an_id() -> None:
     for prefix in ("", "row ", ".", "..", "ش\u200c", "a\u200c", "a" * 200):
         assert normalized_prefix(prefix) == prefix
     assert normalized_prefix("e\u0301") == "é"

@@ -1,4 +1,4 @@
-"""JSON that has one meaning only."""
+"""The strict JSON parser: it refuses ambiguous documents."""
 
 import json
 from typing import Any
@@ -21,13 +21,13 @@ values = st.recursive(
 
 
 @given(values)
-def test_a_document_is_read_as_it_was_written(value: Any) -> None:
+def test_a_document_round_trips(value: Any) -> None:
     assert parsed(json.dumps(value, ensure_ascii=False).encode()) == value
     assert parsed(json.dumps(value).encode()) == value
 
 
 @given(st.text(st.characters(codec="utf-8")), values, values, values)
-def test_a_member_that_is_named_twice_is_refused_at_any_depth(
+def test_a_duplicate_member_is_refused_at_any_depth(
     name: str, one: Any, other: Any, beside: Any
 ) -> None:
     escaped = json.dumps(name) if name.isascii() else json.dumps(name, ensure_ascii=False)
@@ -41,16 +41,14 @@ def test_a_member_that_is_named_twice_is_refused_at_any_depth(
     ("text", "number"),
     [("1.0", 1), ("-0.0", 0), ("1e3", 1_000), ("2.50E1", 25), ("9007199254740992.0", 2**53)],
 )
-def test_a_number_without_a_fraction_is_an_integer_however_it_is_written(
-    text: str, number: int
-) -> None:
-    found = parsed(text.encode())
+def test_a_number_without_a_fraction_is_an_integer_in_any_notation(text: str, number: int) -> None:
+    value = parsed(text.encode())
 
-    assert (found, type(found)) == (number, int)
+    assert (value, type(value)) == (number, int)
 
 
 @pytest.mark.parametrize("text", ["1.5", "1e-3", "1e300", "1e999999999999"])
-def test_any_other_number_is_none(text: str) -> None:
+def test_any_other_number_is_refused(text: str) -> None:
     assert type(parsed(text.encode())) is float
 
 
@@ -76,10 +74,10 @@ def test_any_other_number_is_none(text: str) -> None:
         b"1" * 5_000,
     ],
 )
-def test_what_two_programs_may_read_differently_is_refused(content: bytes) -> None:
+def test_json_that_parsers_read_differently_is_refused(content: bytes) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parsed(content)
 
 
-def test_a_whole_surrogate_pair_is_a_character() -> None:
+def test_a_complete_surrogate_pair_is_one_character() -> None:
     assert parsed(rb'"\ud83e\uddc0"') == "🧀"

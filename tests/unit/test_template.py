@@ -1,4 +1,4 @@
-"""The template, as the local runtime reads it, and what has to agree with it."""
+"""The local runtime's reading of template.yaml, and its agreement with the code."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def test_each_declared_route_has_one_operation_in_the_function_that_the_template
             assert import_module(module).handler is handlers()[route], key
 
 
-def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
+def test_every_route_has_a_sample_event_that_its_handler_accepts() -> None:
     samples = {sample(name)["routeKey"]: name for name in HANDLERS}
 
     assert set(samples) == {route for route in routes() if not route.startswith("HEAD ")}
@@ -59,7 +59,7 @@ def test_every_route_has_a_sample_event_that_its_handler_knows() -> None:
     }
 
 
-def test_a_path_takes_the_methods_of_its_template() -> None:
+def test_a_path_accepts_the_methods_of_its_route() -> None:
     assert methods_at("/api/v1/resources/hotel-room-101") == ["GET", "HEAD"]
     assert methods_at("/api/v1/resources/{y}") == ["GET", "HEAD"]
     assert methods_at("/api/v1/resources") == ["GET", "HEAD", "POST"]
@@ -80,17 +80,17 @@ def test_globals_and_parameters_reach_every_function() -> None:
     assert migrate.environment["DATABASE_URL"] == ""
 
 
-def test_every_variable_that_the_template_sets_is_one_that_the_code_reads() -> None:
+def test_every_variable_set_by_the_template_is_read_by_the_code() -> None:
     read = {setting.name.upper() for setting in fields(Settings)}
-    read |= {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME"}  # by libraries
+    read |= {"AWS_ENDPOINT_URL", "POWERTOOLS_SERVICE_NAME"}  # read by libraries
 
     for function in FUNCTIONS.values():
         assert set(function.environment) <= read
 
 
-def test_defaults_of_the_template_are_those_of_the_code() -> None:
+def test_defaults_of_the_template_match_the_code() -> None:
     known = {setting.name.upper(): str(setting.default) for setting in fields(Settings)}
-    given = {
+    environment_only = {
         "AWS_ENDPOINT_URL",
         "DATABASE_URL",
         "MIGRATE_FUNCTION_NAME",
@@ -99,18 +99,18 @@ def test_defaults_of_the_template_are_those_of_the_code() -> None:
     }
     for function in FUNCTIONS.values():
         for variable, value in function.environment.items():
-            if variable not in given and not variable.endswith("QUEUE_URL"):
+            if variable not in environment_only and not variable.endswith("QUEUE_URL"):
                 assert value == known[variable], variable
 
 
-def test_webhooks_do_not_know_where_postgres_and_redis_are() -> None:
+def test_the_webhook_function_has_no_postgres_or_redis_url() -> None:
     for name in ("WebhookFunction", "EndpointsFunction"):
         environment = FUNCTIONS[name].environment
         assert (environment["DATABASE_URL"], environment["REDIS_URL"]) == ("", "")
 
 
-def test_sqs_gives_up_no_message_that_the_function_still_retries() -> None:
-    """The function counts attempts by its list of waits alone; SQS only catches what crashes it."""
+def test_sqs_dead_letters_no_message_that_the_function_still_retries() -> None:
+    """The function counts attempts by its list of waits. The queue only limits crashes."""
     queues = {queue.name: queue for queue in TEMPLATE.queues}
     waits_max = int(re.findall(r"\{0,(\d+)\}", pattern_of("WebhookRetrySeconds"))[-1]) + 1
 
@@ -126,8 +126,8 @@ def pattern_of(parameter: str) -> str:
     return pattern
 
 
-def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take() -> None:
-    """What AWS asks for: a batch may be throttled and tried again before it is seen anew."""
+def test_the_visibility_timeout_is_six_times_the_function_timeout() -> None:
+    """AWS recommends this: a throttled batch is retried before it becomes visible again."""
     queues = {queue.name: queue for queue in TEMPLATE.queues}
     function = FUNCTIONS["WebhookFunction"]
 
@@ -141,7 +141,7 @@ def test_messages_stay_hidden_for_six_times_as_long_as_their_function_may_take()
         assert int(queues[name].attributes["MessageRetentionPeriod"]) > WAIT_SECONDS_MAX * 1.1
 
 
-def test_a_delivery_is_in_no_batch_with_others_but_those_that_are_late_anyway() -> None:
+def test_only_retries_are_delivered_in_batches() -> None:
     first_attempts, retries = FUNCTIONS["WebhookFunction"].queues
 
     assert (first_attempts.batch_size, retries.batch_size) == (1, 10)
@@ -162,7 +162,7 @@ def test_a_delivery_is_in_no_batch_with_others_but_those_that_are_late_anyway() 
         (("StageDatabase: !Equals", "StageDatabase: !Or"), "the condition .*Or"),
     ],
 )
-def test_what_the_runtime_does_not_know_it_refuses_to_run(
+def test_an_unsupported_template_feature_is_refused(
     tmp_path: Path, change: tuple[str, str], complaint: str
 ) -> None:
     text = (ROOT / "template.yaml").read_text()
@@ -173,7 +173,7 @@ def test_what_the_runtime_does_not_know_it_refuses_to_run(
         model.load(tmp_path / "template.yaml", PARAMETERS)
 
 
-def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
+def test_a_configured_server_replaces_those_of_the_stage() -> None:
     environment = FUNCTIONS["ReserveFunction"].environment
 
     assert (environment["DATABASE_AUTH"], environment["REDIS_AUTH"]) == ("url", "url")
@@ -181,12 +181,12 @@ def test_a_server_of_ones_own_stands_in_for_those_of_the_stage() -> None:
     assert FUNCTIONS["MigrateFunction"].environment["MIGRATION_SECRET_ARN"] == ""
 
 
-def test_without_one_there_is_nothing_to_run_on_here() -> None:
+def test_without_a_configured_server_the_stage_cannot_run_locally() -> None:
     with pytest.raises(TemplateError, match="DatabaseProxyHost is in Parameter Store"):
         model.load(ROOT / "template.yaml", {})
 
 
-def test_a_text_is_filled_in_with_parameters_and_with_what_aws_itself_knows(tmp_path: Path) -> None:
+def test_sub_replaces_parameters_and_pseudo_parameters(tmp_path: Path) -> None:
     text = (ROOT / "template.yaml").read_text()
     changed = text.replace(
         "ITEMS_MAX: !Ref ItemsMax",
@@ -201,7 +201,7 @@ def test_a_text_is_filled_in_with_parameters_and_with_what_aws_itself_knows(tmp_
     )
 
 
-def test_what_is_in_parameter_store_is_not_read(tmp_path: Path) -> None:
+def test_parameter_store_values_are_not_read(tmp_path: Path) -> None:
     text = (ROOT / "template.yaml").read_text()
     changed = text.replace("REDIS_URL: !If", "CACHE: !Ref CacheName\n        REDIS_URL: !If")
     (tmp_path / "template.yaml").write_text(changed)
@@ -210,6 +210,6 @@ def test_what_is_in_parameter_store_is_not_read(tmp_path: Path) -> None:
         model.load(tmp_path / "template.yaml", PARAMETERS)
 
 
-def test_a_parameter_that_the_template_does_not_have_is_refused() -> None:
+def test_an_unknown_parameter_is_refused() -> None:
     with pytest.raises(TemplateError, match="Databse"):
         model.load(ROOT / "template.yaml", PARAMETERS | {"Databse": "x"})

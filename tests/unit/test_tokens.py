@@ -1,4 +1,4 @@
-"""Tokens: the same, byte for byte, as those that the AWS SDK signs."""
+"""IAM tokens equal those of the AWS SDK, byte for byte."""
 
 import json
 import threading
@@ -37,7 +37,7 @@ signers = st.builds(
 )
 
 
-def of_the_sdk(signer: Signer) -> Credentials:
+def sdk_credentials(signer: Signer) -> Credentials:
     return Credentials(signer.access_key, signer.secret_key, signer.session_token)
 
 
@@ -57,59 +57,59 @@ def _role(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def signed_at(now: float) -> AbstractContextManager[object]:
-    """The time at which the SDK signs."""
+    """Freeze the clock of the SDK's signer."""
     return patch("botocore.auth.get_current_datetime", lambda: datetime.fromtimestamp(now, UTC))
 
 
 @given(signers, hosts, st.integers(1, 65_535).filter(lambda port: port != 443), words)
-def test_a_token_for_postgres_is_the_one_that_the_sdk_makes(
+def test_a_token_for_postgres_equals_that_of_the_sdk(
     signer: Signer, host: str, port: int, user: str
 ) -> None:
     action = {"Action": "connect", "DBUser": user}
-    ours = iam_auth.presigned(signer, NOW, "rds-db", f"{host}:{port}", action)
+    url = iam_auth.presigned(signer, NOW, "rds-db", f"{host}:{port}", action)
 
     request = AWSRequest("GET", f"https://{host}:{port}/", data=action)
     with signed_at(NOW):
-        SigV4QueryAuth(of_the_sdk(signer), "rds-db", signer.region, 900).add_auth(request)
-    assert f"https://{ours}" == request.url
+        SigV4QueryAuth(sdk_credentials(signer), "rds-db", signer.region, 900).add_auth(request)
+    assert f"https://{url}" == request.url
 
 
 @given(signers, hosts, words, st.sampled_from(["", "ServerlessCache"]))
-def test_a_token_for_elasticache_is_the_one_that_the_sdk_makes(
+def test_a_token_for_elasticache_equals_that_of_the_sdk(
     signer: Signer, cache_name: str, user: str, resource_type: str
 ) -> None:
     action = {"Action": "connect", "User": user}
     if resource_type:
         action["ResourceType"] = resource_type
-    ours = iam_auth.presigned(signer, NOW, "elasticache", cache_name, action)
+    url = iam_auth.presigned(signer, NOW, "elasticache", cache_name, action)
 
     request = AWSRequest("GET", f"http://{cache_name}/", params=dict(action))
     with signed_at(NOW):
-        SigV4QueryAuth(of_the_sdk(signer), "elasticache", signer.region, 900).add_auth(request)
-    assert f"http://{ours}" == request.url
+        SigV4QueryAuth(sdk_credentials(signer), "elasticache", signer.region, 900).add_auth(request)
+    assert f"http://{url}" == request.url
 
 
-def test_the_whole_way_is_that_of_generate_db_auth_token(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Not the C library that may be installed beside it: that writes the same in another order.
+def test_the_token_equals_that_of_generate_db_auth_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Without the C library (awscrt): it orders the parameters differently.
     monkeypatch.setitem(AUTH_TYPE_MAPS, "v4-query", SigV4QueryAuth)
     rds: Any = botocore.session.get_session().create_client("rds", region_name="eu-central-1")
     with signed_at(NOW):
-        theirs = rds.generate_db_auth_token(HOST, 5432, "openreserve_app", "eu-central-1")
+        sdk_token = rds.generate_db_auth_token(HOST, 5432, "openreserve_app", "eu-central-1")
 
-    assert iam_auth.database_token(HOST, 5432, "openreserve_app") == theirs
+    assert iam_auth.database_token(HOST, 5432, "openreserve_app") == sdk_token
 
 
-def test_a_token_for_a_serverless_cache_says_so_and_its_name_is_in_lower_case() -> None:
+def test_a_token_for_a_serverless_cache_has_the_resource_type_and_a_lower_case_name() -> None:
     token = iam_auth.cache_token("OpenReserve-Dev", "openreserve-app", "ServerlessCache")
 
-    asked = parse_qs(urlsplit(f"//{token}").query)
+    query = parse_qs(urlsplit(f"//{token}").query)
     assert token.startswith("openreserve-dev/?Action=connect&User=openreserve-app&")
-    assert asked["ResourceType"] == ["ServerlessCache"]
-    assert asked["X-Amz-Expires"] == ["900"]
+    assert query["ResourceType"] == ["ServerlessCache"]
+    assert query["X-Amz-Expires"] == ["900"]
     assert "ResourceType" not in iam_auth.cache_token("openreserve-dev", "openreserve-app")
 
 
-def test_a_token_is_signed_with_the_credentials_of_the_moment(
+def test_a_token_is_signed_with_the_current_credentials(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     before = iam_auth.database_token(HOST, 5432, "openreserve_app")
@@ -119,7 +119,7 @@ def test_a_token_is_signed_with_the_credentials_of_the_moment(
     assert "AKIDROTATED" in iam_auth.database_token(HOST, 5432, "openreserve_app")
 
 
-def test_a_token_is_signed_for_the_time_of_the_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_token_is_signed_for_the_current_time(monkeypatch: pytest.MonkeyPatch) -> None:
     before = iam_auth.database_token(HOST, 5432, "openreserve_app")
     move_clock(monkeypatch, NOW + 901)
 
@@ -138,7 +138,7 @@ def test_without_credentials_or_region_nothing_is_signed(
 
 
 class CredentialsServer(BaseHTTPRequestHandler):
-    """What SnapStart's environments have instead of variables."""
+    """The credential endpoint that SnapStart environments have instead of variables."""
 
     answer = json.dumps(
         {"AccessKeyId": "ASIARESTORED", "SecretAccessKey": "secret", "Token": "session/token"}
@@ -164,7 +164,7 @@ def credentials_server() -> Iterator[str]:
         thread.join()
 
 
-def test_after_a_snapshot_the_credentials_are_those_that_the_environment_serves(
+def test_after_a_snapshot_credentials_come_from_the_container_endpoint(
     credentials_server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", credentials_server)
@@ -174,7 +174,7 @@ def test_after_a_snapshot_the_credentials_are_those_that_the_environment_serves(
 
 
 @pytest.mark.parametrize("authorization", ["of-another", None])
-def test_credentials_that_are_not_served_sign_nothing(
+def test_unavailable_container_credentials_sign_nothing(
     credentials_server: str, authorization: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", credentials_server)
@@ -185,6 +185,6 @@ def test_credentials_that_are_not_served_sign_nothing(
         iam_auth.signer()
 
 
-def test_a_signer_keeps_its_secrets_to_itself() -> None:
+def test_the_repr_of_a_signer_hides_its_secrets() -> None:
     assert "wJalr" not in repr(iam_auth.signer())
     assert "IQoJ" not in repr(iam_auth.signer())

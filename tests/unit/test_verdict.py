@@ -1,4 +1,4 @@
-"""The verdict on a load test: an exact sale passes, and whatever is off by one does not."""
+"""The verdict on a load test: an exact sale passes, and any deviation by one fails."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ numbers = st.integers(0, 40)
 
 
 def exact_sale(users: int, on_sale: int) -> tuple[Tally, Stock]:
-    """What must come of a Black Friday."""
+    """The expected outcome of a Black Friday."""
     sold = min(users, on_sale)
     tally = Tally(
         users,
@@ -45,19 +45,19 @@ def judged(tally: Tally, stock: Stock, users: int, on_sale: int) -> list[str]:
 
 
 @given(numbers, numbers)
-def test_exactly_as_many_as_there_are_is_what_must_be(users: int, on_sale: int) -> None:
+def test_selling_exactly_the_stock_passes(users: int, on_sale: int) -> None:
     assert judged(*exact_sale(users, on_sale), users, on_sale) == []
 
 
 @given(st.integers(1, 40), numbers, st.sampled_from(["sold", "told", "lost", "made", "token"]))
-def test_one_unit_off_is_no_exact_sale(users: int, on_sale: int, off: str) -> None:
+def test_one_unit_off_fails(users: int, on_sale: int, off: str) -> None:
     tally, stock = exact_sale(users, on_sale)
-    if off == "sold":  # one more than there are
+    if off == "sold":  # one more than the stock
         tally.answers[RESERVED] += 1
         tally.answers[SOLD_OUT] -= 1
         tally.held["one-more"] = ONE
         stock = replace(stock, available=stock.available - 1, held=stock.held + 1)
-    elif off == "told":  # to a buyer, and not in the books
+    elif off == "told":  # confirmed to a buyer, but not counted in the database
         tally.held["one-more"] = ONE
     elif off == "lost":
         stock = replace(stock, total=stock.total + 1)
@@ -70,21 +70,21 @@ def test_one_unit_off_is_no_exact_sale(users: int, on_sale: int, off: str) -> No
 
 
 @given(st.integers(1, 40), numbers, st.sampled_from(["503 contention", "0 refused", "409 other"]))
-def test_any_other_answer_is_no_exact_sale(users: int, on_sale: int, other: str) -> None:
+def test_any_unexpected_response_fails(users: int, on_sale: int, other: str) -> None:
     tally, stock = exact_sale(users, on_sale)
     tally.answers[f"reserve {other}"] += 1
 
     assert f"1 x reserve {other}" in judged(tally, stock, users, on_sale)
 
 
-def test_another_answer_to_a_repeat_is_no_exact_sale() -> None:
+def test_a_different_response_to_a_repeat_fails() -> None:
     tally, stock = exact_sale(5, 2)
     tally.wrong["another answer to a repeat"] += 1
 
     assert judged(tally, stock, 5, 2) == ["1 x another answer to a repeat"]
 
 
-def test_who_was_refused_what_is_there_was_refused_wrongly() -> None:
+def test_a_refusal_of_available_stock_is_wrong() -> None:
     cart: Cart = (("a", 2), ("b", 1))
     tally = Tally(1, Counter({SOLD_OUT: 1}), {}, Counter({cart: 1}))
     on_sale = {"a": 2, "b": 1}
@@ -102,7 +102,7 @@ def test_who_was_refused_what_is_there_was_refused_wrongly() -> None:
 
 
 @given(st.integers(1, 20), numbers, st.sampled_from([-1, 1]))
-def test_after_a_soak_the_stock_agrees_with_the_answers(
+def test_after_a_soak_the_stock_agrees_with_the_responses(
     committed: int, left: int, off: int
 ) -> None:
     held = {f"token-{n}": ONE for n in range(committed + 1 + left)}
@@ -159,15 +159,15 @@ def test_the_counts_of_several_processes_add_up_in_any_order(
         ("WORKERS", "2"),
     ],
 )
-def test_a_parameter_of_the_wrong_form_is_named(name: str, value: str) -> None:
+def test_a_malformed_parameter_is_named(name: str, value: str) -> None:
     with pytest.raises(CannotRun, match=name) as refused:
         Parameters.of({name: value})
 
     assert "\n" not in str(refused.value)
 
 
-def test_parameters_arrive_at_other_machines_as_they_were_given() -> None:
-    given = Parameters.of({"USERS": "7", "SHAPE": "mixed", "RESOURCE": "r", "STOCK": ""})
+def test_parameters_reach_other_machines_unchanged() -> None:
+    parameters = Parameters.of({"USERS": "7", "SHAPE": "mixed", "RESOURCE": "r", "STOCK": ""})
 
-    assert (given.users, given.shape, given.stock) == (7, "mixed", 100)
-    assert Parameters.of_json(given.as_json()) == given
+    assert (parameters.users, parameters.shape, parameters.stock) == (7, "mixed", 100)
+    assert Parameters.of_json(parameters.as_json()) == parameters

@@ -1,4 +1,4 @@
-"""What endpoints want, what their answers mean, and where none may lead."""
+"""Webhook rules: subscriptions, retry delays, response statuses, and allowed URLs and addresses."""
 
 from ipaddress import IPv4Address, IPv4Network, IPv6Address
 from itertools import chain
@@ -25,11 +25,11 @@ SQS_HIDES_SECONDS_MAX = 43_200
 
 schedules = st.lists(st.integers(0, 2 * SQS_HIDES_SECONDS_MAX), max_size=10)
 chances = st.floats(0, 1)
-asked = st.integers(0, 1 << 30)
+retry_afters = st.integers(0, 1 << 30)
 
 
 @given(schedules, st.data(), chances)
-def test_a_retry_waits_as_scheduled_but_for_a_tenth(
+def test_a_retry_waits_for_the_scheduled_time_within_ten_percent(
     schedule: list[int], data: st.DataObject, chance: float
 ) -> None:
     attempt = data.draw(st.integers(1, len(schedule) + 1))
@@ -40,33 +40,33 @@ def test_a_retry_waits_as_scheduled_but_for_a_tenth(
     assert min(0.9 * planned - 0.5, DELAY_SECONDS_MAX) <= wait_seconds <= 1.1 * planned + 0.5
 
 
-@given(schedules, st.data(), asked, chances)
-def test_a_retry_waits_as_long_as_asked_for_and_never_longer_than_the_queue_can(
-    schedule: list[int], data: st.DataObject, asked_seconds: int, chance: float
+@given(schedules, st.data(), retry_afters, chances)
+def test_a_retry_respects_retry_after_up_to_the_maximum_of_the_queue(
+    schedule: list[int], data: st.DataObject, retry_after_seconds: int, chance: float
 ) -> None:
     attempt = data.draw(st.integers(1, len(schedule) + 1))
 
-    wait_seconds = delay_seconds(attempt, schedule, asked_seconds, chance)
+    wait_seconds = delay_seconds(attempt, schedule, retry_after_seconds, chance)
 
     assert 0 <= wait_seconds <= DELAY_SECONDS_MAX < SQS_HIDES_SECONDS_MAX
     if attempt <= len(schedule):
-        assert wait_seconds >= min(asked_seconds, DELAY_SECONDS_MAX)
+        assert wait_seconds >= min(retry_after_seconds, DELAY_SECONDS_MAX)
 
 
-@given(schedules, st.integers(1, 10), asked, chances)
-def test_after_the_last_attempt_nothing_is_waited_for(
-    schedule: list[int], more: int, asked_seconds: int, chance: float
+@given(schedules, st.integers(1, 10), retry_afters, chances)
+def test_after_the_last_attempt_there_is_no_retry(
+    schedule: list[int], more: int, retry_after_seconds: int, chance: float
 ) -> None:
-    assert delay_seconds(len(schedule) + more, schedule, asked_seconds, chance) == 0
+    assert delay_seconds(len(schedule) + more, schedule, retry_after_seconds, chance) == 0
 
 
-def test_what_failed_together_comes_back_apart() -> None:
+def test_retries_of_concurrent_failures_are_spread() -> None:
     waits = [delay_seconds(1, [1_000], 0, chance) for chance in (0, 0.25, 0.5, 0.75, 1)]
 
     assert waits == [900, 950, 1_000, 1_050, 1_100]
 
 
-def test_2xx_is_delivered_410_is_gone_and_all_else_is_a_failure() -> None:
+def test_a_2xx_is_delivered_a_410_is_gone_and_any_other_status_is_a_failure() -> None:
     meant = {status: verdict(status) for status in range(100, 600)}
 
     assert {status for status in meant if meant[status] == Verdict.DELIVERED} == {*range(200, 300)}
@@ -74,7 +74,7 @@ def test_2xx_is_delivered_410_is_gone_and_all_else_is_a_failure() -> None:
     assert {*meant.values()} == {*Verdict}
 
 
-def test_an_endpoint_that_names_no_types_wants_all_and_a_disabled_one_none() -> None:
+def test_an_endpoint_without_types_receives_all_events_and_a_disabled_one_none() -> None:
     url = "https://shop.example.com/"
     for event_type in EVENT_TYPES:
         assert Endpoint("all", url).wants(event_type)
@@ -90,7 +90,7 @@ TIMEOUT_SECONDS = 15
 
 
 def test_an_endpoint_that_never_answers_cannot_keep_all_executions_busy() -> None:
-    """An hour of ten events a second for it, which would keep 150 executions waiting."""
+    """An hour of ten events a second. Without a limit, 150 executions would wait."""
     chances = Random(4)
     memories = [SlowEndpoints() for _ in range(EXECUTIONS)]
     busy_until = [0.0] * EXECUTIONS
@@ -112,7 +112,7 @@ def test_an_endpoint_that_never_answers_cannot_keep_all_executions_busy() -> Non
     assert waited <= EXECUTIONS * (1 + 3_600 / SLOW_FOR_SECONDS)
 
 
-def test_an_endpoint_does_not_show_its_secrets() -> None:
+def test_the_repr_of_an_endpoint_hides_its_secrets() -> None:
     assert "whsec_" not in repr(Endpoint("shop", "https://shop.example.com/", (), ("whsec_MfKQ",)))
 
 
@@ -162,7 +162,7 @@ def test_deliveries_to_a_forbidden_url_are_refused_with_the_reason(url: str, fau
     assert url_fault(url, development=False) == fault
 
 
-def test_a_developers_machine_takes_http_and_nothing_else_besides() -> None:
+def test_in_development_http_is_also_allowed() -> None:
     assert url_fault("http://localhost:9000/events", development=True) == ""
     assert url_fault("ftp://localhost/", development=True) == (
         "must begin with https:// or http://"
@@ -195,7 +195,7 @@ NOT_PUBLIC = {
 
 
 @pytest.mark.parametrize("address", [*chain.from_iterable(NOT_PUBLIC.values())])
-def test_no_delivery_goes_to_an_address_that_is_not_public(address: str) -> None:
+def test_a_delivery_to_a_non_public_address_is_refused(address: str) -> None:
     assert not is_public(address)
 
 
@@ -218,7 +218,7 @@ private = st.sampled_from(
     )
 ).flatmap(lambda text: st.ip_addresses(v=4, network=IPv4Network(text)))
 within = st.sampled_from(
-    [  # behind which prefix the IPv4 address stands, and how many bits follow it
+    [  # the prefix before the IPv4 address, and the number of bits after it
         ("::ffff:0:0", 0),
         ("::", 0),
         ("::ffff:0:0:0", 0),
@@ -230,7 +230,7 @@ within = st.sampled_from(
 
 
 @given(private, within)
-def test_no_private_address_becomes_public_by_being_written_within_another(
+def test_an_embedded_private_address_stays_private(
     address: IPv4Address, place: tuple[str, int]
 ) -> None:
     prefix, shift = place
