@@ -74,6 +74,19 @@ class Runtime:
             if child.environ().get("AWS_LAMBDA_FUNCTION_NAME") == function
         ]
 
+    def wait_until_idle(self, function: str) -> psutil.Process:
+        """Wait until the function's only environment asks for its next event, and return it.
+
+        An event that arrives earlier starts a second environment.
+        """
+        series = f'openreserve_environments{{function="{function.removesuffix("Function")}",'
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while f'{series}state="idle"}} 1.0' not in self.call("GET", "/metrics").text:
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+            time.sleep(0.05)
+        (environment,) = self.environments(function)
+        return environment
+
     def stop(self, number: int = signal.SIGINT) -> int:
         """Stop it, by default as Ctrl-C does, and return its exit code."""
         self.process.send_signal(number)
