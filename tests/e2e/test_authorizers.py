@@ -79,7 +79,9 @@ def test_health_needs_no_credentials(of_tokens: Runtime, of_signatures: Runtime,
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_without_a_token_every_route_is_closed(of_tokens: Runtime, route: str) -> None:
+def test_requests_without_a_token_are_unauthorized_on_every_route(
+    of_tokens: Runtime, route: str
+) -> None:
     reply = with_token(of_tokens, route, "")
 
     assert refusal(reply) == UNAUTHORIZED
@@ -113,7 +115,7 @@ def test_without_a_token_every_route_is_closed(of_tokens: Runtime, route: str) -
         "another-key", "alg-none", "hs256-with-the-public-key", "cut", "rubbish",
     ],
 )  # fmt: skip
-def test_a_token_that_is_not_valid_opens_no_route(of_tokens: Runtime, token: str, why: str) -> None:
+def test_an_invalid_token_authorizes_no_route(of_tokens: Runtime, token: str, why: str) -> None:
     for route in ROUTES:
         reply = with_token(of_tokens, route, token)
         assert refusal(reply) == UNAUTHORIZED, route
@@ -122,9 +124,7 @@ def test_a_token_that_is_not_valid_opens_no_route(of_tokens: Runtime, token: str
 
 
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_token_opens_the_routes_of_its_scope_and_no_others(
-    of_tokens: Runtime, route: str
-) -> None:
+def test_a_token_authorizes_only_the_routes_of_its_scopes(of_tokens: Runtime, route: str) -> None:
     for scope in (*SCOPES, "", "read", "openreserve", "openreserve/readers"):
         reply = with_token(of_tokens, route, OURS.token(scope))
         if scope in ACCESS.scopes[route]:
@@ -146,13 +146,13 @@ def test_a_token_opens_the_routes_of_its_scope_and_no_others(
     ],
     ids=["scope", "scp", "scp-list", "second-audience", "audiences", "client-id"],
 )
-def test_tokens_of_the_usual_providers_are_understood(of_tokens: Runtime, token: str) -> None:
+def test_tokens_of_common_identity_providers_are_accepted(of_tokens: Runtime, token: str) -> None:
     assert with_token(of_tokens, "GET /api/v1/resources", token).status == 200
     bare = of_tokens.call("GET", "/api/v1/resources", headers={"Authorization": token})
     assert bare.status == 200
 
 
-def test_who_may_reserve_may_not_say_how_much_there_is(of_tokens: Runtime) -> None:
+def test_the_reserve_scope_does_not_authorize_setting_stock(of_tokens: Runtime) -> None:
     buyer, office = (bearer(OURS.token(f"openreserve/{scope}")) for scope in ("reserve", "operate"))
     body = {"resourceId": "scoped", "totalStock": 5}
     headers = buyer("POST", "", {}, None)
@@ -165,7 +165,7 @@ def test_who_may_reserve_may_not_say_how_much_there_is(of_tokens: Runtime) -> No
         assert client.read_resource("scoped").available_stock == 1
 
 
-def test_the_command_line_calls_with_the_token_that_it_is_given(of_tokens: Runtime) -> None:
+def test_the_command_line_sends_the_configured_token(of_tokens: Runtime) -> None:
     variables = {"OPENRESERVE_SERVER_URL": of_tokens.url}
     told = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/operate")}
     short = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/read")}
@@ -181,7 +181,7 @@ def test_the_command_line_calls_with_the_token_that_it_is_given(of_tokens: Runti
         assert "OPENRESERVE_TOKEN" in said.err
 
 
-def test_the_load_test_sells_with_a_token_and_says_when_it_may_not(of_tokens: Runtime) -> None:
+def test_the_load_test_needs_a_token_with_sufficient_scopes(of_tokens: Runtime) -> None:
     variables = {"HOST": of_tokens.url, "USERS": "6", "STOCK": "2", "RAMP": "1"} | {
         "AUTHORIZATION": "bearer",
         "OPENRESERVE_TOKEN": OURS.token("openreserve/reserve openreserve/operate"),
@@ -207,7 +207,7 @@ def _load_test(variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_without_a_signature_every_route_is_forbidden(of_signatures: Runtime) -> None:
+def test_requests_without_a_signature_are_forbidden_on_every_route(of_signatures: Runtime) -> None:
     for route in ROUTES:
         for headers in ({}, {"Authorization": f"Bearer {OURS.token(ALL)}"}):
             method, path = call_of(route)
@@ -237,7 +237,7 @@ def signer(url: str, file: Path, profile: str) -> Sign:
 @pytest.mark.parametrize(
     ("profile", "policy"), [("buyer", "BuyerPolicy"), ("operator", "OperatorPolicy")]
 )
-def test_a_signature_opens_what_the_policy_of_its_key_allows_and_nothing_else(
+def test_a_signature_authorizes_only_the_routes_of_its_policy(
     of_signatures: Runtime, profile: str, policy: str
 ) -> None:
     for route in ROUTES:
@@ -251,7 +251,7 @@ def test_a_signature_opens_what_the_policy_of_its_key_allows_and_nothing_else(
             assert refusal(reply) == FORBIDDEN, route
 
 
-def test_a_signature_is_good_for_nothing_but_what_it_signs(of_signatures: Runtime) -> None:
+def test_a_signature_is_valid_only_for_the_signed_request(of_signatures: Runtime) -> None:
     path = "/api/v1/resources"
     body: dict[str, Any] = {"resourceId": "signed", "totalStock": 5}
     good = dict(signed(of_signatures, "operator", "POST", path, body))
@@ -296,7 +296,7 @@ def _altered(headers: dict[str, str], old: str, new: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize(("minutes", "status"), [(-6, 403), (6, 403), (-4, 200), (4, 200)])
-def test_a_signature_is_good_for_five_minutes(
+def test_a_signature_is_valid_for_five_minutes(
     of_signatures: Runtime, monkeypatch: pytest.MonkeyPatch, minutes: int, status: int
 ) -> None:
     then = datetime.now(UTC) + timedelta(minutes=minutes)
@@ -306,7 +306,7 @@ def test_a_signature_is_good_for_five_minutes(
     assert of_signatures.call("GET", "/api/v1/resources", None, headers).status == status
 
 
-def test_the_command_line_signs_with_the_keys_that_the_runtime_made(of_signatures: Runtime) -> None:
+def test_the_command_line_signs_with_the_credentials_of_the_runtime(of_signatures: Runtime) -> None:
     file: Path = of_signatures.state / "credentials"
     variables = {
         "OPENRESERVE_SERVER_URL": of_signatures.url,
@@ -334,7 +334,7 @@ def test_the_command_line_signs_with_the_keys_that_the_runtime_made(of_signature
         ),
     ],
 )
-def test_a_runtime_without_any_valid_caller_does_not_start(
+def test_the_runtime_does_not_start_with_unusable_authorizer_parameters(
     tmp_path: Path, options: tuple[str, ...], complaint: str
 ) -> None:
     given = [word for option in options for word in ("--parameter", option)]

@@ -53,13 +53,13 @@ def around(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Image:
     return image(builds(HERE), tmp_path_factory.mktemp("image"))
 
 
-def test_each_function_is_built_with_its_handler_alone(built: Built) -> None:
+def test_the_package_of_each_function_contains_only_its_handler(built: Built) -> None:
     for function in built.functions:
         files = [path.name for path in (built.folder / function.name).iterdir() if path.is_file()]
         assert files == ["app.py"], function.name
 
 
-def test_our_layer_has_the_package_with_its_sql(built: Built) -> None:
+def test_the_openreserve_layer_contains_the_package_with_its_sql(built: Built) -> None:
     source = ROOT / "layers/openreserve/openreserve"
     layer = built.folder / "OpenReserveLayer/python/openreserve"
 
@@ -68,7 +68,7 @@ def test_our_layer_has_the_package_with_its_sql(built: Built) -> None:
             assert (layer / path.relative_to(source)).read_bytes() == path.read_bytes()
 
 
-def test_the_dependencies_are_those_of_the_processor_that_lambda_has(built: Built) -> None:
+def test_the_dependencies_are_built_for_the_processor_of_lambda(built: Built) -> None:
     layer = built.folder / "DependenciesLayer/python"
     libraries = [path.name for path in layer.rglob("*.cpython-*.so")]
 
@@ -97,14 +97,14 @@ def test_each_module_of_the_layers_is_compiled_for_the_python_of_lambda(built: B
             assert (head[:4].hex(), head[4:]) == (magic, b"\x01\0\0\0"), compiled
 
 
-def test_tracebacks_name_the_files_as_lambda_has_them(built: Built) -> None:
+def test_tracebacks_contain_the_file_paths_of_lambda(built: Built) -> None:
     compiled = built.folder / "OpenReserveLayer/python/openreserve/__pycache__/api.cpython-313.pyc"
 
     assert b"/opt/python/openreserve/http/handler.py" in compiled.read_bytes()
     assert bytes(built.source) not in compiled.read_bytes()
 
 
-def test_a_start_compiles_nothing_of_the_layers(builds: Builds, around: Image) -> None:
+def test_a_cold_start_compiles_no_module_of_the_layers(builds: Builds, around: Image) -> None:
     """Of any function; Lambda's file system is read-only, so each start would do it again."""
     built = builds(HERE)
     before = sorted(around.opt.rglob("*"))
@@ -127,9 +127,7 @@ def test_the_makefile_of_the_layer_and_the_template_name_the_same_processor() ->
     assert "x86_64" not in template_text
 
 
-def test_what_is_built_twice_is_the_same(
-    builds: Builds, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_builds_are_reproducible(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Or each deployment would publish new versions, of unchanged code."""
     again, built = build(tmp_path_factory.mktemp("again"), HERE), builds(HERE)
 
@@ -146,7 +144,7 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def test_what_is_built_fits_into_lambda(
+def test_the_packages_are_within_the_size_limits_of_lambda(
     built: Built, record_property: Callable[[str, str], None]
 ) -> None:
     sizes = {
@@ -203,7 +201,9 @@ def body(answer: Mapping[str, Any], status: int = 200) -> Any:
     return json.loads(answer["body"])
 
 
-def test_reserve_as_built_holds_stock(deployed: Deployed, engine: Engine, name: str) -> None:
+def test_the_built_reserve_function_holds_stock(
+    deployed: Deployed, engine: Engine, name: str
+) -> None:
     set_stock(name, 5)
     event = with_body("reserve", resourceId=name)
     event["headers"]["idempotency-key"] = name
@@ -219,7 +219,7 @@ def test_reserve_as_built_holds_stock(deployed: Deployed, engine: Engine, name: 
     ("function", "verb", "status"),
     [("CommitFunction", "commit", "COMMITTED"), ("ReleaseFunction", "release", "RELEASED")],
 )
-def test_commit_and_release_as_built_settle_a_hold(
+def test_the_built_commit_and_release_functions_settle_a_hold(
     deployed: Deployed, name: str, function: str, verb: str, status: str
 ) -> None:
     set_stock(name, 5)
@@ -228,13 +228,13 @@ def test_commit_and_release_as_built_settle_a_hold(
     assert body(deployed(function, with_body(verb, token=token)))["status"] == status
 
 
-def test_stock_as_built_reaches_postgres_and_redis(deployed: Deployed) -> None:
+def test_the_built_stock_function_connects_to_postgres_and_redis(deployed: Deployed) -> None:
     health = body(deployed("StockFunction", sample("health")))
 
     assert (health["postgres"], health["redis"]) == ("ok", "ok")
 
 
-def test_backoffice_as_built_adjusts_stock(deployed: Deployed, name: str) -> None:
+def test_the_built_backoffice_function_adjusts_stock(deployed: Deployed, name: str) -> None:
     set_stock(name, 5)
     event = with_body("adjust-stock", resourceId=name, difference=2)
     event["headers"]["idempotency-key"] = name
@@ -242,7 +242,7 @@ def test_backoffice_as_built_adjusts_stock(deployed: Deployed, name: str) -> Non
     assert body(deployed("BackofficeFunction", event))["totalStock"] == 7
 
 
-def test_expire_as_built_closes_a_hold_as_it_ends(deployed: Deployed, name: str) -> None:
+def test_the_built_expire_function_closes_an_expired_hold(deployed: Deployed, name: str) -> None:
     set_stock(name, 5)
     hold((name, 1), ttl_seconds=1)
 
@@ -252,7 +252,7 @@ def test_expire_as_built_closes_a_hold_as_it_ends(deployed: Deployed, name: str)
     assert told["closed"] >= 1
 
 
-def test_reconcile_as_built_counts_what_it_repaired(deployed: Deployed, name: str) -> None:
+def test_the_built_reconcile_function_counts_its_repairs(deployed: Deployed, name: str) -> None:
     set_stock(name, 1)
     hold((name, 1), ttl_seconds=60)  # the last one: an event, and a deadline
 
@@ -264,7 +264,7 @@ def test_reconcile_as_built_counts_what_it_repaired(deployed: Deployed, name: st
     assert told["drifting"] == 0
 
 
-def test_endpoints_and_webhook_as_built_deliver_what_can_be(
+def test_the_built_endpoints_and_webhook_functions_deliver_and_dead_letter(
     deployed: Deployed, receiver: Receiver, own_aws: Aws
 ) -> None:
     """Of two messages one is to be spread, which succeeds, and one is for a shop that fails."""
@@ -286,7 +286,7 @@ def test_endpoints_and_webhook_as_built_deliver_what_can_be(
     assert [delivery.is_signed_with(secret) for delivery in receiver.received] == [True]
 
 
-def test_migrate_as_built_makes_the_whole_schema(
+def test_the_built_migrate_function_creates_the_schema(
     deployed: Deployed, parameters: dict[str, str], engine: Engine, name: str
 ) -> None:
     owner = urlsplit(engine.owner_url)
@@ -300,7 +300,9 @@ def test_migrate_as_built_makes_the_whole_schema(
     assert told == {"applied": [file for file, _ in (*sql.migrations(), *sql.routines())]}
 
 
-def test_audit_as_built_checks_and_repairs(deployed: Deployed, engine: Engine, name: str) -> None:
+def test_the_built_audit_function_verifies_and_repairs(
+    deployed: Deployed, engine: Engine, name: str
+) -> None:
     engine.sql(
         "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
         " VALUES (%s, 5, 4)",
@@ -318,7 +320,7 @@ def test_audit_as_built_checks_and_repairs(deployed: Deployed, engine: Engine, n
     }
 
 
-def test_the_hook_as_built_asks_lambda_and_codedeploy(deployed: Deployed) -> None:
+def test_the_built_hook_function_calls_lambda_and_codedeploy(deployed: Deployed) -> None:
     """Neither of which is there: the deployment hears nothing, and waits no longer than it may."""
     told = deployed("BeforeTrafficFunction", sample("before-traffic"))
 
@@ -326,7 +328,9 @@ def test_the_hook_as_built_asks_lambda_and_codedeploy(deployed: Deployed) -> Non
     assert "PutLifecycleEventHookExecutionStatus" in told["errorMessage"]
 
 
-def test_nothing_but_what_was_built_can_be_imported(around: Image, deployed: Deployed) -> None:
+def test_a_built_function_imports_only_from_its_package_and_the_layers(
+    around: Image, deployed: Deployed
+) -> None:
     """Without a library in the layer the function does not start, though it is installed here."""
     library = around.opt / "python/pydantic"
     shutil.move(library, around.opt)
@@ -339,7 +343,7 @@ def test_nothing_but_what_was_built_can_be_imported(around: Image, deployed: Dep
     assert "No module named 'pydantic'" in told["errorMessage"]
 
 
-def test_every_function_was_called_as_built(builds: Builds) -> None:
+def test_every_built_function_is_invoked_by_a_test(builds: Builds) -> None:
     """Above; a new function needs a line there."""
     source = Path(__file__).read_text()
     for function in builds(HERE).functions:

@@ -88,7 +88,7 @@ async def test_a_function_receives_the_identity_of_the_signing_key(
     assert pair.secret_access_key not in repr(pair)
 
 
-async def test_a_signature_for_a_host_that_is_none_is_refused(tmp_path: Path) -> None:
+async def test_a_signature_for_an_invalid_host_is_refused(tmp_path: Path) -> None:
     file = credentials.made(tmp_path / "credentials", ACCESS.policies)
     key = next(iter(credentials.read(file, ACCESS.policies)))
     now = datetime.now(UTC)
@@ -133,7 +133,7 @@ def test_any_claims_in_a_signed_token_are_accepted_or_refused(claims: dict[str, 
 
 @given(header=st.text() | st.text().map("Bearer {}".format) | st.from_regex(r"[A-Za-z0-9.=]+"))
 @example(header="Bearer \udcff.x.y")
-def test_any_text_that_is_not_a_token_is_refused(header: str) -> None:
+def test_any_text_other_than_a_token_is_refused(header: str) -> None:
     with pytest.raises(auth_jwt.NotValid):
         asyncio.run(auth_jwt.verifier(ISSUER, ["shop"], OF_OURS)(header))
 
@@ -144,7 +144,7 @@ async def test_without_an_authorizer_a_function_receives_no_identity() -> None:
     assert "authorizer" not in reply.json["requestContext"]
 
 
-def test_the_keys_are_where_the_issuer_says_that_they_are() -> None:
+def test_the_keys_are_loaded_from_the_jwks_uri_of_the_issuer() -> None:
     with scripted(Step(200, None)) as server:
         server.steps[:] = [
             Step(200, {"issuer": server.url, "jwks_uri": f"{server.url}/keys"}),
@@ -191,14 +191,16 @@ def test_unavailable_jwks_are_reported_at_start(
         ("[cook]\naws_access_key_id = a\naws_secret_access_key = x\n", "no CookPolicy"),
     ],
 )
-def test_a_file_without_callers_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
+def test_a_credentials_file_without_valid_profiles_is_refused(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
     (tmp_path / "credentials").write_text(text)
 
     with pytest.raises(TemplateError, match=complaint):
         credentials.read(tmp_path / "credentials", ACCESS.policies)
 
 
-def test_keys_that_were_made_are_kept(tmp_path: Path) -> None:
+def test_generated_credentials_are_kept(tmp_path: Path) -> None:
     file = credentials.made(tmp_path / "credentials", ACCESS.policies)
     before = file.read_text()
 

@@ -79,7 +79,7 @@ def test_stock_can_be_set_adjusted_checked_and_listed(run: Run, resource_id: str
     assert listed.lines[1].split()[:6] == [resource_id, "15", "15", "0", "0", "3"]
 
 
-def test_a_resource_may_have_the_name_of_a_route(runtime: Runtime) -> None:
+def test_a_resource_can_have_the_name_of_a_route(runtime: Runtime) -> None:
     in_a_pipe("stock", "set", "-r", "batch", "-t", "7", variables=server(runtime))
     refused = runtime.call("DELETE", "/api/v1/resources/batch")
 
@@ -87,7 +87,7 @@ def test_a_resource_may_have_the_name_of_a_route(runtime: Runtime) -> None:
     assert (refused.status, refused.headers["allow"]) == (405, "GET, HEAD, POST")
 
 
-def test_a_refusal_is_one_line_with_its_code(run: Run, resource_id: str) -> None:
+def test_an_error_is_printed_in_one_line_with_its_code(run: Run, resource_id: str) -> None:
     said = run("stock", "set", "-r", resource_id, "-t", "1", "--if-version", "7")
 
     assert said.code == 1
@@ -95,7 +95,7 @@ def test_a_refusal_is_one_line_with_its_code(run: Run, resource_id: str) -> None
     assert (said.err + said.out).count("\n") == 1
 
 
-def test_an_adjustment_with_a_key_is_made_once(run: Run, resource_id: str) -> None:
+def test_an_adjustment_with_a_key_is_applied_once(run: Run, resource_id: str) -> None:
     key = uuid4().hex
     command = ("stock", "adjust", "-r", resource_id, "--by", "5", "--reason", "box", "--key", key)
 
@@ -120,7 +120,7 @@ def test_reservations_can_be_listed_shown_and_released(
     assert run("reservation", "show", str(uuid4())).code == 1
 
 
-def test_events_can_be_read_from_a_cursor_on(run: Run, runtime: Runtime, resource_id: str) -> None:
+def test_events_tail_starts_after_a_cursor(run: Run, runtime: Runtime, resource_id: str) -> None:
     before = run("events", "tail", "-n", "1")
     cursor = re.findall(r"cursor: (\S+)", before.err or before.out)[0]
     runtime.call("POST", "/api/v1/release", {"token": held(runtime, resource_id)})
@@ -131,7 +131,7 @@ def test_events_can_be_read_from_a_cursor_on(run: Run, runtime: Runtime, resourc
     assert re.search(rf"STOCK_RESTORED +10  {resource_id}  ", said.out)
 
 
-def test_events_are_followed_until_ctrl_c(runtime: Runtime, resource_id: str) -> None:
+def test_events_tail_follows_until_ctrl_c(runtime: Runtime, resource_id: str) -> None:
     def trade() -> None:
         time.sleep(1)
         runtime.call("POST", "/api/v1/release", {"token": held(runtime, resource_id)})
@@ -198,7 +198,7 @@ def test_counters_are_verified_and_repaired_in_the_database_of_make_run(
     assert run("repair").out == "There is nothing to mend.\n"
 
 
-def test_counters_that_cannot_be_read_are_not_reported_as_clean(run: Run) -> None:
+def test_verify_fails_if_postgres_is_unreachable(run: Run) -> None:
     said = run("verify", "--database-url", "postgresql://x@127.0.0.1:1/x")
 
     assert said.code == 2
@@ -222,7 +222,7 @@ def imported(runtime: Runtime, name: str) -> int:
         return sum(1 for _ in client.list_resources(f"{name}-"))
 
 
-def test_a_file_is_imported_but_for_its_bad_lines_and_a_re_run_is_harmless(
+def test_an_import_skips_invalid_lines_and_can_be_repeated_safely(
     run: Run, runtime: Runtime, tmp_path: Path
 ) -> None:
     name = uuid4().hex[:8]
@@ -241,7 +241,7 @@ def test_a_file_is_imported_but_for_its_bad_lines_and_a_re_run_is_harmless(
     assert imported(runtime, name) == 3_960
 
 
-def test_an_import_shows_a_bar_in_a_terminal_and_plain_lines_in_a_pipe(
+def test_an_import_shows_a_progress_bar_in_a_terminal_and_plain_lines_in_a_pipe(
     runtime: Runtime, tmp_path: Path
 ) -> None:
     file = csv(tmp_path, uuid4().hex[:8], lines=12_000)
@@ -274,7 +274,7 @@ def test_standard_input_can_be_imported(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
-def test_an_import_that_is_stopped_half_way_can_be_run_again(
+def test_an_interrupted_import_can_be_resumed(
     runtime: Runtime, tmp_path: Path, number: signal.Signals
 ) -> None:
     name = uuid4().hex[:8]
@@ -304,7 +304,7 @@ def test_an_import_that_is_stopped_half_way_can_be_run_again(
 
 
 @pytest.mark.slow
-def test_an_import_outlives_a_restart_of_the_api(tmp_path: Path) -> None:
+def test_an_import_survives_a_restart_of_the_api(tmp_path: Path) -> None:
     port, name = free_port(), uuid4().hex[:8]
     file = csv(tmp_path, name)
     command = [*COMMAND, "stock", "import", "--batch-rows", "20", "-f", str(file)]
@@ -322,7 +322,7 @@ def test_an_import_outlives_a_restart_of_the_api(tmp_path: Path) -> None:
         assert imported(after, name) == 3_960
 
 
-def test_local_is_what_make_run_is(tmp_path: Path) -> None:
+def test_the_local_command_starts_the_runtime(tmp_path: Path) -> None:
     port = free_port()
     process = subprocess.Popen(
         [*COMMAND, "local", "--port", str(port), "--state", str(tmp_path / "state")],
@@ -343,7 +343,7 @@ def test_local_is_what_make_run_is(tmp_path: Path) -> None:
     process.stdout.close()
 
 
-def test_blackfriday_is_what_make_blackfriday_is(runtime: Runtime) -> None:
+def test_the_blackfriday_command_runs_the_load_test(runtime: Runtime) -> None:
     said = in_a_pipe(
         "blackfriday",
         f"HOST={runtime.url}",
@@ -357,7 +357,7 @@ def test_blackfriday_is_what_make_blackfriday_is(runtime: Runtime) -> None:
     assert "7 distinct tokens were given out" in said.out
 
 
-def test_the_client_keeps_its_promises_against_the_running_api(
+def test_the_python_client_works_against_the_running_api(
     runtime: Runtime, resource_id: str
 ) -> None:
     with Client(runtime.url) as client:
@@ -384,7 +384,9 @@ def test_the_client_keeps_its_promises_against_the_running_api(
         assert client.newest_events(5).events
 
 
-def test_the_example_of_the_readme_runs(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_python_example_of_the_readme_runs(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (example,) = re.findall(r"```python\n(from openreserve.client .*?)```", README, re.DOTALL)
     runtime.set_stock("hotel-room-101", 50)
     monkeypatch.setenv("OPENRESERVE_SERVER_URL", runtime.url)
@@ -396,7 +398,7 @@ def test_the_example_of_the_readme_runs(runtime: Runtime, monkeypatch: pytest.Mo
     assert runtime.stock("hotel-room-101")["committedStock"] == 2
 
 
-def test_the_commands_of_the_readme_run_as_it_shows_them(runtime: Runtime) -> None:
+def test_the_command_examples_of_the_readme_run(runtime: Runtime) -> None:
     runtime.call("POST", "/api/v1/resources", {"resourceId": "hotel-room-101", "totalStock": 50})
     shown = re.findall(r"^\$ (openreserve .*)$", README, re.MULTILINE)
 

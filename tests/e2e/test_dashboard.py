@@ -83,7 +83,7 @@ def number(page: Page, panel: str, series: str, column: int = 2) -> Locator:
     return table.locator("tr", has=title).locator(f"td:nth-of-type({column})")
 
 
-def test_the_page_needs_no_other_host_and_complains_of_nothing(
+def test_the_dashboard_loads_from_one_host_without_console_errors(
     browser: Browser, runtime: Runtime
 ) -> None:
     with browser.new_context() as context:
@@ -105,7 +105,7 @@ def test_the_page_needs_no_other_host_and_complains_of_nothing(
         assert "unsafe" not in policy
 
 
-def test_calls_move_the_numbers_and_the_page_itself_does_not(
+def test_metrics_count_api_calls_and_not_the_calls_of_the_dashboard(
     page: Page, runtime: Runtime, name: str
 ) -> None:
     expect(page.get_by_role("table", name="Throughput by endpoint")).not_to_contain_text("GET")
@@ -125,7 +125,7 @@ def test_calls_move_the_numbers_and_the_page_itself_does_not(
     expect(page.get_by_role("table", name=throughput)).not_to_contain_text("GET")
 
 
-def test_the_bar_of_a_resource_drains_and_comes_back(
+def test_the_stock_bar_of_a_resource_follows_holds_and_releases(
     page: Page, runtime: Runtime, name: str
 ) -> None:
     runtime.set_stock(name, 10)
@@ -142,7 +142,7 @@ def test_the_bar_of_a_resource_drains_and_comes_back(
     expect(available).to_have_attribute("style", "width: 100%;")
 
 
-def test_the_list_of_resources_can_be_narrowed(page: Page, runtime: Runtime, name: str) -> None:
+def test_the_list_of_resources_can_be_filtered(page: Page, runtime: Runtime, name: str) -> None:
     for suffix in ("one", "two"):
         runtime.set_stock(f"{name}-{suffix}", 1)
     listed = page.locator("#stock-list")
@@ -165,7 +165,7 @@ def test_events_are_listed_without_tokens(page: Page, runtime: Runtime, name: st
     assert token not in page.content()
 
 
-def test_the_button_starts_one_run_and_shows_its_verdict(
+def test_the_button_starts_one_run_and_shows_its_result(
     page: Page, runtime: Runtime, verdicts: Path
 ) -> None:
     button = page.get_by_role("button", name="Start Black Friday")
@@ -190,7 +190,7 @@ def test_the_button_starts_one_run_and_shows_its_verdict(
         expect(button).to_be_enabled()
 
 
-def test_the_keyboard_is_enough(page: Page, verdicts: Path) -> None:
+def test_the_dashboard_can_be_used_with_the_keyboard(page: Page, verdicts: Path) -> None:
     (verdicts / "exit").write_text("0")
     button = page.get_by_role("button", name="Start Black Friday")
     for _ in range(3):  # behind two links
@@ -210,7 +210,7 @@ def test_the_keyboard_is_enough(page: Page, verdicts: Path) -> None:
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://["])
-def test_another_sites_page_cannot_start_a_run(runtime: Runtime, origin: str) -> None:
+def test_a_page_of_another_origin_cannot_start_a_run(runtime: Runtime, origin: str) -> None:
     before = runtime.call("GET", "/dashboard/black-friday").json
 
     refused = runtime.call("POST", "/dashboard/black-friday", headers={"Origin": origin})
@@ -219,7 +219,7 @@ def test_another_sites_page_cannot_start_a_run(runtime: Runtime, origin: str) ->
     assert runtime.call("GET", "/dashboard/black-friday").json == before
 
 
-def test_a_run_ends_with_the_runtime(tmp_path: Path) -> None:
+def test_a_black_friday_run_stops_with_the_runtime(tmp_path: Path) -> None:
     options = ("--load-test", "tests.e2e.stand_in")
     with started(tmp_path / "state", *options, variables=variables_of(tmp_path)) as runtime:
         assert runtime.call("POST", "/dashboard/black-friday").status == 202
@@ -232,7 +232,9 @@ def test_a_run_ends_with_the_runtime(tmp_path: Path) -> None:
         assert not run.is_running()
 
 
-def test_without_a_load_test_the_page_says_what_to_do(browser: Browser, tmp_path: Path) -> None:
+def test_without_the_load_test_the_dashboard_shows_how_to_install_it(
+    browser: Browser, tmp_path: Path
+) -> None:
     with (
         started(tmp_path, "--load-test", "no_such_module") as runtime,
         browser.new_context() as context,
@@ -247,7 +249,7 @@ def test_without_a_load_test_the_page_says_what_to_do(browser: Browser, tmp_path
         assert (refused.status, refused.code) == (501, "load_test_not_installed")
 
 
-def test_the_page_says_that_the_runtime_is_gone_and_goes_on_when_it_is_back(
+def test_the_dashboard_shows_that_the_runtime_is_unreachable_and_reconnects(
     browser: Browser, tmp_path: Path, name: str
 ) -> None:
     port = free_port()
@@ -268,7 +270,7 @@ def test_the_page_says_that_the_runtime_is_gone_and_goes_on_when_it_is_back(
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_is_readable_in_light_and_in_dark(
+def test_the_dashboard_has_a_light_and_a_dark_theme(
     browser: Browser, runtime: Runtime, scheme: str
 ) -> None:
     with browser.new_context(color_scheme="dark" if scheme == "dark" else "light") as context:
@@ -319,7 +321,7 @@ def test_axe_finds_no_accessibility_violation(
         assert found.violations_count == 0, found.generate_report()
 
 
-def test_a_phone_shows_it_without_scrolling_sideways(
+def test_the_dashboard_fits_the_width_of_a_phone(
     browser: Browser, runtime: Runtime, name: str
 ) -> None:
     unbreakable = name.replace("-", "_") * 12
@@ -334,7 +336,7 @@ def test_a_phone_shows_it_without_scrolling_sideways(
         assert 250 < chart["width"] <= 360
 
 
-def test_who_wants_no_motion_gets_none(browser: Browser, runtime: Runtime, name: str) -> None:
+def test_reduced_motion_disables_animations(browser: Browser, runtime: Runtime, name: str) -> None:
     runtime.set_stock(name, 1)
     durations = {}
     for motion in ("no-preference", "reduce"):
@@ -347,7 +349,7 @@ def test_who_wants_no_motion_gets_none(browser: Browser, runtime: Runtime, name:
     assert durations == {"no-preference": "0.4s", "reduce": "0s"}
 
 
-def test_rates_and_quantiles_are_those_of_prometheus(page: Page) -> None:
+def test_rates_and_quantiles_equal_those_of_prometheus(page: Page) -> None:
     def text(seconds: int, *buckets: int) -> str:
         bounds = ("0.1", "0.5", "+Inf")
         return (
@@ -377,7 +379,7 @@ def test_rates_and_quantiles_are_those_of_prometheus(page: Page) -> None:
     assert began_anew[0] == 3.0
 
 
-def test_the_files_of_the_page_are_all_that_is_served(runtime: Runtime) -> None:
+def test_the_dashboard_serves_only_its_own_files(runtime: Runtime) -> None:
     vendored = runtime.call("GET", "/dashboard/vendor/uplot/uPlot.min.css")
     for path in ("/dashboard/../dashboard.py", "/dashboard/%2e%2e/dashboard.py", "/dashboard/x"):
         assert runtime.call("GET", path).status == 404

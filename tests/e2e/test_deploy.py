@@ -185,7 +185,7 @@ def outputs(url: str) -> tuple[int, str]:
     return 0, json.dumps([{"OutputKey": "ApiUrl", "OutputValue": f"{url}/api/v1"}])
 
 
-def test_a_deployment_takes_every_step_in_order_and_ends_with_the_smoke_test(
+def test_a_deployment_runs_all_steps_in_order_and_ends_with_the_smoke_test(
     account: Account, runtime: Runtime
 ) -> None:
     account.answers["list stack-outputs"] = outputs(runtime.url)
@@ -206,7 +206,9 @@ def test_a_deployment_takes_every_step_in_order_and_ends_with_the_smoke_test(
 @pytest.mark.parametrize(
     ("failing", "steps"), [("build", 1), ("dev-network", 2), ("dev-database", 3), ("dev", 5)]
 )
-def test_the_first_step_that_fails_is_the_last(account: Account, failing: str, steps: int) -> None:
+def test_the_deployment_stops_at_the_first_failed_step(
+    account: Account, failing: str, steps: int
+) -> None:
     account.answers[failing] = (3, "")
 
     done = account.deploy("dev")
@@ -218,7 +220,7 @@ def test_the_first_step_that_fails_is_the_last(account: Account, failing: str, s
     assert "smoke" not in done.stdout
 
 
-def test_a_stack_whose_deployment_failed_is_not_called_protected(account: Account) -> None:
+def test_a_stack_whose_deployment_failed_gets_no_termination_protection(account: Account) -> None:
     account.answers["dev-database"] = (1, "")
 
     account.deploy("dev")
@@ -226,7 +228,9 @@ def test_a_stack_whose_deployment_failed_is_not_called_protected(account: Accoun
     assert account.protected == ["openreserve-dev-network"]
 
 
-def test_a_failed_migration_ends_the_deployment_though_sam_exits_with_0(account: Account) -> None:
+def test_a_failed_migration_stops_the_deployment_although_sam_exits_with_0(
+    account: Account,
+) -> None:
     failed = {
         "StatusCode": 200,
         "FunctionError": "Unhandled",
@@ -243,7 +247,7 @@ def test_a_failed_migration_ends_the_deployment_though_sam_exits_with_0(account:
     assert "smoke" not in done.stdout
 
 
-def test_a_stage_that_fails_its_smoke_test_is_reported_as_failed(account: Account) -> None:
+def test_a_failed_smoke_test_fails_the_deployment(account: Account) -> None:
     account.answers["list stack-outputs"] = (0, "[]")
 
     done = account.deploy("dev")
@@ -253,7 +257,7 @@ def test_a_stage_that_fails_its_smoke_test_is_reported_as_failed(account: Accoun
 
 
 @pytest.mark.parametrize("stage", ["qa", "", "dev-network", "default"])
-def test_what_is_no_stage_is_refused_before_anything_is_done(account: Account, stage: str) -> None:
+def test_an_unknown_stage_is_refused_before_the_first_step(account: Account, stage: str) -> None:
     done = account.deploy(*([stage] if stage else []))
 
     assert (done.returncode, account.notes) == (2, [])
@@ -262,7 +266,7 @@ def test_what_is_no_stage_is_refused_before_anything_is_done(account: Account, s
     )
 
 
-def test_without_credentials_nothing_is_done(account: Account) -> None:
+def test_without_aws_credentials_nothing_is_deployed(account: Account) -> None:
     done = account.deploy("dev", variables={"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""})
 
     assert (done.returncode, account.notes) == (2, [])
@@ -270,7 +274,7 @@ def test_without_credentials_nothing_is_done(account: Account) -> None:
     assert "there are no AWS credentials" in done.stderr
 
 
-def test_a_dry_run_prints_each_step_and_does_none(account: Account) -> None:
+def test_a_dry_run_prints_each_step_and_executes_none(account: Account) -> None:
     stack = "--stack-name openreserve-prod --region eu-central-1"
     quiet = "--no-fail-on-empty-changeset --no-confirm-changeset"
     config = tomllib.loads((ROOT / "samconfig.toml").read_text())
@@ -306,7 +310,7 @@ def test_the_app_is_deployed_with_the_overrides_of_its_stage_and_a_hash(account:
     assert passed == given
 
 
-def test_a_repeat_of_a_deployment_has_the_same_hash_and_each_change_another(
+def test_the_deployment_hash_changes_with_each_change_and_only_then(
     account: Account,
 ) -> None:
     hashes = []
@@ -330,7 +334,7 @@ def test_a_repeat_of_a_deployment_has_the_same_hash_and_each_change_another(
     assert len(set(hashes)) == 4
 
 
-def test_a_data_stack_that_wrote_nothing_down_ends_the_deployment(account: Account) -> None:
+def test_a_data_stack_without_its_ssm_parameters_stops_the_deployment(account: Account) -> None:
     account.missing = {"/openreserve/dev/cache/host"}
 
     done = account.deploy("dev")
@@ -339,7 +343,7 @@ def test_a_data_stack_that_wrote_nothing_down_ends_the_deployment(account: Accou
     assert done.stderr == "Not deployed: Parameter Store has no /openreserve/dev/cache/host\n"
 
 
-def test_a_fix_is_deployed_though_alarms_ring(account: Account) -> None:
+def test_a_fix_can_be_deployed_while_alarms_are_active(account: Account) -> None:
     account.deploy("dev")
     assert "DeploymentAlarms" not in account.overrides
 
@@ -347,7 +351,7 @@ def test_a_fix_is_deployed_though_alarms_ring(account: Account) -> None:
     assert account.overrides["DeploymentAlarms"] == "ignored"
 
 
-def test_the_smoke_test_passes_again_and_again(runtime: Runtime) -> None:
+def test_the_smoke_test_can_be_repeated(runtime: Runtime) -> None:
     assert smoke.main([runtime.url]) == 0
     assert smoke.main([runtime.url]) == 0
 
@@ -363,7 +367,7 @@ def test_the_smoke_test_passes_again_and_again(runtime: Runtime) -> None:
         ({"OPENRESERVE_TOKEN": "of-an-operator"}, "Bearer of-an-operator"),
     ],
 )
-def test_the_smoke_test_signs_as_the_stage_asks_for(
+def test_the_smoke_test_signs_with_the_credentials_of_the_stage(
     variables: dict[str, str], scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in variables.items():
@@ -390,7 +394,7 @@ def test_the_smoke_test_reports_a_stage_without_its_database(
     )
 
 
-def test_the_smoke_test_reports_a_stage_that_does_not_answer(
+def test_the_smoke_test_reports_an_unreachable_stage(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert smoke.main([f"http://127.0.0.1:{free_port()}", "--patience", "0"]) == 1

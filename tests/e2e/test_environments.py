@@ -73,7 +73,7 @@ async def test_an_environment_is_reused_and_handles_one_event_at_a_time(start: S
     assert both[0]["pid"] != both[1]["pid"]
 
 
-async def test_no_more_environments_than_allowed_and_the_rest_waits_its_turn(start: Start) -> None:
+async def test_events_beyond_the_maximum_of_environments_wait_for_a_free_one(start: Start) -> None:
     async with start(environments=2) as pool:
         answers = await asyncio.gather(*(ask(pool, sleep_seconds=0.05) for _ in range(20)))
 
@@ -81,7 +81,7 @@ async def test_no_more_environments_than_allowed_and_the_rest_waits_its_turn(sta
     assert len({answer["requestId"] for answer in answers}) == 20
 
 
-async def test_what_cannot_even_wait_is_refused_at_once(start: Start) -> None:
+async def test_events_beyond_the_waiting_limit_are_refused_immediately(start: Start) -> None:
     async with start(environments=1, waiting=3) as pool:
         results = await asyncio.gather(*(ask(pool) for _ in range(9)), return_exceptions=True)
 
@@ -89,7 +89,7 @@ async def test_what_cannot_even_wait_is_refused_at_once(start: Start) -> None:
     assert sum(isinstance(result, dict) for result in results) == 3
 
 
-async def test_a_function_that_takes_too_long_is_killed_and_replaced(start: Start) -> None:
+async def test_an_environment_is_killed_at_the_timeout_and_replaced(start: Start) -> None:
     async with start(environments=1, timeout_seconds=1) as pool:
         first = await ask(pool)
         with pytest.raises(TimedOut):
@@ -100,7 +100,7 @@ async def test_a_function_that_takes_too_long_is_killed_and_replaced(start: Star
     assert not psutil.pid_exists(first["pid"])
 
 
-async def test_a_crash_costs_its_own_event_and_no_other(start: Start) -> None:
+async def test_a_crash_fails_only_the_event_in_progress(start: Start) -> None:
     async with start(environments=2) as pool:
         crash = asyncio.create_task(ask(pool, exit=9))
         others = [asyncio.create_task(ask(pool)) for _ in range(10)]
@@ -109,7 +109,7 @@ async def test_a_crash_costs_its_own_event_and_no_other(start: Start) -> None:
         assert len(await asyncio.gather(*others)) == 10
 
 
-async def test_an_environment_killed_while_it_is_idle_costs_nothing(start: Start) -> None:
+async def test_killing_an_idle_environment_fails_no_event(start: Start) -> None:
     async with start(environments=1) as pool:
         first = await ask(pool)
         os.kill(first["pid"], 9)
@@ -132,7 +132,9 @@ async def test_an_exception_fails_its_event_and_keeps_the_environment(
     assert any("ValueError: no such luck" in line for line in lines)
 
 
-async def test_what_is_no_json_fails_its_event_and_keeps_the_environment(start: Start) -> None:
+async def test_a_response_that_is_not_json_fails_its_event_and_keeps_the_environment(
+    start: Start,
+) -> None:
     async with start(environments=1) as pool:
         first = await ask(pool)
         with pytest.raises(Failed, match="not JSON serializable"):
@@ -142,7 +144,7 @@ async def test_what_is_no_json_fails_its_event_and_keeps_the_environment(start: 
     assert again["pid"] == first["pid"]
 
 
-async def test_an_answer_larger_than_lambda_takes_fails_its_event(start: Start) -> None:
+async def test_a_response_above_the_limit_of_lambda_fails_its_event(start: Start) -> None:
     async with start(environments=1) as pool:
         fits = await ask(pool, bytes=6_000_000)
         with pytest.raises(Failed):
@@ -152,7 +154,7 @@ async def test_an_answer_larger_than_lambda_takes_fails_its_event(start: Start) 
         assert (await ask(pool))["pid"]
 
 
-async def test_a_function_that_cannot_start_says_why_for_each_event(
+async def test_each_event_of_a_function_that_cannot_start_fails_with_the_init_error(
     start: Start, lines: list[str]
 ) -> None:
     async with start("broken") as pool:
@@ -163,7 +165,7 @@ async def test_a_function_that_cannot_start_says_why_for_each_event(
     assert any("this function cannot start" in line for line in lines)
 
 
-async def test_a_function_sees_what_lambda_sets_and_nothing_of_this_machine(
+async def test_a_function_has_the_variables_of_lambda_and_none_of_the_host(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_OF_THIS_MACHINE", "x")
@@ -179,7 +181,7 @@ async def test_a_function_sees_what_lambda_sets_and_nothing_of_this_machine(
     assert (answer["functionName"], answer["memoryMb"]) == ("misbehaving", "128")
 
 
-async def test_each_event_has_a_trace_of_its_own_as_x_ray_has_it(start: Start) -> None:
+async def test_each_event_has_its_own_x_ray_trace_id(start: Start) -> None:
     async with start(environments=1) as pool:
         traces = [(await ask(pool))["environment"]["_X_AMZN_TRACE_ID"] for _ in range(2)]
 
@@ -188,7 +190,7 @@ async def test_each_event_has_a_trace_of_its_own_as_x_ray_has_it(start: Start) -
     assert traces[0] != traces[1]
 
 
-async def test_a_long_line_is_shown_whole(start: Start, lines: list[str]) -> None:
+async def test_a_long_log_line_is_not_truncated(start: Start, lines: list[str]) -> None:
     async with start() as pool:
         await ask(pool, say="x" * 200_000)
         await asyncio.sleep(0.2)

@@ -92,7 +92,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
-def test_redis_flushed_frozen_killed_and_restarted_empty_loses_no_hold(
+def test_no_hold_is_lost_when_redis_is_flushed_frozen_killed_and_restarted(
     server: Server, servers: Engine, tmp_path: Path, name: str
 ) -> None:
     variables = {

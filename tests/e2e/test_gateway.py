@@ -109,14 +109,14 @@ async def test_a_path_parameter_is_decoded_once() -> None:
     assert event["pathParameters"] == {"what": "100%25/off"}
 
 
-async def test_bytes_that_are_no_text_come_in_base64() -> None:
+async def test_a_body_that_is_not_utf_8_is_encoded_in_base64() -> None:
     async with served() as url:
         event = (await send(f"{url}/do/echo", data=b"\xff\xfe")).json
 
     assert (event["body"], event["isBase64Encoded"]) == ("//4=", True)
 
 
-async def test_what_the_function_answers_is_what_the_caller_gets() -> None:
+async def test_the_client_receives_the_response_of_the_function() -> None:
     async with served() as url:
         reply = await send(f"{url}/do/teapot", "GET")
 
@@ -128,7 +128,7 @@ UNAVAILABLE = '{"message":"Service Unavailable"}'
 TOO_LARGE = '{"message":"Request Entity Too Large"}'
 
 
-async def test_a_crash_and_a_timeout_are_answered_in_the_words_of_api_gateway() -> None:
+async def test_a_crash_and_a_timeout_get_the_500_response_of_api_gateway() -> None:
     async with served() as url:
         crash = await send(f"{url}/do/crash")
         slow = await send(f"{url}/do/sleep")
@@ -140,7 +140,7 @@ async def test_a_crash_and_a_timeout_are_answered_in_the_words_of_api_gateway() 
     assert well.status == 200
 
 
-async def test_more_than_may_wait_is_503_at_once() -> None:
+async def test_requests_beyond_the_waiting_limit_get_503_immediately() -> None:
     async with served(waiting_max=2) as url:
         replies = await asyncio.gather(*(send(f"{url}/do/echo") for _ in range(8)))
 
@@ -155,7 +155,7 @@ async def test_more_than_may_wait_is_503_at_once() -> None:
         pytest.param(6 * 2**20, id="more than Lambda takes, as an event"),
     ],
 )
-async def test_a_body_larger_than_aws_takes_is_413(size: int) -> None:
+async def test_a_body_above_the_limits_of_aws_is_413(size: int) -> None:
     async with served() as url:
         reply = await send(f"{url}/do/echo", data=io.BytesIO(b" " * size))
 
@@ -175,7 +175,7 @@ async def test_a_body_of_unknown_length_is_413_once_it_is_too_large() -> None:
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate", "br", "zstd", "nonsense"])
-async def test_a_body_reaches_the_function_as_it_was_sent_whatever_its_coding(coding: str) -> None:
+async def test_a_body_reaches_the_function_undecoded_with_any_content_encoding(coding: str) -> None:
     headers = {"Content-Encoding": coding, "Content-Type": "application/json"}
     async with served() as url:
         for body in (b'{"plain": 1}', gzip.compress(b'{"compressed": 1}')):
@@ -193,7 +193,7 @@ async def test_a_header_sent_twice_reaches_the_function_joined_by_a_comma() -> N
     assert event["headers"]["idempotency-key"] == "a,b"
 
 
-async def test_cookies_come_in_a_list_of_their_own() -> None:
+async def test_cookies_are_passed_in_a_separate_list() -> None:
     async with served() as url:
         event = (await send(f"{url}/do/echo", headers={"Cookie": "a=1; b=2"})).json
 
@@ -254,7 +254,7 @@ async def test_head_goes_to_the_default_route_as_on_aws_and_its_response_has_no_
         ("DELETE", "/page", 405, "GET,HEAD"),
     ],
 )
-async def test_pages_of_the_runtime_refuse_as_the_api_does(
+async def test_pages_of_the_runtime_refuse_methods_with_problem_documents(
     method: str, path: str, status: int, allow: str | None
 ) -> None:
     async with served(stub=True) as url:
@@ -284,7 +284,7 @@ async def test_pages_of_the_runtime_refuse_as_the_api_does(
         ),
     ],
 )
-async def test_an_answer_of_a_function_is_read_as_api_gateway_reads_it(
+async def test_function_responses_are_interpreted_like_in_api_gateway(
     answer: str, status: int, body: str
 ) -> None:
     async with served(stub=True) as url:
@@ -293,7 +293,7 @@ async def test_an_answer_of_a_function_is_read_as_api_gateway_reads_it(
     assert (reply.status, reply.text) == (status, body)
 
 
-async def test_cookies_of_an_answer_become_headers() -> None:
+async def test_cookies_of_a_response_become_set_cookie_headers() -> None:
     answer = '{"statusCode":200,"cookies":["a=1","b=2; Secure"]}'
     async with (
         served(stub=True) as url,

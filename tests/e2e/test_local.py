@@ -61,7 +61,7 @@ def conserved(runtime: Runtime, resource_id: str) -> dict[str, int]:
     return {state: stock[f"{state}Stock"] for state in ("available", "held", "committed")}
 
 
-def test_two_thousand_buyers_at_once_get_exactly_a_hundred_units(
+def test_two_thousand_concurrent_buyers_get_exactly_a_hundred_units(
     runtime: Runtime, name: str
 ) -> None:
     runtime.set_stock(name, 100)
@@ -75,7 +75,7 @@ def test_two_thousand_buyers_at_once_get_exactly_a_hundred_units(
     assert conserved(runtime, name) == {"available": 0, "held": 100, "committed": 0}
 
 
-def test_every_tenth_buyer_asking_twice_makes_no_hold_more(runtime: Runtime, name: str) -> None:
+def test_retries_by_every_tenth_buyer_create_no_second_hold(runtime: Runtime, name: str) -> None:
     runtime.set_stock(name, 100)
     keys = [f"{name}-{n}" for n in range(2_000)] + [f"{name}-{n}" for n in range(0, 2_000, 10)]
 
@@ -91,7 +91,9 @@ def test_every_tenth_buyer_asking_twice_makes_no_hold_more(runtime: Runtime, nam
     assert conserved(runtime, name) == {"available": 0, "held": 100, "committed": 0}
 
 
-def test_fifty_requests_at_once_with_one_key_get_one_answer(runtime: Runtime, name: str) -> None:
+def test_fifty_concurrent_requests_with_one_key_get_one_response(
+    runtime: Runtime, name: str
+) -> None:
     runtime.set_stock(name, 100)
 
     replies = asyncio.run(all_at_once(runtime, name, [name] * 50))
@@ -143,7 +145,7 @@ def wait_for_hold(engine: Engine, key: str) -> None:
         time.sleep(0.01)
 
 
-def test_redis_killed_under_load_costs_no_request(tmp_path: Path, name: str) -> None:
+def test_no_request_fails_when_redis_is_killed_under_load(tmp_path: Path, name: str) -> None:
     with started(tmp_path) as runtime:
         runtime.set_stock(name, 300)
         redis = psutil.Process(int((tmp_path / "redis.pid").read_text()))
@@ -170,7 +172,7 @@ def test_redis_killed_under_load_costs_no_request(tmp_path: Path, name: str) -> 
         assert conserved(runtime, name) == {"available": 0, "held": 300, "committed": 0}
 
 
-def test_an_environment_killed_under_load_costs_only_what_it_was_doing(
+def test_an_environment_killed_under_load_fails_only_the_event_in_progress(
     tmp_path: Path, name: str
 ) -> None:
     with started(tmp_path, "--environments", "4") as runtime:
@@ -197,7 +199,7 @@ def test_an_environment_killed_under_load_costs_only_what_it_was_doing(
         assert conserved(runtime, name) == {"available": 599, "held": 401, "committed": 0}
 
 
-def test_the_schedules_of_the_template_close_holds_as_they_end(runtime: Runtime, name: str) -> None:
+def test_the_schedules_of_the_template_close_expired_holds(runtime: Runtime, name: str) -> None:
     """A hold that Redis was too slow to be told of is closed within a minute, as promised."""
     runtime.set_stock(name, 20)
     socket_folder = (runtime.state / "postgres/postmaster.pid").read_text().splitlines()[4]
@@ -254,7 +256,7 @@ def closed_lags_seconds(engine: Engine, tokens: list[str]) -> list[float]:
         ("GET", "/api/v1/reservations/x", 404, "reservation_not_found"),
     ],
 )
-def test_what_is_not_there_is_refused_as_a_problem(
+def test_unknown_paths_and_methods_get_problem_documents(
     runtime: Runtime, method: str, path: str, status: int, code: str
 ) -> None:
     reply = runtime.call(method, path)
@@ -276,7 +278,7 @@ def test_what_is_not_there_is_refused_as_a_problem(
         (json.dumps({"note": "x" * 2_000_000}).encode(), 413, "body_too_large"),
     ],
 )
-def test_bad_bodies_get_through_the_gateway_and_are_refused(
+def test_the_function_refuses_invalid_bodies(
     runtime: Runtime, body: bytes, status: int, code: str
 ) -> None:
     reply = runtime.call("POST", "/api/v1/reserve", body, {"Idempotency-Key": "k"})
@@ -284,7 +286,9 @@ def test_bad_bodies_get_through_the_gateway_and_are_refused(
     assert (reply.status, reply.code) == (status, code)
 
 
-def test_a_body_larger_than_api_gateway_takes_is_refused_in_its_words(runtime: Runtime) -> None:
+def test_a_body_above_the_limit_of_api_gateway_gets_the_response_of_api_gateway(
+    runtime: Runtime,
+) -> None:
     reply = runtime.call("POST", "/api/v1/reserve", b" " * 11_000_000)
 
     assert (reply.status, reply.text) == (413, '{"message":"Request Entity Too Large"}')
@@ -301,7 +305,7 @@ def test_ids_with_braces_are_created_reserved_and_read(runtime: Runtime, name: s
 
 
 @pytest.mark.parametrize("origin", ["https://elsewhere.example", "null", "http://["])
-def test_a_page_of_another_origin_is_refused_with_a_problem(runtime: Runtime, origin: str) -> None:
+def test_a_post_from_another_origin_gets_a_problem_document(runtime: Runtime, origin: str) -> None:
     reply = runtime.call("POST", "/dashboard/black-friday", headers={"Origin": origin})
 
     assert (reply.status, reply.code) == (403, "origin_not_allowed")
@@ -310,7 +314,9 @@ def test_a_page_of_another_origin_is_refused_with_a_problem(runtime: Runtime, or
 
 
 @pytest.mark.parametrize("page", ["/dashboard", "/docs", "/openapi.json", "/metrics"])
-def test_a_page_answers_head_as_get_without_a_body(runtime: Runtime, page: str) -> None:
+def test_head_of_a_page_returns_the_headers_of_get_without_a_body(
+    runtime: Runtime, page: str
+) -> None:
     head, get = runtime.call("HEAD", page), runtime.call("GET", page)
 
     assert (head.status, head.text) == (200, "")
@@ -328,7 +334,7 @@ def test_names_with_spaces_and_umlauts_can_be_read_over_http(runtime: Runtime, n
     assert [resource["totalStock"] for resource in found["resources"]] == [3]
 
 
-def test_the_api_is_documented_where_it_runs(runtime: Runtime) -> None:
+def test_the_runtime_serves_the_openapi_document_and_swagger_ui(runtime: Runtime) -> None:
     document = runtime.call("GET", "/openapi.json").json
     page = runtime.call("GET", "/docs").text
 
@@ -340,7 +346,9 @@ def test_the_api_is_documented_where_it_runs(runtime: Runtime) -> None:
         assert runtime.call("GET", f"/docs/swagger/{part}").status == 200
 
 
-def test_each_request_is_one_line_that_keeps_its_token_secret(runtime: Runtime, name: str) -> None:
+def test_each_request_is_logged_in_one_line_without_the_full_token(
+    runtime: Runtime, name: str
+) -> None:
     runtime.set_stock(name, 1)
     token = runtime.reserve(name, name).json["token"]
     for spelling in (token, token.replace("-", ""), token.upper()):
@@ -357,7 +365,7 @@ def test_each_request_is_one_line_that_keeps_its_token_secret(runtime: Runtime, 
     )
 
 
-def test_what_is_stored_survives_a_restart_and_ctrl_c_leaves_nothing_running(
+def test_ctrl_c_leaves_no_process_running_and_data_survives_a_restart(
     tmp_path: Path, name: str
 ) -> None:
     with started(tmp_path) as first:
@@ -375,9 +383,7 @@ def test_what_is_stored_survives_a_restart_and_ctrl_c_leaves_nothing_running(
         assert conserved(second, name) == {"available": 4, "held": 1, "committed": 0}
 
 
-def test_the_engine_runs_under_the_runtime_client_of_systems_without_awslambdaric(
-    tmp_path: Path, name: str
-) -> None:
+def test_the_engine_runs_without_awslambdaric(tmp_path: Path, name: str) -> None:
     with started(tmp_path, variables={"RUNTIME_CLIENT": "openreserve"}) as runtime:
         runtime.set_stock(name, 3)
         token = runtime.reserve(name, name).json["token"]
@@ -405,14 +411,14 @@ def _sigint_ignored() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("_sigint_ignored")
-def test_a_runtime_that_inherits_an_ignored_sigint_is_stopped_by_it(tmp_path: Path) -> None:
+def test_sigint_stops_a_runtime_that_inherited_it_as_ignored(tmp_path: Path) -> None:
     with started(tmp_path, variables={"REDIS_URL": ""}) as runtime:
         assert runtime.stop(signal.SIGINT) == 0
 
 
 @pytest.mark.usefixtures("_sigint_ignored")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_runtime_that_is_stopped_while_it_starts_leaves_nothing_running(
+def test_a_signal_during_start_leaves_no_process_running(
     tmp_path: Path, number: signal.Signals
 ) -> None:
     state = tmp_path / "state"
@@ -433,7 +439,7 @@ def test_a_runtime_that_is_stopped_while_it_starts_leaves_nothing_running(
     assert not [child for child in family if alive(child)]
 
 
-def test_a_runtime_that_was_killed_can_be_started_again(tmp_path: Path, name: str) -> None:
+def test_the_runtime_starts_again_after_sigkill(tmp_path: Path, name: str) -> None:
     with started(tmp_path) as first:
         first.set_stock(name, 5)
         first.stop(signal.SIGKILL)
@@ -451,14 +457,14 @@ def alive(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
 
-def test_a_second_copy_runs_beside_the_first(runtime: Runtime, tmp_path: Path, name: str) -> None:
+def test_two_runtimes_run_side_by_side(runtime: Runtime, tmp_path: Path, name: str) -> None:
     with started(tmp_path) as second:
         runtime.set_stock(name, 5)
 
         assert second.call("GET", f"/api/v1/resources/{name}").code == "resource_not_found"
 
 
-def test_a_busy_port_is_said_in_one_line(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_in_one_line(runtime: Runtime, tmp_path: Path) -> None:
     port = int(runtime.url.rpartition(":")[2])
     with pytest.raises(AssertionError) as refused, started(tmp_path, port=port):
         pass
@@ -470,7 +476,7 @@ def test_a_busy_port_is_said_in_one_line(runtime: Runtime, tmp_path: Path) -> No
     )
 
 
-def test_a_postgres_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_postgres_is_reported_in_one_line(tmp_path: Path) -> None:
     variables = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/nothing"}
     with pytest.raises(AssertionError) as refused, started(tmp_path, variables=variables):
         pass
@@ -479,7 +485,7 @@ def test_a_postgres_that_is_not_there_is_said_in_one_line(tmp_path: Path) -> Non
     assert line.startswith("OpenReserve cannot run: Postgres at DATABASE_URL: ")
 
 
-def test_a_schema_that_cannot_be_migrated_is_said_in_one_line(
+def test_a_failed_migration_is_reported_in_one_line(
     servers: Engine, tmp_path: Path, name: str
 ) -> None:
     admin_url = servers.owner_url.replace("openreserve_owner@/openreserve", "postgres@/postgres")
@@ -499,7 +505,7 @@ def test_a_schema_that_cannot_be_migrated_is_said_in_one_line(
     assert line.endswith("start with a new one (make run: delete .openreserve/)")
 
 
-def test_data_of_another_postgres_is_said_in_one_line(tmp_path: Path) -> None:
+def test_data_of_another_postgres_version_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "postgres").mkdir()
     (tmp_path / "postgres" / "PG_VERSION").write_text("12\n")
     with pytest.raises(AssertionError) as refused, started(tmp_path):
@@ -509,7 +515,7 @@ def test_data_of_another_postgres_is_said_in_one_line(tmp_path: Path) -> None:
     assert line.startswith(f"OpenReserve cannot run: {tmp_path / 'postgres'} is of PostgreSQL 12")
 
 
-def test_a_state_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unwritable_state_folder_is_reported_in_one_line(tmp_path: Path) -> None:
     state = tmp_path / "file" / "state"
     state.parent.touch()
     with pytest.raises(AssertionError) as refused, started(state):
@@ -520,14 +526,16 @@ def test_a_state_that_cannot_be_written_is_said_in_one_line(tmp_path: Path) -> N
     )
 
 
-def test_a_state_that_is_in_use_is_said_in_one_line(runtime: Runtime) -> None:
+def test_a_state_folder_in_use_is_reported_in_one_line(runtime: Runtime) -> None:
     with pytest.raises(AssertionError) as refused, started(runtime.state, port=free_port()):
         pass
 
     assert str(refused.value) == f"OpenReserve cannot run: another one runs on {runtime.state}"
 
 
-def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) -> None:
+def test_the_json_option_prints_the_log_lines_of_the_functions(
+    servers: Engine, tmp_path: Path, name: str
+) -> None:
     """With --json the functions' own lines come out, one per outcome, and nothing else."""
     port = free_port()
     variables = {"DATABASE_URL": servers.database_url, "MIGRATION_URL": servers.owner_url}
@@ -556,7 +564,7 @@ def test_json_lines_are_to_be_had(servers: Engine, tmp_path: Path, name: str) ->
     assert [entry["outcome"] for entry in entries if "route" in entry] == ["ok"]
 
 
-def test_functions_are_given_no_variable_that_aws_would_not_give_them() -> None:
+def test_functions_receive_only_the_environment_variables_of_lambda() -> None:
     function = Function("F", Path(), "app.handler", 1, 1, {}, (), ())
 
     assert set(environment_variables(function, "F#1", 1)) <= {

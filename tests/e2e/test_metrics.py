@@ -46,7 +46,9 @@ def load(runtime: Runtime, round_: int) -> None:
     runtime.stock(name)
 
 
-def test_the_functions_metrics_can_be_read_as_prometheus_reads_them(runtime: Runtime) -> None:
+def test_the_metrics_of_the_functions_are_exposed_in_the_format_of_prometheus(
+    runtime: Runtime,
+) -> None:
     load(runtime, 0)
     deadline = time.monotonic() + SECONDS_MAX
     while 'openreserve_holds_expired_total{path="prompt"} 1.0' not in exposed(runtime):
@@ -67,7 +69,7 @@ def test_the_functions_metrics_can_be_read_as_prometheus_reads_them(runtime: Run
     assert "metrics-0" not in text, "no id is a label"
 
 
-def test_there_are_no_series_of_when_each_series_was_created(runtime: Runtime) -> None:
+def test_there_are_no_created_series(runtime: Runtime) -> None:
     load(runtime, 0)
 
     families = re.findall(r"^# TYPE (\S+) (\w+)$", exposed(runtime), re.MULTILINE)
@@ -78,7 +80,7 @@ def test_there_are_no_series_of_when_each_series_was_created(runtime: Runtime) -
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
-def test_promtool_finds_nothing_to_complain_about(runtime: Runtime) -> None:
+def test_promtool_reports_no_problems(runtime: Runtime) -> None:
     load(runtime, 0)
 
     checked = subprocess.run(

@@ -93,7 +93,7 @@ async def running(
         await pool.stop()
 
 
-async def test_what_was_carried_out_is_deleted(own_aws: Aws, name: str) -> None:
+async def test_processed_messages_are_deleted(own_aws: Aws, name: str) -> None:
     async with running(own_aws, name) as line:
         line.send(*({"name": str(n)} for n in range(25)))
         await line.until(lambda: len(line.said) >= 25 and line.left() == 0)
@@ -103,7 +103,7 @@ async def test_what_was_carried_out_is_deleted(own_aws: Aws, name: str) -> None:
     assert {said["attempt"] for said in line.said} == {1}
 
 
-async def test_messages_wait_for_others_as_long_as_the_window_says(own_aws: Aws, name: str) -> None:
+async def test_messages_are_batched_within_the_batching_window(own_aws: Aws, name: str) -> None:
     async with running(own_aws, name, visibility_seconds=30, window_seconds=2) as line:
         for n in range(4):
             await asyncio.to_thread(line.send, {"name": str(n)})
@@ -113,7 +113,7 @@ async def test_messages_wait_for_others_as_long_as_the_window_says(own_aws: Aws,
     assert [said["batch"] for said in line.said] == [4] * 4
 
 
-async def test_of_a_batch_only_what_failed_comes_back_and_is_given_up_at_last(
+async def test_only_failed_messages_of_a_batch_are_retried_and_then_dead_lettered(
     own_aws: Aws, name: str
 ) -> None:
     async with running(own_aws, name) as line:
@@ -127,7 +127,7 @@ async def test_of_a_batch_only_what_failed_comes_back_and_is_given_up_at_last(
 
 
 @pytest.mark.parametrize("wish", [{"raise": "no"}, {"answer": "nobody"}, {"answer": ""}])
-async def test_an_exception_or_a_senseless_answer_brings_the_whole_batch_back(
+async def test_an_exception_or_an_invalid_response_returns_the_whole_batch(
     own_aws: Aws, name: str, wish: dict[str, str]
 ) -> None:
     """A misspelt itemIdentifier fails all messages on Lambda, too."""
@@ -138,7 +138,7 @@ async def test_an_exception_or_a_senseless_answer_brings_the_whole_batch_back(
     assert line.did()["odd"] == 3
 
 
-async def test_a_message_is_its_functions_alone_until_its_visibility_is_over(
+async def test_a_message_is_received_once_within_its_visibility_timeout(
     own_aws: Aws, name: str
 ) -> None:
     async with running(own_aws, name, visibility_seconds=30) as line:
@@ -148,7 +148,7 @@ async def test_a_message_is_its_functions_alone_until_its_visibility_is_over(
     assert line.did() == {"long": 1}
 
 
-async def test_a_slow_group_leaves_room_for_the_others(own_aws: Aws, name: str) -> None:
+async def test_a_slow_message_group_does_not_block_other_groups(own_aws: Aws, name: str) -> None:
     """As in a fair queue: ninety messages of one group do not stand before one of another."""
     async with running(own_aws, name, environments=6, visibility_seconds=200) as line:
         slow = [{"name": f"slow-{n}", "sleep_seconds": 1.5} for n in range(90)]
@@ -162,7 +162,7 @@ async def test_a_slow_group_leaves_room_for_the_others(own_aws: Aws, name: str) 
         assert begun <= 20, "no slow batch had to end for that: two were begun, of ten each"
 
 
-async def test_a_queue_without_partial_failures_takes_any_answer_for_success(
+async def test_a_queue_without_partial_failures_treats_any_response_as_success(
     own_aws: Aws, name: str
 ) -> None:
     trigger = QueueTrigger("", "", 10, 50, partial_failures=False)
@@ -192,7 +192,7 @@ async def test_an_unreachable_queue_server_is_logged_and_stops_nothing(name: str
     assert "its queue does not answer" in shown[0]
 
 
-async def test_what_is_sent_while_others_receive_and_delete_is_received_once(
+async def test_concurrent_senders_and_receivers_get_each_message_once(
     own_aws: Aws, name: str
 ) -> None:
     """Without taking turns, moto hands some out twice."""

@@ -43,7 +43,7 @@ def shape(document: Any) -> Any:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_the_calls_of_the_readme_answer_as_it_says(runtime: Runtime) -> None:
+def test_the_curl_examples_of_the_readme_return_the_documented_responses(runtime: Runtime) -> None:
     (create, created), (hold, held), (commit, committed), (release, _), (read, _), _ = CALLS
 
     assert shape(run(runtime, create)) == shape(json.loads(created))
@@ -58,13 +58,13 @@ def test_the_calls_of_the_readme_answer_as_it_says(runtime: Runtime) -> None:
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
-def test_the_webhook_of_the_readme_can_be_made(runtime: Runtime) -> None:
+def test_the_webhook_example_of_the_readme_creates_an_endpoint(runtime: Runtime) -> None:
     save, saved = CALLS[-1]
 
     assert shape(run(runtime, save)) == shape(json.loads(saved))
 
 
-def test_the_start_says_what_the_readme_shows(runtime: Runtime) -> None:
+def test_the_runtime_prints_the_start_message_of_the_readme(runtime: Runtime) -> None:
     shown = README.partition("$ make run\n")[2].partition("\n```")[0].splitlines()
     said = [line for line in runtime.lines if line]
 

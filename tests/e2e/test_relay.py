@@ -109,7 +109,7 @@ class Picky:
         return CommandError(500 if ill else 204)
 
 
-async def test_a_relay_killed_at_random_and_endpoints_that_misbehave_lose_no_event(
+async def test_no_event_is_lost_when_the_relay_is_killed_and_endpoints_fail(
     engine: Engine, own_aws: Aws, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")

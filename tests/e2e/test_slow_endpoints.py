@@ -29,7 +29,7 @@ async def send(count: int) -> None:
     assert all(await asyncio.to_thread(queue.send, [Message(event()) for _ in range(count)]))
 
 
-async def test_a_slow_endpoint_costs_a_quick_one_nothing(
+async def test_a_slow_endpoint_does_not_delay_a_fast_one(
     own_aws: Aws, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The quick one has all its events while the slow one has not answered a single one."""

@@ -81,7 +81,7 @@ def test_an_expired_hold_returns_its_stock_and_sends_a_signed_webhook(
         restored.verified("whsec_" + "A" * 32)
 
 
-def test_what_was_given_up_can_be_looked_at_and_arrives_when_it_is_resent(
+def test_dead_letters_can_be_listed_and_resent(
     runtime: Runtime, receiver: Receiver, name: str
 ) -> None:
     well = threading.Event()
@@ -108,7 +108,7 @@ def test_what_was_given_up_can_be_looked_at_and_arrives_when_it_is_resent(
     assert dead() == []
 
 
-def test_a_ping_says_what_the_endpoint_answered(
+def test_a_ping_returns_the_response_of_the_endpoint(
     runtime: Runtime, receiver: Receiver, name: str
 ) -> None:
     secret = save(runtime, name, f"{receiver.url}/ping")
@@ -120,9 +120,7 @@ def test_a_ping_says_what_the_endpoint_answered(
     assert receiver.received[-1].id == pinged["id"]
 
 
-def test_endpoints_are_still_there_after_a_restart(
-    tmp_path: Path, receiver: Receiver, name: str
-) -> None:
+def test_endpoints_survive_a_restart(tmp_path: Path, receiver: Receiver, name: str) -> None:
     with started(tmp_path) as first:
         secret = save(first, name, f"{receiver.url}/again", "STOCK_RESTORED")
         assert first.stop() == 0

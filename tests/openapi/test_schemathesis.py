@@ -7,7 +7,7 @@ from tests.openapi.tools import DOCUMENT, FILES, PYTHON_TOOLS, installed, output
 
 
 @pytest.mark.slow
-def test_a_thousand_generated_requests_get_documented_answers(
+def test_a_thousand_generated_requests_get_documented_responses(
     runtime: Runtime, pytestconfig: pytest.Config
 ) -> None:
     schemathesis = installed(PYTHON_TOOLS / "schemathesis", pytestconfig)
