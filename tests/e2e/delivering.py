@@ -11,7 +11,7 @@ from infra.local.aws import Aws
 from infra.local.lambda_pool import Pool
 from infra.local.template import model
 from tests.conftest import delete_queues, forget
-from tests.support.calls import call
+from tests.support.handlers import call
 
 ROOT = Path(__file__).parents[2]
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from tests.support.calls import Reply
+from tests.support.handlers import Reply
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS_MAX = 60

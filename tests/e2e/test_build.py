@@ -25,7 +25,7 @@ from tests.conftest import SHOWN, Engine, delete_queues
 from tests.e2e.building import MACHINES, Built, build, python_of_lambda
 from tests.e2e.emulator import Image, compiled_at_start, emulated, image
 from tests.e2e.runtime import ROOT
-from tests.support.calls import hold, sample, set_stock
+from tests.support.handlers import hold, sample, set_stock
 from tests.support.receiver import CommandError, Receiver
 
 LAYERS_UNZIPPED_MB_MAX = 250

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.runtime import Runtime, started
-from tests.support.calls import Reply
+from tests.support.handlers import Reply
 from tests.support.issuer import AUDIENCES, ISSUER, Issuer
 
 SHOP, OTHER = "https://shop.example", "https://other.example"

@@ -21,7 +21,7 @@ from infra.local.auth.authorizers import Admit, everybody
 from infra.local.connections import Limits, Runner
 from infra.local.lambda_pool import Pool
 from infra.local.template.model import Function
-from tests.support.calls import Reply
+from tests.support.handlers import Reply
 
 FUNCTIONS = Path(__file__).parent / "functions"
 ROUTES = ("POST /do/{what}", "GET /do/{what}")

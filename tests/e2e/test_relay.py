@@ -21,7 +21,7 @@ from openreserve.postgres import connection as postgres_connection
 from openreserve.webhooks import outbox
 from tests.conftest import Engine
 from tests.e2e.delivering import deliveries_run, save
-from tests.support.calls import call, event_pages, hold, invoke, release, sample, set_stock
+from tests.support.handlers import call, event_pages, hold, invoke, release, sample, set_stock
 from tests.support.receiver import CommandError, Received, Receiver
 
 ROOT = Path(__file__).parents[2]

@@ -20,9 +20,9 @@ from openreserve.postgres import events as postgres_events
 from openreserve.postgres import maintenance
 from openreserve.webhooks import outbox, queue
 from tests.conftest import Engine, Queues, ask_redis, beside, forget
-from tests.support.calls import Context, commit, event_pages, hold, release, set_stock
 from tests.support.crowd import Crowd, crowd
-from tests.support.wire import tapped
+from tests.support.handlers import Context, commit, event_pages, hold, release, set_stock
+from tests.support.postgres_tap import tapped
 
 
 @pytest.fixture(autouse=True)

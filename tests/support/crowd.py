@@ -14,7 +14,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.support.calls"])
+_context.set_forkserver_preload(["tests.support.handlers"])
 _barrier: Barrier
 
 

@@ -8,7 +8,7 @@ from functions.webhook import app as webhook_app
 from infra.local.template.intrinsics import ACCOUNT, REGION
 from openreserve.webhooks import endpoints
 from tests.conftest import Queues
-from tests.support.calls import call, invoke, sample
+from tests.support.handlers import call, invoke, sample
 
 ATTEMPTS_MAX = 3
 """One more than the number of retry delays in the tests."""

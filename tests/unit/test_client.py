@@ -20,7 +20,7 @@ from openreserve.domain.reservations import Status
 from openreserve.domain.resources import Item
 from openreserve.http.problems import STATUSES
 from tests.e2e.runtime import ROOT, free_port
-from tests.support.scripted import Step, problem, scripted
+from tests.support.scripted_http import Step, problem, scripted
 
 TOKEN = "550e8400-e29b-41d4-a716-446655440000"
 HELD = {

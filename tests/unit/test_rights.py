@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.aws_calls import PACKAGE, ROOT, Call, calls_of, clients_in, reached
+from tests.support.sam_transform import rendered, transformed
 from tests.support.stack import (
     FUNCTIONS,
     RESOURCES,
@@ -20,7 +21,6 @@ from tests.support.stack import (
     statements,
     variables,
 )
-from tests.support.transformed import rendered, transformed
 
 Right = tuple[str, str]
 """An action, and the resource of the template that it is done to; empty, if it is none of those."""
