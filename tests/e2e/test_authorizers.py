@@ -1,4 +1,4 @@
-"""The running gateway with an authorizer: every route, with every kind of caller."""
+"""The local gateway with an authorizer: every route, with valid and invalid credentials."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def of_signatures(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]
 
 
 def call_of(route: str) -> tuple[str, str]:
-    """A method and a path that take it; those of no route for `$default`."""
+    """A method and a path of the route; for `$default` those of an unknown route."""
     if route == DEFAULT_ROUTE:
         return "PUT", "/api/v1/nothing"
     method, _, path = route.partition(" ")
@@ -66,7 +66,7 @@ def with_token(runtime: Runtime, route: str, token: str) -> Reply:
 
 
 def refusal(reply: Reply) -> tuple[int, str]:
-    """Status and body; where there is no body, since HEAD has none, that of its status."""
+    """Status and body; for HEAD, which has no body, the body that belongs to the status."""
     bodies = dict((UNAUTHORIZED, FORBIDDEN))
     return reply.status, reply.text or bodies.get(reply.status, "")
 
@@ -167,15 +167,15 @@ def test_the_reserve_scope_does_not_authorize_setting_stock(of_tokens: Runtime) 
 
 def test_the_command_line_sends_the_configured_token(of_tokens: Runtime) -> None:
     variables = {"OPENRESERVE_SERVER_URL": of_tokens.url}
-    told = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/operate")}
-    short = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/read")}
+    operator = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/operate")}
+    reader = variables | {"OPENRESERVE_TOKEN": OURS.token("openreserve/read")}
     set_stock = ("stock", "set", "-r", "by-command", "-t", "5")
 
-    assert in_a_pipe(*set_stock, variables=told).code == 0
-    assert in_a_pipe("stock", "check", "-r", "by-command", variables=short).code == 0
+    assert in_a_pipe(*set_stock, variables=operator).code == 0
+    assert in_a_pipe("stock", "check", "-r", "by-command", variables=reader).code == 0
     for said in (
         in_a_pipe(*set_stock, variables=variables),
-        in_a_pipe(*set_stock, variables=short),
+        in_a_pipe(*set_stock, variables=reader),
     ):
         assert (said.code, said.out, said.err.count("\n")) == (2, "", 1)
         assert "OPENRESERVE_TOKEN" in said.err
@@ -217,7 +217,7 @@ def test_requests_without_a_signature_are_forbidden_on_every_route(of_signatures
 def signed(
     runtime: Runtime, profile: str, method: str, path: str, body: Any = None
 ) -> Mapping[str, str]:
-    """Headers with a signature, as the AWS tools make it from what the runtime wrote down."""
+    """Headers signed by the AWS SDK with the credentials file of the runtime."""
     content = None if body is None else json.dumps(body).encode()
     sign = signer(runtime.url, runtime.state / "credentials", profile)
     return sign(method, runtime.url + path, {"content-type": "application/json"}, content)

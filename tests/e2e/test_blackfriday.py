@@ -1,4 +1,4 @@
-"""`make blackfriday`, as a program: its exit code is the verdict on the engine."""
+"""`make blackfriday` as a subprocess: its exit code says whether the engine sold exactly."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 class Ended:
-    """A load test that has ended."""
+    """A completed run of the load test."""
 
     def __init__(self, reports: Path, **parameters: str) -> None:
         done = subprocess.run(
@@ -76,7 +76,7 @@ def test_without_a_host_the_load_test_starts_and_stops_a_local_runtime(tmp_path:
 
 
 def _shape(printed: str) -> list[str]:
-    """Its lines, without the numbers, and without where the report is."""
+    """The printed lines without numbers and without the folder of the report."""
     text = re.sub(r"Report: .*/", "Report: ", printed.strip())
     return [re.sub(r"[\d,]*\d", "N", " ".join(line.split())) for line in text.splitlines()]
 
@@ -200,7 +200,7 @@ def test_one_oversold_unit_fails_the_run(tmp_path: Path, name: str) -> None:
 
 
 def _break_the_guard(runtime: Runtime) -> None:
-    """Has the engine of this runtime sell one unit that is not there."""
+    """Change the SQL functions of this runtime so that they oversell one unit."""
     socket_folder = (runtime.state / "postgres/postmaster.pid").read_text().splitlines()[4]
     owner = f"postgresql://openreserve_owner@/openreserve?host={socket_folder}"
     with psycopg.connect(owner, autocommit=True) as connection:

@@ -1,4 +1,4 @@
-"""What a function is told of its caller, and where the keys come from that tell callers apart."""
+"""The identity of the caller in Lambda events, and the loading of keys and credentials."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ ACCESS = Access(
 )
 
 
-async def told(admit: Admit, headers: Mapping[str, str]) -> Reply:
+async def reply_of(admit: Admit, headers: Mapping[str, str]) -> Reply:
     async with served(admit=admit) as url:
         return await send(f"{url}/do/echo", "GET", headers=headers)
 
@@ -48,7 +48,7 @@ async def test_a_function_receives_the_claims_as_text_and_the_scopes_of_its_rout
     claims: dict[str, Any] = {"exp": 4_102_444_800, "admin": True, "groups": ["a", "b"]}
     token = OURS.token("email see", aud=["x", "shop"], iat=None, **claims)
 
-    context = (await told(admit, {"Authorization": f"Bearer {token}"})).json["requestContext"]
+    context = (await reply_of(admit, {"Authorization": f"Bearer {token}"})).json["requestContext"]
 
     assert context["authorizer"] == {
         "jwt": {
@@ -81,9 +81,9 @@ async def test_a_function_receives_the_identity_of_the_signing_key(
         headers = sigv4(url, "eu-central-1")("GET", f"{url}/do/echo", {}, None)
         reply = await send(f"{url}/do/echo", "GET", headers=headers)
 
-    told = reply.json["requestContext"]["authorizer"]["iam"]
-    assert told["accessKey"] == pair.access_key_id
-    assert told["userArn"].endswith(":user/buyer")
+    identity = reply.json["requestContext"]["authorizer"]["iam"]
+    assert identity["accessKey"] == pair.access_key_id
+    assert identity["userArn"].endswith(":user/buyer")
     assert pair.secret_access_key not in reply.text
     assert pair.secret_access_key not in repr(pair)
 
@@ -119,13 +119,13 @@ CLAIMS = st.dictionaries(
 @settings(max_examples=150)
 def test_any_claims_in_a_signed_token_are_accepted_or_refused(claims: dict[str, Any]) -> None:
     verify = auth_jwt.verifier(ISSUER, AUDIENCES.split(","), OF_OURS)
-    told = {"exp": 4_102_444_800, "iss": ISSUER} | claims
+    all_claims = {"exp": 4_102_444_800, "iss": ISSUER} | claims
     token = jwt.encode(
-        json.loads(json.dumps(told)), key_pair("key-1"), "RS256", headers={"kid": "key-1"}
+        json.loads(json.dumps(all_claims)), key_pair("key-1"), "RS256", headers={"kid": "key-1"}
     )
     with suppress(auth_jwt.NotValid):
         taken = asyncio.run(verify(token))
-        assert set(taken) == set(told)
+        assert set(taken) == set(all_claims)
         assert all(isinstance(text, str) for text in auth_jwt.as_text(taken).values())
         assert all(isinstance(scope, str) for scope in auth_jwt.scopes_of(taken))
         assert "shop" in json.dumps([taken.get("aud"), taken.get("client_id")])
@@ -139,7 +139,7 @@ def test_any_text_other_than_a_token_is_refused(header: str) -> None:
 
 
 async def test_without_an_authorizer_a_function_receives_no_identity() -> None:
-    reply = await told(authorizers.everybody, {"Authorization": "Bearer x"})
+    reply = await reply_of(authorizers.everybody, {"Authorization": "Bearer x"})
 
     assert "authorizer" not in reply.json["requestContext"]
 

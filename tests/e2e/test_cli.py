@@ -1,4 +1,4 @@
-"""Every command as people run it, in a terminal and in a pipe, against the running API."""
+"""Every command of the command line, in a terminal and in a pipe, against the running API."""
 
 import json
 import os
@@ -34,7 +34,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 @pytest.fixture(params=["pipe", "terminal"])
 def run(request: pytest.FixtureRequest, runtime: Runtime) -> Run:
-    """Runs a command, as in the folder of the checkout, and takes the colours away."""
+    """Runs a command in the folder of the checkout, and removes the colours from its output."""
     way = {"pipe": in_a_pipe, "terminal": in_a_terminal}[request.param]
     folder = runtime.state.parents[1]
 
@@ -206,7 +206,7 @@ def test_verify_fails_if_postgres_is_unreachable(run: Run) -> None:
 
 
 def csv(tmp_path: Path, name: str, lines: int = LINES) -> Path:
-    """A file of so many lines behind a comment, one in a hundred of them bad."""
+    """A CSV file with a comment and `lines` rows, of which one in a hundred is invalid."""
     bad = (f"{name}-x,-1", f"{name}/x,5", f"{name}-x", f"{name}-x,many")
     rows = [
         bad[number // 100 % 4] if number % 100 == 50 else f"{name}-{number},{number % 100}"
@@ -236,8 +236,8 @@ def test_an_import_skips_invalid_lines_and_can_be_repeated_safely(
         rf"^{LINES:,} lines in [\d.]+ s: 3,960 created, 40 refused$", first.out, re.MULTILINE
     )
     assert "3,960 unchanged, 40 refused" in again.out
-    told = re.findall(rf"{file}:(\d+): line_invalid: ", first.err + first.out)
-    assert [int(number) for number in told] == [n + 2 for n in range(50, LINES, 100)]
+    numbers = re.findall(rf"{file}:(\d+): line_invalid: ", first.err + first.out)
+    assert [int(number) for number in numbers] == [n + 2 for n in range(50, LINES, 100)]
     assert imported(runtime, name) == 3_960
 
 
@@ -251,7 +251,7 @@ def test_an_import_shows_a_progress_bar_in_a_terminal_and_plain_lines_in_a_pipe(
 
     assert re.search(r"Importing  \[#+-+\] +\d+%", seen)
     assert "100%" in seen
-    assert re.search(r"line_invalid: [^\n]*\n[^\n]*Importing  \[", seen)  # again, below a message
+    assert re.search(r"line_invalid: [^\n]*\n[^\n]*Importing  \[", seen)  # redrawn below a message
     assert seen.rindex("\x1b[?25h") > seen.rindex("\x1b[?25l")  # the cursor is shown again
     assert "\x1b" not in piped.out + piped.err
     assert "\r" not in piped.err
@@ -284,11 +284,11 @@ def test_an_interrupted_import_can_be_resumed(
         command, stderr=subprocess.PIPE, text=True, env=environment(server(runtime))
     ) as process:
         while imported(runtime, name) < 400:
-            assert process.poll() is None, "it was over before it could be stopped"
+            assert process.poll() is None, "the import ended before the signal"
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
     some = imported(runtime, name)
-    first = re.findall(r"stopped at line (\d+), .* --from-line (\d+)$", told.strip())
+    first = re.findall(r"stopped at line (\d+), .* --from-line (\d+)$", errors.strip())
 
     assert 400 <= some < 3_960
     options = []
@@ -316,9 +316,9 @@ def test_an_import_survives_a_restart_of_the_api(tmp_path: Path) -> None:
             assert process.poll() is None
     assert process.poll() is None
     with started(tmp_path / "state", port=port) as after:
-        told, _ = process.communicate(timeout=120)
+        output, _ = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert "40 refused" in told
+        assert "40 refused" in output
         assert imported(after, name) == 3_960
 
 
@@ -378,7 +378,7 @@ def test_the_python_client_works_against_the_running_api(
         assert same.token == again.token
         stock = client.read_resource(resource_id)
         assert (stock.available_stock, stock.held_stock, stock.committed_stock) == (5, 1, 4)
-        listed = {found.token for found in client.list_reservations(resource_id)}
+        listed = {reservation.token for reservation in client.list_reservations(resource_id)}
         assert listed == {sold.token, lost.token, same.token}
         assert client.health().status == "ok"
         assert client.newest_events(5).events

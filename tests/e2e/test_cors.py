@@ -1,4 +1,4 @@
-"""Pages in browsers and the running gateway: preflights, and answers that a page may read."""
+"""CORS of the local gateway: preflight requests, and responses with CORS headers."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ PREFLIGHT = {
 
 @pytest.fixture(scope="module")
 def for_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """With tokens, as an API is that pages call."""
+    """A runtime with the JWT authorizer and two allowed origins."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "jwks.json").write_text(OURS.jwks)
     parameters = (

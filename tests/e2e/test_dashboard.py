@@ -1,4 +1,4 @@
-"""The dashboard of a running runtime, in a real Chromium, as people use it."""
+"""The dashboard of a running runtime in Chromium."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from tests.e2e.runtime import ROOT, Runtime, free_port, started
 
 CHROMIUM = shutil.which("chromium")
 PATIENCE_MS = 20_000
-"""How long it is waited for what the page shows. Nothing is asserted about how long it takes."""
+"""Timeout for the content of the page. The tests assert nothing about durations."""
 PAIRS = [
     *((text, ground, 4.5) for text in ("text", "text-muted") for ground in ("ground", "surface")),
     *(
@@ -27,7 +27,7 @@ PAIRS = [
     *((part, "surface", 3.0) for part in ("available", "held", "committed")),
     *((f"line-{number}", "surface", 3.0) for number in range(1, 7)),
 ]
-"""Colours, what they stand on, and the contrast that WCAG asks for there."""
+"""Colours, their backgrounds, and the contrast that WCAG requires."""
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
 
@@ -55,13 +55,13 @@ def runtime(tmp_path_factory: pytest.TempPathFactory, verdicts: Path) -> Iterato
 
 @pytest.fixture
 def page(browser: Browser, runtime: Runtime) -> Iterator[Page]:
-    """The dashboard, live."""
+    """The dashboard, connected to the runtime."""
     with browser.new_context() as context:
         yield opened(context.new_page(), runtime)
 
 
 def variables_of(verdicts: Path) -> dict[str, str]:
-    """For a runtime whose load test is the stand-in, with or without a Locust."""
+    """The variables of a runtime with the fake load test, which works without Locust."""
     modules = verdicts / "modules"
     modules.mkdir(exist_ok=True)
     (modules / "locust.py").touch()
@@ -77,7 +77,7 @@ def opened(page: Page, runtime: Runtime) -> Page:
 
 
 def number(page: Page, panel: str, series: str, column: int = 2) -> Locator:
-    """The cell of a panel's table: column 1 is now, 2 the highest."""
+    """The cell in the table of a panel: column 1 is the current value, 2 the maximum."""
     table = page.get_by_role("table", name=panel)
     title = page.get_by_role("rowheader", name=series, exact=True)
     return table.locator("tr", has=title).locator(f"td:nth-of-type({column})")
@@ -170,7 +170,7 @@ def test_the_button_starts_one_run_and_shows_its_result(
 ) -> None:
     button = page.get_by_role("button", name="Start Black Friday")
     verdict = page.locator("#black-friday-verdict")
-    for code, told in ((0, "Passed"), (1, "Failed"), (2, "Could not run"), (-9, "Could not run")):
+    for code, text in ((0, "Passed"), (1, "Failed"), (2, "Could not run"), (-9, "Could not run")):
         (verdicts / "exit").unlink(missing_ok=True)
 
         button.click()
@@ -186,14 +186,14 @@ def test_the_button_starts_one_run_and_shows_its_result(
             psutil.Process(int((verdicts / "pid").read_text())).kill()
         else:
             (verdicts / "exit").write_text(str(code))
-        expect(verdict).to_contain_text(told)
+        expect(verdict).to_contain_text(text)
         expect(button).to_be_enabled()
 
 
 def test_the_dashboard_can_be_used_with_the_keyboard(page: Page, verdicts: Path) -> None:
     (verdicts / "exit").write_text("0")
     button = page.get_by_role("button", name="Start Black Friday")
-    for _ in range(3):  # behind two links
+    for _ in range(3):  # after two links
         page.keyboard.press("Tab")
     expect(button).to_be_focused()
     outline = button.evaluate("button => getComputedStyle(button).outlineStyle")
@@ -283,7 +283,7 @@ def test_the_dashboard_has_a_light_and_a_dark_theme(
 
 
 def drawn(page: Page, variable: str) -> str:
-    """What a variable of the style sheet comes to, as rgb(...)."""
+    """The computed colour of a variable of the style sheet, as rgb(...)."""
     script = """variable => {
         const probe = document.body.appendChild(document.createElement("i"));
         probe.style.color = `var(--${variable})`;
@@ -295,7 +295,7 @@ def drawn(page: Page, variable: str) -> str:
 
 
 def contrast(one: str, other: str) -> float:
-    """As WCAG defines it."""
+    """The contrast ratio as defined by WCAG."""
     darker, lighter = sorted((luminance(one), luminance(other)))
     return (lighter + 0.05) / (darker + 0.05)
 
@@ -316,9 +316,9 @@ def test_axe_finds_no_accessibility_violation(
         page = opened(context.new_page(), runtime)
         expect(page.locator("#events-list")).to_contain_text(name)
 
-        found = Axe().run(page)
+        result = Axe().run(page)
 
-        assert found.violations_count == 0, found.generate_report()
+        assert result.violations_count == 0, result.generate_report()
 
 
 def test_the_dashboard_fits_the_width_of_a_phone(
@@ -370,12 +370,12 @@ def test_rates_and_quantiles_equal_those_of_prometheus(page: Page) -> None:
             polls.quantile(0.5, "no_such"), polls.quantilesBy("route", 0.5, "wait")];
     }"""
 
-    told = page.evaluate(script, [text(10, 5, 5, 5), text(12, 15, 23, 25)])
+    values = page.evaluate(script, [text(10, 5, 5, 5), text(12, 15, 23, 25)])
     began_anew = page.evaluate(script, [text(10, 5, 5, 5), text(2, 4, 4, 4)])
 
-    assert told[:2] == [3.0, 0]  # 6 in 2 seconds
-    assert told[2:5] == pytest.approx([0.1, 0.5, 0.5])  # of 10, 8 and 2 new ones
-    assert told[5:] == [None, {'a "b\\': pytest.approx(0.1)}]
+    assert values[:2] == [3.0, 0]  # 6 in 2 seconds
+    assert values[2:5] == pytest.approx([0.1, 0.5, 0.5])  # of 10, 8 and 2 new ones
+    assert values[5:] == [None, {'a "b\\': pytest.approx(0.1)}]
     assert began_anew[0] == 3.0
 
 

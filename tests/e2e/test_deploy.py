@@ -1,4 +1,4 @@
-"""make deploy: its steps in their order with a sam that only takes notes, and its smoke test."""
+"""`make deploy`: the order of its steps, with a fake sam that records its calls; the smoke test."""
 
 import json
 import os
@@ -54,25 +54,25 @@ DEPLOYED = [
 
 @dataclass
 class Account:
-    """A sam that takes notes, and an AWS that knows who asks, what is stored and protected."""
+    """A fake sam that records its calls; a fake STS, Parameter Store and CloudFormation."""
 
     folder: Path
     answers: dict[str, tuple[int, str]] = field(default_factory=dict)
     protected: list[str] = field(default_factory=list)
     url: str = ""
     stored: dict[str, str] = field(default_factory=dict)
-    """What Parameter Store has under a name, if it is not the name itself."""
+    """The values in Parameter Store that differ from the name of the parameter."""
     missing: set[str] = field(default_factory=set)
 
     @property
     def checkout(self) -> Path:
-        """Where it is deployed from."""
+        """The folder that is deployed."""
         return self.folder / "checkout"
 
     @property
     def overrides(self) -> dict[str, str]:
-        """The parameters that the app was deployed with last."""
-        (*_, last) = (note for note in self.asked if note[:3] == ["deploy", "--config-env", "dev"])
+        """The parameters of the last deployment of the app."""
+        (*_, last) = (note for note in self.calls if note[:3] == ["deploy", "--config-env", "dev"])
         given = last[last.index("--parameter-overrides") + 1 :]
         read: dict[str, str] = CfnParameterOverridesType().convert(tuple(given), None, None)
         return read
@@ -100,17 +100,17 @@ class Account:
         )
 
     @property
-    def asked(self) -> list[list[str]]:
-        """What sam was asked."""
+    def calls(self) -> list[list[str]]:
+        """The arguments of each call of sam."""
         file = self.folder / "notes"
         lines = file.read_text().splitlines() if file.exists() else []
         return [json.loads(line) for line in lines]
 
     @property
     def notes(self) -> list[list[str]]:
-        """What sam was asked, each up to where it names its stack or its parameters."""
+        """The arguments of each call of sam, up to the name of the stack or the parameters."""
         ends = {"--stack-name", "--parameter-overrides"}
-        return [list(takewhile(lambda word: word not in ends, note)) for note in self.asked]
+        return [list(takewhile(lambda word: word not in ends, note)) for note in self.calls]
 
 
 @pytest.fixture
@@ -133,12 +133,12 @@ def account(tmp_path: Path) -> Iterator[Account]:
             if self.headers.get("X-Amz-Target", "").endswith(".GetParameters"):
                 self._answer(json.dumps(_parameters(account, json.loads(body)["Names"])).encode())
                 return
-            asked = parse_qs(body)
-            (action,) = asked["Action"]
+            form = parse_qs(body)
+            (action,) = form["Action"]
             inner = "<Account>123456789012</Account>"
             if action == "UpdateTerminationProtection":
-                assert asked["EnableTerminationProtection"] == ["true"]
-                account.protected += asked["StackName"]
+                assert form["EnableTerminationProtection"] == ["true"]
+                account.protected += form["StackName"]
                 inner = "<StackId>it</StackId>"
             self._answer(
                 (
@@ -166,7 +166,7 @@ def account(tmp_path: Path) -> Iterator[Account]:
 
 
 def _parameters(account: Account, names: list[str]) -> dict[str, object]:
-    """As Parameter Store answers, which takes ten names at a time."""
+    """The response of Parameter Store, which accepts ten names per request."""
     assert len(names) <= 10
     known = [name for name in names if name not in account.missing]
     return {
@@ -382,7 +382,7 @@ def test_the_smoke_test_signs_with_the_credentials_of_the_stage(
 def test_the_smoke_test_reports_a_stage_without_its_database(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Started with a Postgres that then goes away."""
+    """The runtime starts with a Postgres, which the test then stops."""
     with started(tmp_path) as runtime:
         postmaster = int((tmp_path / "postgres" / "postmaster.pid").read_text().splitlines()[0])
         os.kill(postmaster, 3)

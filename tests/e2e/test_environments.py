@@ -1,4 +1,4 @@
-"""Execution environments behave as Lambda's do, also when their function does not behave."""
+"""Execution environments behave as on Lambda, also when the function fails."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ Start = Callable[..., AbstractAsyncContextManager[Pool]]
 
 @pytest.fixture(autouse=True, params=["awslambdaric", "openreserve"])
 def _runtime_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """AWS's client of the Runtime API, and the one for systems that it has no wheels for."""
+    """The runtime interface client of AWS, and the one for systems without wheels of it."""
     if request.param == "awslambdaric":
         pytest.importorskip("awslambdaric", reason="awslambdaric has wheels for Linux alone")
     monkeypatch.setenv("RUNTIME_CLIENT", request.param)
@@ -30,7 +30,7 @@ def _runtime_client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
 
 @pytest.fixture
 def lines() -> list[str]:
-    """What the functions wrote."""
+    """The log lines of the functions."""
     return []
 
 
@@ -113,7 +113,7 @@ async def test_killing_an_idle_environment_fails_no_event(start: Start) -> None:
     async with start(environments=1) as pool:
         first = await ask(pool)
         os.kill(first["pid"], 9)
-        while sum(pool.states().values()):  # noqa: ASYNC110 - nobody tells when it is noticed
+        while sum(pool.states().values()):  # noqa: ASYNC110 - the pool has no event for it
             await asyncio.sleep(0.01)
 
         assert (await ask(pool))["pid"] != first["pid"]

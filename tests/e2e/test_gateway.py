@@ -1,4 +1,4 @@
-"""The gateway hands events over as API Gateway does, and answers for environments that cannot."""
+"""The local gateway passes events to functions and answers failures as API Gateway does."""
 
 import asyncio
 import base64
@@ -28,7 +28,7 @@ ROUTES = ("POST /do/{what}", "GET /do/{what}")
 
 
 class Stub:
-    """A pool without a process: its answer is the event, or what the event's body says."""
+    """A pool without processes: it responds with the event, or with the body of the event."""
 
     function = Function("Stub", FUNCTIONS, "app.handler", 1, 128, {}, (*ROUTES, "$default"), ())
 
@@ -48,7 +48,7 @@ async def served(
     limits: Limits | None = None,
     stub: bool = False,
 ) -> AsyncIterator[str]:
-    """A gateway before a function that answers with the event it got, or misbehaves."""
+    """A gateway in front of a function that responds with its event, or fails on request."""
     function = Function("Echo", FUNCTIONS / "echoing", "app.handler", 1, 128, {}, ROUTES, ())
     pool = Pool(function, 1, waiting_max, lambda *_: None, {})
     pools = [cast("Pool", Stub())] if stub else [pool]
@@ -67,7 +67,7 @@ async def served(
 
 
 def add_pages(app: web.Application) -> None:
-    """A page of the runtime itself, which takes GET and HEAD."""
+    """A page of the runtime, with the methods GET and HEAD."""
 
     async def page(_request: web.Request) -> web.Response:
         return web.Response(text="<p>a page</p>", content_type="text/html")

@@ -1,4 +1,4 @@
-"""What foreign clients send, over the wire: through the gateway and the Lambda environments."""
+"""Requests of other HTTP clients through the local gateway and the Lambda environments."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 def reserve_with(runtime: Runtime, resource_id: str, *keys: str) -> tuple[int, dict[str, str]]:
-    """A reservation whose Idempotency-Key header has as many lines as there are keys."""
+    """Reserve with one Idempotency-Key header line per key."""
     content = json.dumps({"resourceId": resource_id, "quantity": 1}).encode()
     connection = http.client.HTTPConnection(urlsplit(runtime.url).netloc, timeout=60)
     connection.putrequest("POST", "/api/v1/reserve")
@@ -53,10 +53,10 @@ def test_two_idempotency_key_headers_are_refused_and_a_retry_with_one_creates_on
 def test_the_location_header_is_the_url_of_the_resource(runtime: Runtime, name: str) -> None:
     for resource_id in (f"{name}?b#c", f"{name} 100%", f"{name}%2F", f"{name}+&=é"):
         created = runtime.set_stock(resource_id, 3)
-        found = runtime.call("GET", created.headers["location"])
+        read = runtime.call("GET", created.headers["location"])
 
-        assert (created.status, found.status) == (201, 200), resource_id
-        assert found.json["resourceId"] == resource_id
+        assert (created.status, read.status) == (201, 200), resource_id
+        assert read.json["resourceId"] == resource_id
         missing = runtime.call("GET", created.headers["location"] + "x").json
         assert missing["instance"] == created.headers["location"] + "x"
 
@@ -76,11 +76,11 @@ def test_resource_ids_are_equal_in_every_unicode_normalization_form(
     "path", ["/health", "/api/v1/health", "/api/v1/resources", "/api/v1/events", "/api/v1/webhooks"]
 )
 def test_head_returns_the_headers_of_get_without_a_body(runtime: Runtime, path: str) -> None:
-    asked, got = runtime.call("HEAD", path), runtime.call("GET", path)
+    head, get = runtime.call("HEAD", path), runtime.call("GET", path)
 
-    assert (asked.status, asked.text) == (got.status, "") == (200, "")
-    assert asked.headers["content-type"] == got.headers["content-type"]
-    assert asked.headers["content-length"] == str(len(got.text.encode()))
+    assert (head.status, head.text) == (get.status, "") == (200, "")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.headers["content-length"] == str(len(get.text.encode()))
 
 
 def test_head_of_a_resource_returns_its_etag_and_evaluates_conditions(

@@ -1,4 +1,4 @@
-"""`make run`, over HTTP: the whole engine in real Lambda environments."""
+"""`make run` over HTTP: the whole engine in the execution environments of the local runtime."""
 
 import asyncio
 import json
@@ -26,7 +26,7 @@ from tests.support.handlers import Reply
 from tests.support.postgres_tap import tapped
 
 INTERNAL = '{"message":"Internal Server Error"}'
-"""What API Gateway answers for a function that did not."""
+"""The response of API Gateway if the function fails."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 async def all_at_once(runtime: Runtime, resource_id: str, keys: list[str]) -> list[Reply]:
-    """As many buyers as there are keys, each with a connection of its own, all in flight."""
+    """One buyer per key, each with a separate connection, all concurrently."""
 
     async def buy(session: aiohttp.ClientSession, key: str) -> Reply:
         body = {"resourceId": resource_id, "quantity": 1}
@@ -52,7 +52,7 @@ async def all_at_once(runtime: Runtime, resource_id: str, keys: list[str]) -> li
 
 
 def conserved(runtime: Runtime, resource_id: str) -> dict[str, int]:
-    """The stock of the resource, after a look at whether no unit was lost or made."""
+    """The stock of the resource, after a check that no unit was lost or added."""
     stock = runtime.stock(resource_id)
     assert stock["totalStock"] == (
         stock["availableStock"] + stock["heldStock"] + stock["committedStock"]
@@ -155,8 +155,8 @@ def test_no_request_fails_when_redis_is_killed_under_load(tmp_path: Path, name: 
         keys = [f"{name}-{n}" for n in range(600)]
         replies = asyncio.run(all_at_once(runtime, name, keys))
         killer.join()
-        # A machine that stands still for a second while one buyer has the row costs those behind
-        # it, one in each environment, a 503: that has nothing to do with Redis.
+        # If the machine stalls for a second while a transaction holds the row lock, the waiting
+        # request in each other environment gets a 503. That is unrelated to Redis.
         waited = [
             key for key, reply in zip(keys, replies, strict=True) if reply.code == "contention"
         ]
@@ -200,7 +200,7 @@ def test_an_environment_killed_under_load_fails_only_the_event_in_progress(
 
 
 def test_the_schedules_of_the_template_close_expired_holds(runtime: Runtime, name: str) -> None:
-    """A hold that Redis was too slow to be told of is closed within a minute, as promised."""
+    """A hold whose deadline did not reach Redis in time is closed within a minute by reconcile."""
     runtime.set_stock(name, 20)
     socket_folder = (runtime.state / "postgres/postmaster.pid").read_text().splitlines()[4]
     owner_url = f"postgresql://openreserve_owner@/openreserve?host={socket_folder}"
@@ -216,7 +216,7 @@ def test_the_schedules_of_the_template_close_expired_holds(runtime: Runtime, nam
         assert conserved(runtime, name) == {"available": 20, "held": 0, "committed": 0}
         if max(lags) < 5:
             return
-    pytest.fail("the prompt path was never prompt")
+    pytest.fail("the prompt path took 5 s or more in each attempt")
 
 
 def hold_briefly(runtime: Runtime, resource_id: str, key: str) -> str:
@@ -226,7 +226,7 @@ def hold_briefly(runtime: Runtime, resource_id: str, key: str) -> str:
 
 
 def closed_lags_seconds(engine: Engine, tokens: list[str]) -> list[float]:
-    """How late each of the holds was closed, of those that were."""
+    """The delay of each closed hold after its deadline."""
     rows = engine.sql(
         "SELECT extract(epoch FROM settled_at - expires_at)::float FROM openreserve.reservations"
         " WHERE token = ANY (%s::uuid[]) AND status = 'EXPIRED'",
@@ -330,8 +330,8 @@ def test_names_with_spaces_and_umlauts_can_be_read_over_http(runtime: Runtime, n
     stock = runtime.stock(f"{name}%20K%C3%A4se%20%25")
 
     assert (stock["resourceId"], stock["totalStock"]) == (f"{name} Käse %", 3)
-    found = runtime.call("GET", f"/api/v1/resources?prefix={name}%20K%C3%A4se%20%25").json
-    assert [resource["totalStock"] for resource in found["resources"]] == [3]
+    listing = runtime.call("GET", f"/api/v1/resources?prefix={name}%20K%C3%A4se%20%25").json
+    assert [resource["totalStock"] for resource in listing["resources"]] == [3]
 
 
 def test_the_runtime_serves_the_openapi_document_and_swagger_ui(runtime: Runtime) -> None:
@@ -340,7 +340,7 @@ def test_the_runtime_serves_the_openapi_document_and_swagger_ui(runtime: Runtime
 
     assert document["openapi"].startswith("3.1")
     assert "/openapi.json" in page
-    assert "https://" not in page, "everything comes from here"
+    assert "https://" not in page, "all assets are served locally"
     for part in ("css/swagger-ui.css", "js/swagger-ui-bundle.js"):
         assert f"/docs/swagger/{part}" in page
         assert runtime.call("GET", f"/docs/swagger/{part}").status == 200
@@ -404,7 +404,7 @@ def test_the_engine_runs_without_awslambdaric(tmp_path: Path, name: str) -> None
 
 @pytest.fixture
 def _sigint_ignored() -> Iterator[None]:
-    """As in a process that a script has started with `&`."""
+    """As in a process that a shell script starts with `&`."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     yield
     signal.signal(signal.SIGINT, before)
@@ -536,7 +536,7 @@ def test_a_state_folder_in_use_is_reported_in_one_line(runtime: Runtime) -> None
 def test_the_json_option_prints_the_log_lines_of_the_functions(
     servers: Engine, tmp_path: Path, name: str
 ) -> None:
-    """With --json the functions' own lines come out, one per outcome, and nothing else."""
+    """With --json the output contains only the log lines of the functions, one per request."""
     port = free_port()
     variables = {"DATABASE_URL": servers.database_url, "MIGRATION_URL": servers.owner_url}
     process = subprocess.Popen(

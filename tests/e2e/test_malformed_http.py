@@ -1,6 +1,6 @@
-"""Any bytes, sent at any speed, get an answer that is HTTP, or a closed connection.
+"""Any bytes at any speed get an HTTP response or a closed connection.
 
-The clients here are raw sockets. Nothing that they send may print a traceback or stop the others.
+The clients are raw sockets. Their input must not print a traceback or block other clients.
 """
 
 import asyncio
@@ -69,8 +69,8 @@ async def to_the_end(reader: asyncio.StreamReader) -> bytes:
 
 
 def responses(received: bytes, method: str = "GET") -> list[Response]:
-    """The responses that the bytes are; h11 raises an error where they are none."""
-    found = []
+    """Parse the bytes as HTTP responses; h11 raises an error if they are invalid."""
+    parsed = []
     while received:
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
@@ -84,16 +84,16 @@ def responses(received: bytes, method: str = "GET") -> list[Response]:
         while isinstance(data := client.next_event(), h11.Data):
             body += data.data
         headers = {name.decode(): value.decode() for name, value in head.headers}
-        found.append(Response(head.status_code, headers, body))
+        parsed.append(Response(head.status_code, headers, body))
         received = client.trailing_data[0]
-    return found
+    return parsed
 
 
 @pytest.fixture(autouse=True)
 def _quiet_console(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[None]:
-    """Nothing that a client sends may fill the console."""
+    """No input of a client may write to the console or the log."""
     caplog.set_level(logging.WARNING)
     yield
     assert caplog.get_records("call") == []
@@ -252,9 +252,9 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     requests = [b"GET /do/%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(50)]
     last = GET + b"Connection: close\r\n\r\n"
     async with served() as url:
-        found = await exchange(url, b"".join(requests) + last)
+        replies = await exchange(url, b"".join(requests) + last)
 
-    assert [answer.json["pathParameters"]["what"] for answer in found] == [
+    assert [answer.json["pathParameters"]["what"] for answer in replies] == [
         *map(str, range(50)),
         "echo",
     ]
@@ -274,17 +274,17 @@ async def test_a_client_that_stops_sending_is_disconnected(
     sent: bytes, statuses: list[int]
 ) -> None:
     async with served(limits=HASTY) as url:
-        found = await exchange(url, sent)
+        replies = await exchange(url, sent)
 
-    assert [response.status for response in found] == statuses
+    assert [response.status for response in replies] == statuses
 
 
 @pytest.mark.parametrize("further", [b"", b"GET /d"], ids=["no other", "half of another"])
 async def test_an_idle_keep_alive_connection_is_closed(further: bytes) -> None:
     async with served(limits=HASTY_WHEN_IDLE) as url:
-        found = await exchange(url, GET + b"\r\n" + further)
+        replies = await exchange(url, GET + b"\r\n" + further)
 
-    assert [response.status for response in found] == [200]
+    assert [response.status for response in replies] == [200]
 
 
 async def test_a_content_length_above_the_limit_is_refused_before_the_body_arrives() -> None:
@@ -323,9 +323,9 @@ async def test_a_client_that_sends_single_bytes_is_disconnected(
             await asyncio.wait([closed], timeout=0.02)
             if closed.done():
                 break
-        found = responses(await asyncio.wait_for(closed, WAIT_SECONDS_MAX))
+        replies = responses(await asyncio.wait_for(closed, WAIT_SECONDS_MAX))
 
-    assert [response.status for response in found] == statuses
+    assert [response.status for response in replies] == statuses
 
 
 @pytest.mark.parametrize(
@@ -389,7 +389,7 @@ async def test_connections_beyond_the_limit_get_503_until_one_closes() -> None:
 
 
 def is_answered_or_closed(received: bytes) -> bool:
-    """Whether these are responses, each a problem or what the function or API Gateway answers."""
+    """Whether the bytes are HTTP responses with a JSON or problem document."""
     return all(
         response.headers.get("content-type", "").partition(";")[0]
         in ("application/json", "application/problem+json")

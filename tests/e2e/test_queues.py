@@ -1,4 +1,4 @@
-"""A queue calls its function as Lambda's event source mapping does, and SQS keeps its promises."""
+"""The queues of the local runtime behave as SQS with the event source mappings of Lambda."""
 
 import asyncio
 import json
@@ -22,7 +22,7 @@ SECONDS_MAX = 60
 
 
 class Line:
-    """A queue that calls a function, and what the function said."""
+    """A queue with a function, and the log lines of the function."""
 
     def __init__(self, aws: Aws, name: str) -> None:
         self.sqs = aws.client("sqs")
@@ -46,15 +46,15 @@ class Line:
         return Counter(said["did"]["name"] for said in self.said)
 
     def left(self, *, dead: bool = False) -> int:
-        """Messages that are in the queue, seen or unseen."""
+        """The number of messages in the queue, visible and in flight."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         url = self.dead_url if dead else self.url
-        found = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
-        return sum(map(int, found.values()))
+        attributes = self.sqs.get_queue_attributes(QueueUrl=url, AttributeNames=names)["Attributes"]
+        return sum(map(int, attributes.values()))
 
     async def until(self, holds: Callable[[], bool]) -> None:
         async with asyncio.timeout(SECONDS_MAX):
-            while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - a queue tells nobody
+            while not await asyncio.to_thread(holds):  # noqa: ASYNC110 - a queue has no event for it
                 await asyncio.sleep(0.05)
 
 
@@ -67,7 +67,7 @@ async def running(
     visibility_seconds: int = 1,
     window_seconds: int = 0,
 ) -> AsyncIterator[Line]:
-    """`visibility_seconds`: so soon does a message come back that nobody has deleted."""
+    """`visibility_seconds`: the delay before an undeleted message is received again."""
     line = Line(aws, name)
     dead_arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}:{name}-dead"
     redrive = json.dumps({"deadLetterTargetArn": dead_arn, "maxReceiveCount": 3})
@@ -130,7 +130,7 @@ async def test_only_failed_messages_of_a_batch_are_retried_and_then_dead_lettere
 async def test_an_exception_or_an_invalid_response_returns_the_whole_batch(
     own_aws: Aws, name: str, wish: dict[str, str]
 ) -> None:
-    """A misspelt itemIdentifier fails all messages on Lambda, too."""
+    """As on Lambda, an unknown itemIdentifier fails all messages."""
     async with running(own_aws, name) as line:
         line.send({"name": "good"}, {"name": "odd"} | wish)
         await line.until(lambda: line.left(dead=True) >= 1 and line.left() == 0)
@@ -149,7 +149,7 @@ async def test_a_message_is_received_once_within_its_visibility_timeout(
 
 
 async def test_a_slow_message_group_does_not_block_other_groups(own_aws: Aws, name: str) -> None:
-    """As in a fair queue: ninety messages of one group do not stand before one of another."""
+    """As in a fair queue: ninety messages of one group do not block a message of another."""
     async with running(own_aws, name, environments=6, visibility_seconds=200) as line:
         slow = [{"name": f"slow-{n}", "sleep_seconds": 1.5} for n in range(90)]
         await asyncio.to_thread(line.send, *slow, group="slow")
@@ -159,7 +159,7 @@ async def test_a_slow_message_group_does_not_block_other_groups(own_aws: Aws, na
             await line.until(lambda n=n: line.did()[f"quick-{n}"] == 1)  # type: ignore[misc]
 
         begun = sum(said["group"] == "slow" for said in line.said)
-        assert begun <= 20, "no slow batch had to end for that: two were begun, of ten each"
+        assert begun <= 20, "two slow batches of ten are in progress"
 
 
 async def test_a_queue_without_partial_failures_treats_any_response_as_success(
@@ -195,7 +195,7 @@ async def test_an_unreachable_queue_server_is_logged_and_stops_nothing(name: str
 async def test_concurrent_senders_and_receivers_get_each_message_once(
     own_aws: Aws, name: str
 ) -> None:
-    """Without taking turns, moto hands some out twice."""
+    """Without a lock, moto returns some messages twice."""
     sqs = own_aws.client("sqs")
     url = sqs.create_queue(QueueName=name)["QueueUrl"]
     received: list[str] = []

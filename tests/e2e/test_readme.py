@@ -1,4 +1,4 @@
-"""The README's calls, as it writes them, answer as it says."""
+"""The examples of the README run, and return the documented responses."""
 
 import json
 import re
@@ -24,20 +24,20 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 def run(runtime: Runtime, command: str, token: str = SHOWN_TOKEN) -> Any:
-    """The answer to a command of the README, sent by curl to the runtime under test."""
+    """Run a curl command of the README against the runtime under test, and return the response."""
     uuidgen = f"uuidgen() {{ {sys.executable} -c 'import uuid; print(uuid.uuid4())'; }}"
     command = command.replace("http://localhost:8080", runtime.url).replace(SHOWN_TOKEN, token)
-    told = subprocess.run(
+    completed = subprocess.run(
         ["bash", "-c", f"{uuidgen}\n{command.replace('curl', 'curl -s', 1)}"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return json.loads(told.stdout)
+    return json.loads(completed.stdout)
 
 
 def shape(document: Any) -> Any:
-    """The fields of an answer, in their order, and those of its values that do not vary."""
+    """The fields of a response in their order, with the values that do not vary."""
     varying = {"token", "expiresAt", "updatedAt", "secret"}
     return [(key, key if key in varying else value) for key, value in document.items()]
 
@@ -74,5 +74,5 @@ def test_the_runtime_prints_the_start_message_of_the_readme(runtime: Runtime) ->
 
 def _without_numbers(line: str) -> str:
     line = re.sub(r"http://[\w.]+:\d+", "URL", line)
-    line = re.sub(r"(Redis|Valkey) (?=\d)", "Redis ", line)  # what is installed goes first
+    line = re.sub(r"(Redis|Valkey) (?=\d)", "Redis ", line)  # an installed Redis is preferred
     return re.sub(r"\d+", "N", line).replace("N.N.N", "N").replace("N.N", "N").replace(".N", "")

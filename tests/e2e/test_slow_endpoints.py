@@ -1,4 +1,4 @@
-"""An endpoint that is slow or dead costs the others nothing, and gets its own events even so."""
+"""A slow or unreachable endpoint does not delay others, and still receives its own events."""
 
 import asyncio
 import threading
@@ -15,7 +15,7 @@ from tests.support.receiver import CommandError, Received, Receiver
 
 EVENTS = 20
 EXECUTIONS = 4
-"""Of the function at once, for first attempts: half of its environments."""
+"""Concurrent executions for first attempts: half of the environments of the function."""
 SECONDS_MAX = 120
 
 
@@ -32,7 +32,7 @@ async def send(count: int) -> None:
 async def test_a_slow_endpoint_does_not_delay_a_fast_one(
     own_aws: Aws, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The quick one has all its events while the slow one has not answered a single one."""
+    """The fast endpoint receives all events before the slow one answers its first one."""
     answers = threading.Event()
 
     def slowly(_: Received) -> CommandError:
@@ -47,10 +47,10 @@ async def test_a_slow_endpoint_does_not_delay_a_fast_one(
         await send(1)
         await until(lambda: len(receiver.at("/quick")) == 1)
         save("slow", f"{receiver.url}/slow")
-        await asyncio.sleep(1.1)  # as late as the function may notice it
+        await asyncio.sleep(1.1)  # the endpoint cache of the function expires
         await send(EVENTS)
         await until(lambda: len(receiver.at("/quick")) == 1 + EVENTS)
 
-        assert 1 <= len(receiver.at("/slow")) < EXECUTIONS, "each holds one execution up"
+        assert 1 <= len(receiver.at("/slow")) < EXECUTIONS, "each blocks one execution"
         answers.set()
         await until(lambda: len(receiver.ids("/slow")) == EVENTS)

@@ -1,4 +1,4 @@
-"""Spectral and Redocly find nothing in the OpenAPI document that has no explanation."""
+"""Spectral and Redocly report no problems in the OpenAPI document."""
 
 import json
 
@@ -18,11 +18,11 @@ def test_redocly_reports_no_problems(pytestconfig: pytest.Config) -> None:
     redocly = node_tool("redocly", pytestconfig)
     options = ("--config", FILES / "redocly.yaml", "--format", "json")
 
-    found = json.loads(
+    report = json.loads(
         output_of("env", "REDOCLY_TELEMETRY=off", redocly, "lint", DOCUMENT, *options)
     )
 
-    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}
+    assert report["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}
 
 
 def test_the_npm_lock_file_contains_no_registry_urls() -> None:

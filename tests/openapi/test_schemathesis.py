@@ -1,4 +1,4 @@
-"""Generated requests get the answers that the OpenAPI document has."""
+"""Generated requests get the responses of the OpenAPI document."""
 
 import pytest
 

@@ -42,14 +42,14 @@ def calls_of(app: Path) -> set[Call]:
 
 def reached(app: Path) -> set[Place]:
     """The definitions that are reachable from the handler."""
-    found: set[Place] = set()
+    places: set[Place] = set()
     ahead = [(str(app), "handler")]
     while ahead:
         place = ahead.pop()
-        if place not in found:
-            found.add(place)
+        if place not in places:
+            places.add(place)
             ahead += _uses(*place)
-    return found
+    return places
 
 
 def clients_in(path: Path) -> list[ast.Call]:

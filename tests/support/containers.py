@@ -47,10 +47,10 @@ def servers(
 def engine_answers() -> bool:
     """Whether a container engine is available. Without one the client fails within milliseconds."""
     try:
-        asked = subprocess.run(ASK, capture_output=True, timeout=ASK_SECONDS_MAX, check=False)
+        completed = subprocess.run(ASK, capture_output=True, timeout=ASK_SECONDS_MAX, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return asked.returncode == 0 and asked.stdout.strip() != b""
+    return completed.returncode == 0 and completed.stdout.strip() != b""
 
 
 @contextmanager

@@ -81,8 +81,8 @@ def rotate(endpoint_id: str = "shop") -> str:
 
 
 def listed(endpoint_id: str = "shop") -> Any:
-    found = call("list-endpoints").json["webhooks"]
-    return next(each for each in found if each["endpointId"] == endpoint_id)
+    webhooks = call("list-endpoints").json["webhooks"]
+    return next(each for each in webhooks if each["endpointId"] == endpoint_id)
 
 
 def told(messages: list[Any]) -> list[tuple[str, str]]:

@@ -41,9 +41,9 @@ class Issuer:
 
         A claim with the value None is omitted. `signed_by`: a key other than the one in `kid`.
         """
-        told = self._claims(scope, claims)
+        all_claims = self._claims(scope, claims)
         key = key_pair(signed_by or self.key_id)
-        return jwt.encode(told, key, algorithm="RS256", headers={"kid": self.key_id})
+        return jwt.encode(all_claims, key, algorithm="RS256", headers={"kid": self.key_id})
 
     def unsigned_token(self, scope: str) -> str:
         """A token without a signature: `"alg": "none"`."""
@@ -60,7 +60,7 @@ class Issuer:
 
     def _claims(self, scope: str | None, claims: dict[str, Any]) -> dict[str, Any]:
         now = int(time.time())
-        told = {
+        defaults = {
             "iss": ISSUER,
             "aud": "shop",
             "sub": "a-shop",
@@ -69,7 +69,7 @@ class Issuer:
         }
         return {
             name: value
-            for name, value in (told | {"scope": scope} | self.claims | claims).items()
+            for name, value in (defaults | {"scope": scope} | self.claims | claims).items()
             if value is not None
         }
 

@@ -124,10 +124,12 @@ def _write(folder: Path, postgres_url: str, settings: Mapping[str, Any]) -> None
 
 
 def _version(binary: str) -> tuple[int, ...]:
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"(\d+)\.(\d+)", told)
-    assert found is not None, told
-    return tuple(map(int, found.groups()))
+    output = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    version = re.search(r"(\d+)\.(\d+)", output)
+    assert version is not None, output
+    return tuple(map(int, version.groups()))
 
 
 def _wait_until_up(pooler: Pooler, process: subprocess.Popen[bytes], log: Path) -> None:

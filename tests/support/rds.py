@@ -65,18 +65,18 @@ def rds(
 def is_token(token: str, host: str, user: str, signer: Credentials, now: float) -> bool:
     """Whether the token has a valid signature for this user and host, and has not expired."""
     unsigned, _, signature = token.partition("&X-Amz-Signature=")
-    told = {name: value for name, (value,) in parse_qs(urlsplit(f"//{unsigned}").query).items()}
-    if not unsigned.startswith(f"{host}/?") or told["DBUser"] != user:
+    query = {name: value for name, (value,) in parse_qs(urlsplit(f"//{unsigned}").query).items()}
+    if not unsigned.startswith(f"{host}/?") or query["DBUser"] != user:
         return False
-    region = told["X-Amz-Credential"].split("/")[2]
-    check = SigV4QueryAuth(signer, "rds-db", region, int(told["X-Amz-Expires"]))
+    region = query["X-Amz-Credential"].split("/")[2]
+    check = SigV4QueryAuth(signer, "rds-db", region, int(query["X-Amz-Expires"]))
     request = AWSRequest("GET", f"https://{unsigned}")
-    request.context["timestamp"] = told["X-Amz-Date"]
+    request.context["timestamp"] = query["X-Amz-Date"]
     expected = check.signature(
         check.string_to_sign(request, check.canonical_request(request)), request
     )
-    signed = datetime.strptime(told["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    return signature == expected and 0 <= now - signed.timestamp() <= int(told["X-Amz-Expires"])
+    signed = datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return signature == expected and 0 <= now - signed.timestamp() <= int(query["X-Amz-Expires"])
 
 
 def _serve(
@@ -99,14 +99,14 @@ def _serve(
         (length,) = struct.unpack("!i", head)
         startup = _read(client, length - 4)
         words = [word.decode() for word in startup[4:].split(b"\0")]
-        told = dict(zip(words[::2], words[1::2], strict=False))
-        seen.startups.append(told)
+        parameters = dict(zip(words[::2], words[1::2], strict=False))
+        seen.startups.append(parameters)
         client.sendall(b"R" + struct.pack("!ii", 8, 3))  # AuthenticationCleartextPassword
         kind, length = struct.unpack("!ci", _read(client, 5))
         assert kind == b"p"
         password = _read(client, length - 4).rstrip(b"\0").decode()
         seen.passwords.append(password)
-        if not lets_in(told["user"], password):
+        if not lets_in(parameters["user"], password):
             client.sendall(_refusal(REFUSED))
             return
         with socket.socket(socket.AF_UNIX) as server:

@@ -41,5 +41,5 @@ def fault_of_statement(prepared_name: str, text: str) -> str:
         return f"prepared as {prepared_name}: {text}"
     if len(text.encode()) >= STATEMENT_BYTES_MAX:
         return f"{len(text.encode())} bytes: {text[:200]} ..."
-    found = _PINNING.search(_COMMENT.sub("", text))
-    return f"{found[0].strip()} pins: {text}" if found else ""
+    match = _PINNING.search(_COMMENT.sub("", text))
+    return f"{match[0].strip()} pins: {text}" if match else ""

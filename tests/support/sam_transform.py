@@ -57,7 +57,7 @@ def rendered(value: Any, known: Mapping[str, str]) -> str:
         case {"Ref": name} | {"Fn::GetAtt": [name, *_]}:
             return named(name)
         case {"Fn::Sub": str(text)}:
-            return re.sub(r"\$\{([^}.]+)[^}]*\}", lambda found: named(found[1]), text)
+            return re.sub(r"\$\{([^}.]+)[^}]*\}", lambda match: named(match[1]), text)
         case {"Fn::Sub": [text, given]}:
             parts = {name: rendered(part, known) for name, part in given.items()}
             return rendered({"Fn::Sub": text}, {**known, **parts})

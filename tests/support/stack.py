@@ -20,12 +20,12 @@ RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 GLOBALS: dict[str, Any] = TEMPLATE["Globals"]["Function"]
 
 
-def of_type(wanted: str) -> dict[str, Any]:
+def of_type(resource_type: str) -> dict[str, Any]:
     """The properties of each resource of a type."""
     return {
         name: resource.get("Properties", {})
         for name, resource in RESOURCES.items()
-        if resource["Type"] == wanted
+        if resource["Type"] == resource_type
     }
 
 
@@ -75,9 +75,9 @@ def cloudformation() -> dict[str, Any]:
     return dict(made["Resources"])
 
 
-def made_of_type(wanted: str) -> dict[str, Any]:
+def made_of_type(resource_type: str) -> dict[str, Any]:
     """The resources of a type in the CloudFormation template."""
-    return {name: made for name, made in cloudformation().items() if made["Type"] == wanted}
+    return {name: made for name, made in cloudformation().items() if made["Type"] == resource_type}
 
 
 def named_in(value: Any) -> Iterator[str]:
