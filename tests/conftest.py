@@ -26,8 +26,8 @@ from openreserve.postgres.migrations import migrate
 from openreserve.runtime import settings, telemetry
 from openreserve.webhooks import dispatch, endpoints, queue
 from tests.support import containers, pooler
+from tests.support.postgres_tap import Wire, tapped
 from tests.support.receiver import Receiver, receiving
-from tests.support.wire import Wire, tapped
 
 
 @dataclass(frozen=True)

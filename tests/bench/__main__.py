@@ -23,7 +23,7 @@ from infra.local import services
 from openreserve.cache import hints
 from openreserve.postgres.migrations import migrate
 from tests.bench import built, expiry, operating, webhooks
-from tests.support import calls
+from tests.support import handlers
 
 BODY = '{"resourceId": "bench-hold", "quantity": 1, "ttlSeconds": 300}'
 ROUNDS = 7
@@ -64,7 +64,7 @@ def main() -> None:
 
 
 def _warm_reserve(database_url: str) -> None:
-    calls.set_stock("bench-hold", 10**9)
+    handlers.set_stock("bench-hold", 10**9)
     bare = _bare_handler(database_url)
     _report(
         "CPU of this process for one reserve, to that of a bare handler (same SQL, json)",
@@ -77,7 +77,7 @@ def _handler_of_fresh_events() -> Callable[[], object]:
     """Calls of the real handler, with events that are made before the clock runs."""
     events = []
     for _ in range(CALLS):
-        event = calls.sample("reserve")
+        event = handlers.sample("reserve")
         event["headers"]["idempotency-key"] = uuid4().hex
         event["body"] = BODY
         events.append(event)
@@ -102,11 +102,11 @@ def _bare_handler(database_url: str) -> Callable[[], str]:
 
 
 def _refusals() -> None:
-    calls.set_stock("bench-empty", 0)
+    handlers.set_stock("bench-empty", 0)
 
     def refused_by_postgres() -> None:
         hints.stock_returned("bench-empty")
-        calls.reserve(("bench-empty", 1))
+        handlers.reserve(("bench-empty", 1))
 
     def clear_marker() -> None:
         hints.stock_returned("bench-empty")
@@ -114,7 +114,7 @@ def _refusals() -> None:
     _report(
         "time of a refusal by Postgres, to that of one by the sold-out marker",
         lambda: _seconds(refused_by_postgres) - _seconds(clear_marker),
-        lambda: _seconds(lambda: calls.reserve(("bench-empty", 1))),
+        lambda: _seconds(lambda: handlers.reserve(("bench-empty", 1))),
     )
 
 

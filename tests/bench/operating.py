@@ -13,7 +13,7 @@ import psycopg
 
 from openreserve_client import Client
 from tests.e2e.runtime import Runtime, started
-from tests.support.scripted import Step, scripted
+from tests.support.scripted_http import Step, scripted
 from tests.support.terminal import COMMAND, environment
 from tests.unit.test_client import RESOURCE
 

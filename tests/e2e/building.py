@@ -1,4 +1,4 @@
-"""`sam build` without Docker, for either processor, and where it put things."""
+"""Runs `sam build` without Docker for either processor, and locates its output."""
 
 import os
 import shutil
@@ -16,16 +16,16 @@ from infra.local.template.model import Function
 from tests.e2e.runtime import ROOT
 
 MACHINES = {"arm64": "aarch64", "x86_64": "x86_64"}
-"""Lambda's processors, and what wheels call them."""
+"""The processors of Lambda, and their names in wheels."""
 
 
 @dataclass(frozen=True)
 class Built:
-    """What AWS gets of a template."""
+    """The output of `sam build`."""
 
     processor: str
     source: Path
-    """The copy of the sources that it was built from."""
+    """The copy of the sources that was built."""
 
     @property
     def folder(self) -> Path:
@@ -42,15 +42,15 @@ class Built:
 
 
 def python_of_lambda() -> Path:
-    """A python3.13; without one the test skips."""
-    found = installed_python_of_lambda()
-    if found is None:
+    """The path of python3.13; the test is skipped without it."""
+    python = installed_python_of_lambda()
+    if python is None:
         pytest.skip("sam build needs python3.13")
-    return found
+    return python
 
 
 def installed_python_of_lambda() -> Path | None:
-    """A python3.13 that works; a shim of a version manager may not."""
+    """The path of a python3.13 that runs; the shim of a version manager may not."""
     for python in _candidates():
         if subprocess.run([python, "-V"], capture_output=True, check=False).returncode == 0:
             return python
@@ -65,7 +65,7 @@ def _candidates() -> Iterator[Path]:
 
 
 def build(source: Path, processor: str) -> Built:
-    """Build a copy: other tests run beside, and their interpreters leave files for a moment."""
+    """Build a copy of the sources: concurrent tests create temporary files in the originals."""
     python = python_of_lambda()
     text = (ROOT / "template.yaml").read_text()
     assert "arm64" in text

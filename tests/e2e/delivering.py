@@ -1,4 +1,4 @@
-"""The queues of template.yaml and the function that they call, without the rest of the runtime."""
+"""Runs the queues of template.yaml and the webhook function, without the rest of the runtime."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,7 +10,7 @@ from infra.local.aws import Aws, sqs
 from infra.local.lambdas.pool import Pool
 from infra.local.template import model
 from tests.conftest import delete_queues, forget
-from tests.support.calls import call
+from tests.support.handlers import call
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ async def deliveries_run(
     environments: int,
     **parameters: str,
 ) -> AsyncIterator[None]:
-    """The function runs in environments of its own; the API for endpoints in this process."""
+    """The webhook function runs in separate environments, the endpoints API in this process."""
     given = {
         "DatabaseUrl": "-",
         "MigrationUrl": "-",
@@ -36,8 +36,8 @@ async def deliveries_run(
     running = model.load(ROOT / "template.yaml", given, aws.url)
     functions = {function.name: function for function in running.functions}
     sqs.create(aws, running.queues)
-    of_the_api = functions["EndpointsFunction"].environment
-    for variable, value in {**of_the_api, **aws.variables}.items():
+    api_variables = functions["EndpointsFunction"].environment
+    for variable, value in {**api_variables, **aws.variables}.items():
         if variable not in ("DATABASE_URL", "REDIS_URL"):
             patch.setenv(variable, value)
     forget()
@@ -54,6 +54,6 @@ async def deliveries_run(
 
 
 def save(endpoint_id: str, url: str, *events: str) -> None:
-    """Make an endpoint."""
+    """Create an endpoint."""
     body = {"endpointId": endpoint_id, "url": url, "events": list(events)}
     assert call("save-endpoint", body).status == 201

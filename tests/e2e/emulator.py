@@ -1,6 +1,6 @@
-"""A built function under the emulator of the Runtime API that AWS puts into Lambda's images.
+"""Runs a built function under the Lambda Runtime Interface Emulator of AWS.
 
-It can import what it can on Lambda: its own folder, the layers, and what the image has.
+As on Lambda, it imports only from its package, the layers and the packages of the image.
 """
 
 import json
@@ -25,20 +25,20 @@ from tests.e2e.runtime import ROOT, free_port
 
 START_SECONDS_MAX = 30
 TIMEOUT_SECONDS_MIN = 60
-"""For the first call, whose time here has the start in it, on a machine that does much else."""
+"""Of the first invocation, which here includes the cold start, on a busy machine."""
 OF_THE_IMAGE = ("awslambdaric", "boto3")
 
 
 @dataclass(frozen=True)
 class Image:
-    """What Lambda puts around a function's code; here in folders of our own."""
+    """The runtime environment of Lambda, in local folders."""
 
     python: Path
     emulator: Path
     packages: Path
-    """The runtime's client and the AWS SDK."""
+    """The runtime interface client and the AWS SDK."""
     opt: Path
-    """All layers, one upon the other, as in /opt."""
+    """All layers merged, as in /opt."""
 
 
 COMPILING = """
@@ -55,11 +55,11 @@ plainly = SourceFileLoader.source_to_code
 SourceFileLoader.source_to_code = Watched.source_to_code
 import app
 """
-"""Starts a function, and prints which sources of the layers Python had to compile for that."""
+"""Imports a handler, and prints the sources of the layers that Python compiles for it."""
 
 
 def compiled_at_start(around: Image, code: Path, **variables: str) -> list[str]:
-    """The sources in the layers that are compiled when a function starts as on Lambda."""
+    """The sources of the layers that a cold start compiles."""
     done = subprocess.run(
         [around.python, "-S", "-s", "-c", COMPILING, around.opt],
         env=_paths(around, code) | variables,
@@ -71,13 +71,13 @@ def compiled_at_start(around: Image, code: Path, **variables: str) -> list[str]:
 
 
 def _paths(around: Image, code: Path) -> dict[str, str]:
-    """Variables: where Python looks for code, and that it can keep nothing that it compiles."""
+    """PYTHONPATH as on Lambda, and no writing of compiled modules."""
     path = (code, around.opt / "python", around.packages)
     return {"PYTHONPATH": os.pathsep.join(map(str, path)), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def image(built: Built, folder: Path) -> Image:
-    """Lay the layers out, and install beside them what AWS's image has."""
+    """Merge the layers, and install the packages of the AWS image."""
     python = python_of_lambda()
     subprocess.run(
         [
@@ -96,13 +96,13 @@ def image(built: Built, folder: Path) -> Image:
 
 @dataclass(frozen=True)
 class Environment:
-    """One execution environment, warm after its first event."""
+    """An execution environment; warm after its first event."""
 
     url: str
     log: Path
 
     def invoke(self, event: Any) -> Any:
-        """What the function answers; an error as Lambda reports it."""
+        """Invoke the function, and return its response or the error document of Lambda."""
         request = urllib.request.Request(  # noqa: S310 - of this machine
             f"{self.url}/2015-03-31/functions/function/invocations", json.dumps(event).encode()
         )
@@ -122,7 +122,7 @@ class Environment:
 def emulated(
     around: Image, function: Function, log: Path, of_lambda: Mapping[str, str]
 ) -> Iterator[Environment]:
-    """An environment with the function's variables, and `of_lambda`, which Lambda would set."""
+    """An environment with the variables of the function and `of_lambda`, which Lambda sets."""
     port = free_port()
     code = function.code
     variables = {
@@ -141,7 +141,7 @@ def emulated(
                 around.emulator,
                 *("--runtime-interface-emulator-address", f"127.0.0.1:{port}"),
                 *("--runtime-api-address", f"127.0.0.1:{free_port()}"),
-                # -S, -s: nothing that is installed for this Python or this user
+                # -S, -s: without site-packages of this Python and this user
                 *(around.python, "-S", "-s", "-m", "awslambdaric", function.handler),
             ],
             cwd=code,

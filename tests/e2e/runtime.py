@@ -1,4 +1,4 @@
-"""The local runtime as a newcomer starts it: a program of its own, spoken to over HTTP."""
+"""Starts the local runtime as a separate process, and calls it over HTTP."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from tests.support.calls import Reply
+from tests.support.handlers import Reply
 
 ROOT = Path(__file__).parents[2]
 START_SECONDS_MAX = 60
@@ -26,7 +26,7 @@ START_SECONDS_MAX = 60
 
 @dataclass
 class Runtime:
-    """A running one."""
+    """A running local runtime."""
 
     url: str
     state: Path
@@ -40,7 +40,7 @@ class Runtime:
         body: Any = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """One HTTP call; a status of 400 and more is an answer like any other."""
+        """Send a request; a status of 400 or higher raises no exception."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         request = urllib.request.Request(  # noqa: S310 - of this machine
             self.url + path,
@@ -67,15 +67,28 @@ class Runtime:
         return self.call("GET", f"/api/v1/resources/{resource_id}").json
 
     def environments(self, function: str) -> list[psutil.Process]:
-        """The processes of a function."""
+        """The processes of the execution environments of a function."""
         return [
             child
             for child in psutil.Process(self.process.pid).children()
             if child.environ().get("AWS_LAMBDA_FUNCTION_NAME") == function
         ]
 
+    def wait_until_idle(self, function: str) -> psutil.Process:
+        """Wait until the function's only environment asks for its next event, and return it.
+
+        An event that arrives earlier starts a second environment.
+        """
+        series = f'openreserve_environments{{function="{function.removesuffix("Function")}",'
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while f'{series}state="idle"}} 1.0' not in self.call("GET", "/metrics").text:
+            assert time.monotonic() < deadline, "\n".join(self.lines)
+            time.sleep(0.05)
+        (environment,) = self.environments(function)
+        return environment
+
     def stop(self, number: int = signal.SIGINT) -> int:
-        """Stop it, by default as Ctrl-C does, and return its exit code."""
+        """Stop the runtime, by default with SIGINT as Ctrl-C does, and return its exit code."""
         self.process.send_signal(number)
         return self.process.wait(30)
 
@@ -88,7 +101,7 @@ def _headers(answer: Any) -> Mapping[str, str]:
 def started(
     state: Path, *options: str, port: int = 0, variables: Mapping[str, str] | None = None
 ) -> Iterator[Runtime]:
-    """A runtime on a port of its own, with its data in `state`."""
+    """A runtime on a free port, with its data in `state`."""
     port = port or free_port()
     process = subprocess.Popen(
         [
@@ -100,7 +113,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        process_group=0,  # Ctrl-C is for whoever started it, who stops it when done with it
+        process_group=0,  # Ctrl-C reaches only pytest, which stops the runtime
     )
     runtime = Runtime(f"http://127.0.0.1:{port}", state, process)
     reader = threading.Thread(target=_read, args=(runtime,), daemon=True)

@@ -1,6 +1,6 @@
-"""Stands in for the load test where a dashboard is tested: it ends when it is told how.
+"""A fake load test for the tests of the dashboard: it exits with the code that the test sets.
 
-VERDICTS is a folder. The exit code is the text of the file `exit` in it, which is waited for.
+It waits for the file `exit` in the folder VERDICTS, which contains the exit code.
 """
 
 import json

@@ -21,7 +21,7 @@ from openreserve_client import Client
 from openreserve_client.signing import bearer, sigv4
 from openreserve_client.transport import Sign
 from tests.e2e.runtime import ROOT, Runtime, started
-from tests.support.calls import Reply
+from tests.support.handlers import Reply
 from tests.support.issuer import AUDIENCES, ISSUER, LATER_SECONDS, Issuer
 from tests.support.terminal import in_a_pipe
 

@@ -1,4 +1,4 @@
-"""`make blackfriday`, as a program: its exit code is the verdict on the engine."""
+"""`make blackfriday` as a subprocess: its exit code says whether the engine sold exactly."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 class Ended:
-    """A load test that has ended."""
+    """A completed run of the load test."""
 
     def __init__(self, reports: Path, **parameters: str) -> None:
         done = subprocess.run(
@@ -47,7 +47,7 @@ class Ended:
         return json.loads((self.folder / "verdict.json").read_text())
 
 
-def test_a_black_friday_is_exact_and_leaves_a_report(
+def test_a_black_friday_run_sells_the_exact_stock_and_writes_a_report(
     runtime: Runtime, tmp_path: Path, name: str
 ) -> None:
     ended = Ended(tmp_path, HOST=runtime.url, RESOURCE=name)
@@ -64,7 +64,7 @@ def test_a_black_friday_is_exact_and_leaves_a_report(
     assert "reserve 409 out_of_stock,280,0," in (ended.folder / "stats.csv").read_text()
 
 
-def test_without_a_host_it_starts_what_make_run_starts_and_stops_it(tmp_path: Path) -> None:
+def test_without_a_host_the_load_test_starts_and_stops_a_local_runtime(tmp_path: Path) -> None:
     ended = Ended(tmp_path, HOST="", USERS="40", RAMP="1")
 
     assert (ended.code, ended.complained) == (0, "")
@@ -76,7 +76,7 @@ def test_without_a_host_it_starts_what_make_run_starts_and_stops_it(tmp_path: Pa
 
 
 def _shape(printed: str) -> list[str]:
-    """Its lines, without the numbers, and without where the report is."""
+    """The printed lines without numbers and without the folder of the report."""
     text = re.sub(r"Report: .*/", "Report: ", printed.strip())
     return [re.sub(r"[\d,]*\d", "N", " ".join(line.split())) for line in text.splitlines()]
 
@@ -86,7 +86,7 @@ def _commands_with(part: str) -> list[str]:
     return [line for line in listed.stdout.splitlines() if part in line]
 
 
-def test_more_units_than_buyers_leave_the_rest(runtime: Runtime, tmp_path: Path, name: str) -> None:
+def test_units_without_a_buyer_stay_available(runtime: Runtime, tmp_path: Path, name: str) -> None:
     ended = Ended(tmp_path, HOST=runtime.url, RESOURCE=name, USERS="30", RAMP="1", STOCK="50")
 
     assert ended.code == 0
@@ -128,7 +128,9 @@ def test_a_worker_on_another_machine_receives_the_parameters(
     assert ended.verdict["answers"] == {"reserve 200": 20, "reserve 409 out_of_stock": 280}
 
 
-def test_buyers_who_ask_again_hear_the_same(runtime: Runtime, tmp_path: Path, name: str) -> None:
+def test_repeated_requests_of_a_buyer_get_the_same_response(
+    runtime: Runtime, tmp_path: Path, name: str
+) -> None:
     ended = Ended(tmp_path, HOST=runtime.url, RESOURCE=name, RETRY_PERCENT="30")
 
     answers = ended.verdict["answers"]
@@ -138,7 +140,7 @@ def test_buyers_who_ask_again_hear_the_same(runtime: Runtime, tmp_path: Path, na
 
 
 @pytest.mark.slow
-def test_carts_over_many_resources_are_all_or_nothing(
+def test_carts_with_several_resources_are_held_all_or_nothing(
     runtime: Runtime, tmp_path: Path, name: str
 ) -> None:
     ended = Ended(tmp_path, HOST=runtime.url, RESOURCE=name, SHAPE="mixed", PROCESSES="2")
@@ -149,9 +151,7 @@ def test_carts_over_many_resources_are_all_or_nothing(
 
 
 @pytest.mark.slow
-def test_a_soak_ends_with_every_unit_accounted_for(
-    runtime: Runtime, tmp_path: Path, name: str
-) -> None:
+def test_a_soak_run_accounts_for_every_unit(runtime: Runtime, tmp_path: Path, name: str) -> None:
     variables = {"SHAPE": "soak", "DURATION": "20", "RATE": "10", "STOCK": "20"}
 
     ended = Ended(tmp_path, HOST=runtime.url, RESOURCE=name, **variables)
@@ -164,7 +164,7 @@ def test_a_soak_ends_with_every_unit_accounted_for(
     assert answers["late commit 410 hold_expired"] > 0
 
 
-def test_stock_that_is_there_already_is_left_as_it_is(
+def test_a_run_on_existing_stock_does_not_change_it(
     runtime: Runtime, tmp_path: Path, name: str
 ) -> None:
     runtime.set_stock(name, 7)
@@ -176,7 +176,7 @@ def test_stock_that_is_there_already_is_left_as_it_is(
     assert runtime.stock(name)["availableStock"] == 7
 
 
-def test_a_host_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_host_is_reported_in_one_line(tmp_path: Path) -> None:
     host = f"http://127.0.0.1:{free_port()}"
 
     ended = Ended(tmp_path, HOST=host)
@@ -186,7 +186,7 @@ def test_a_host_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None
     assert ended.complained.count("\n") == 1
 
 
-def test_one_unit_too_many_is_seen(tmp_path: Path, name: str) -> None:
+def test_one_oversold_unit_fails_the_run(tmp_path: Path, name: str) -> None:
     with started(tmp_path / "state") as runtime:
         _break_the_guard(runtime)
 
@@ -200,7 +200,7 @@ def test_one_unit_too_many_is_seen(tmp_path: Path, name: str) -> None:
 
 
 def _break_the_guard(runtime: Runtime) -> None:
-    """Has the engine of this runtime sell one unit that is not there."""
+    """Change the SQL functions of this runtime so that they oversell one unit."""
     socket_folder = (runtime.state / "postgres/postmaster.pid").read_text().splitlines()[4]
     owner = f"postgresql://openreserve_owner@/openreserve?host={socket_folder}"
     with psycopg.connect(owner, autocommit=True) as connection:

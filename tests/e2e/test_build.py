@@ -1,4 +1,4 @@
-"""What `sam build` makes for AWS, without Docker: it has all that the functions need, and runs."""
+"""The output of `sam build` without Docker is complete and runs."""
 
 import hashlib
 import json
@@ -24,17 +24,17 @@ from tests.conftest import SHOWN, Engine, delete_queues
 from tests.e2e.building import MACHINES, Built, build, python_of_lambda
 from tests.e2e.emulator import Image, compiled_at_start, emulated, image
 from tests.e2e.runtime import ROOT
-from tests.support.calls import hold, sample, set_stock
+from tests.support.handlers import hold, sample, set_stock
 from tests.support.receiver import CommandError, Receiver
 
 LAYERS_UNZIPPED_MB_MAX = 250
-"""Lambda's limit for a function with its layers."""
+"""The limit of Lambda for a function with its layers."""
 HERE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 
 Builds = Callable[[str], Built]
 """Takes the name of a processor."""
 Deployed = Callable[..., Any]
-"""Takes the name of a function and an event, and returns what the function answers."""
+"""Takes the name of a function and an event, and returns the response of the function."""
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +52,13 @@ def around(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> Image:
     return image(builds(HERE), tmp_path_factory.mktemp("image"))
 
 
-def test_each_function_is_built_with_its_handler_alone(built: Built) -> None:
+def test_the_package_of_each_function_contains_only_its_handler(built: Built) -> None:
     for function in built.functions:
         files = [path.name for path in (built.folder / function.name).iterdir() if path.is_file()]
         assert files == ["app.py"], function.name
 
 
-def test_our_layer_has_the_package_with_its_sql(built: Built) -> None:
+def test_the_openreserve_layer_contains_the_package_with_its_sql(built: Built) -> None:
     source = ROOT / "layers/openreserve/openreserve"
     layer = built.folder / "OpenReserveLayer/python/openreserve"
 
@@ -68,7 +68,7 @@ def test_our_layer_has_the_package_with_its_sql(built: Built) -> None:
             assert (layer / path.relative_to(source)).read_bytes() == path.read_bytes()
 
 
-def test_the_dependencies_are_those_of_the_processor_that_lambda_has(built: Built) -> None:
+def test_the_dependencies_are_built_for_the_processor_of_lambda(built: Built) -> None:
     layer = built.folder / "DependenciesLayer/python"
     libraries = [path.name for path in layer.rglob("*.cpython-*.so")]
 
@@ -81,7 +81,7 @@ def test_the_dependencies_are_those_of_the_processor_that_lambda_has(built: Buil
 
 
 def test_each_module_of_the_layers_is_compiled_for_the_python_of_lambda(built: Built) -> None:
-    """PEP 552: a hash in place of the time stamp, and no check of it against the source."""
+    """Unchecked hash-based .pyc files of PEP 552, which Python does not compare with the source."""
     magic = subprocess.run(
         [python_of_lambda(), "-c", "import importlib.util as u; print(u.MAGIC_NUMBER.hex())"],
         capture_output=True,
@@ -97,15 +97,18 @@ def test_each_module_of_the_layers_is_compiled_for_the_python_of_lambda(built: B
             assert (head[:4].hex(), head[4:]) == (magic, b"\x01\0\0\0"), compiled
 
 
-def test_tracebacks_name_the_files_as_lambda_has_them(built: Built) -> None:
-    compiled = built.folder / "OpenReserveLayer/python/openreserve/__pycache__/api.cpython-313.pyc"
+def test_tracebacks_contain_the_file_paths_of_lambda(built: Built) -> None:
+    compiled = (
+        built.folder
+        / "OpenReserveLayer/python/openreserve/http/__pycache__/handler.cpython-313.pyc"
+    )
 
     assert b"/opt/python/openreserve/http/handler.py" in compiled.read_bytes()
     assert bytes(built.source) not in compiled.read_bytes()
 
 
-def test_a_start_compiles_nothing_of_the_layers(builds: Builds, around: Image) -> None:
-    """Of any function; Lambda's file system is read-only, so each start would do it again."""
+def test_a_cold_start_compiles_no_module_of_the_layers(builds: Builds, around: Image) -> None:
+    """For every function: on the read-only disk of Lambda each cold start would repeat it."""
     built = builds(HERE)
     before = sorted(around.opt.rglob("*"))
 
@@ -115,7 +118,7 @@ def test_a_start_compiles_nothing_of_the_layers(builds: Builds, around: Image) -
     assert sorted(around.opt.rglob("*")) == before
     code = built.folder / "ReserveFunction"
     without = compiled_at_start(around, code, PYTHONPYCACHEPREFIX="/nowhere")
-    assert len(without) > 100, "as it would without"
+    assert len(without) > 100, "compiled without __pycache__"
 
 
 def test_the_makefile_of_the_layer_and_the_template_name_the_same_processor() -> None:
@@ -127,10 +130,8 @@ def test_the_makefile_of_the_layer_and_the_template_name_the_same_processor() ->
     assert "x86_64" not in template_text
 
 
-def test_what_is_built_twice_is_the_same(
-    builds: Builds, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    """Or each deployment would publish new versions, of unchanged code."""
+def test_builds_are_reproducible(builds: Builds, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Otherwise each deployment would publish new versions of unchanged code."""
     again, built = build(tmp_path_factory.mktemp("again"), HERE), builds(HERE)
 
     assert contents(again.folder) == contents(built.folder)
@@ -138,7 +139,7 @@ def test_what_is_built_twice_is_the_same(
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """The hash of each file, compiled ones included."""
+    """The hash of each file, including compiled modules."""
     return {
         str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in folder.rglob("*")
@@ -146,21 +147,21 @@ def contents(folder: Path) -> dict[str, str]:
     }
 
 
-def test_what_is_built_fits_into_lambda(
+def test_the_packages_are_within_the_size_limits_of_lambda(
     built: Built, record_property: Callable[[str, str], None]
 ) -> None:
     sizes = {
         layer.name: sum(path.stat().st_size for path in layer.rglob("*")) for layer in built.layers
     }
-    told = ", ".join(f"{name} {size / 10**6:.1f} MB" for name, size in sizes.items())
-    record_property(SHOWN, f"built for {built.processor}, unzipped: {told}")
+    summary = ", ".join(f"{name} {size / 10**6:.1f} MB" for name, size in sizes.items())
+    record_property(SHOWN, f"built for {built.processor}, unzipped: {summary}")
 
     assert sum(sizes.values()) < LAYERS_UNZIPPED_MB_MAX * 10**6 / 4, "a start reads all of it"
 
 
 @pytest.fixture
 def parameters(engine: Engine, own_aws: Aws, name: str) -> dict[str, str]:
-    """Of the template: real servers, and nothing to wait for."""
+    """The template parameters: real servers and short waits."""
     return {
         "DatabaseUrl": engine.database_url,
         "MigrationUrl": engine.owner_url,
@@ -176,7 +177,7 @@ def parameters(engine: Engine, own_aws: Aws, name: str) -> dict[str, str]:
 def deployed(
     parameters: dict[str, str], own_aws: Aws, builds: Builds, around: Image, tmp_path: Path
 ) -> Iterator[Deployed]:
-    """The functions as they were built, each in an environment of its own."""
+    """Invokes a built function in a new execution environment."""
     built = builds(HERE)
 
     def call(name: str, event: Mapping[str, Any]) -> Any:
@@ -203,7 +204,9 @@ def body(answer: Mapping[str, Any], status: int = 200) -> Any:
     return json.loads(answer["body"])
 
 
-def test_reserve_as_built_holds_stock(deployed: Deployed, engine: Engine, name: str) -> None:
+def test_the_built_reserve_function_holds_stock(
+    deployed: Deployed, engine: Engine, name: str
+) -> None:
     set_stock(name, 5)
     event = with_body("reserve", resourceId=name)
     event["headers"]["idempotency-key"] = name
@@ -219,7 +222,7 @@ def test_reserve_as_built_holds_stock(deployed: Deployed, engine: Engine, name: 
     ("function", "verb", "status"),
     [("CommitFunction", "commit", "COMMITTED"), ("ReleaseFunction", "release", "RELEASED")],
 )
-def test_commit_and_release_as_built_settle_a_hold(
+def test_the_built_commit_and_release_functions_settle_a_hold(
     deployed: Deployed, name: str, function: str, verb: str, status: str
 ) -> None:
     set_stock(name, 5)
@@ -228,13 +231,13 @@ def test_commit_and_release_as_built_settle_a_hold(
     assert body(deployed(function, with_body(verb, token=token)))["status"] == status
 
 
-def test_stock_as_built_reaches_postgres_and_redis(deployed: Deployed) -> None:
+def test_the_built_stock_function_connects_to_postgres_and_redis(deployed: Deployed) -> None:
     health = body(deployed("StockFunction", sample("health")))
 
     assert (health["postgres"], health["redis"]) == ("ok", "ok")
 
 
-def test_backoffice_as_built_adjusts_stock(deployed: Deployed, name: str) -> None:
+def test_the_built_backoffice_function_adjusts_stock(deployed: Deployed, name: str) -> None:
     set_stock(name, 5)
     event = with_body("adjust-stock", resourceId=name, difference=2)
     event["headers"]["idempotency-key"] = name
@@ -242,32 +245,32 @@ def test_backoffice_as_built_adjusts_stock(deployed: Deployed, name: str) -> Non
     assert body(deployed("BackofficeFunction", event))["totalStock"] == 7
 
 
-def test_expire_as_built_closes_a_hold_as_it_ends(deployed: Deployed, name: str) -> None:
+def test_the_built_expire_function_closes_an_expired_hold(deployed: Deployed, name: str) -> None:
     set_stock(name, 5)
     hold((name, 1), ttl_seconds=1)
 
-    told = deployed("ExpireFunction", sample("expire"))
+    response = deployed("ExpireFunction", sample("expire"))
 
-    assert told.keys() == {"closed", "handedOn"}
-    assert told["closed"] >= 1
+    assert response.keys() == {"closed", "handedOn"}
+    assert response["closed"] >= 1
 
 
-def test_reconcile_as_built_counts_what_it_repaired(deployed: Deployed, name: str) -> None:
+def test_the_built_reconcile_function_counts_its_repairs(deployed: Deployed, name: str) -> None:
     set_stock(name, 1)
     hold((name, 1), ttl_seconds=60)  # the last one: an event, and a deadline
 
-    told = deployed("ReconcileFunction", sample("reconcile"))
+    response = deployed("ReconcileFunction", sample("reconcile"))
 
-    assert told.keys() == {"closed", "handedOn", "deadlines", "purged", "drifting"}
-    assert told["handedOn"] >= 1
-    assert told["deadlines"] >= 1
-    assert told["drifting"] == 0
+    assert response.keys() == {"closed", "handedOn", "deadlines", "purged", "drifting"}
+    assert response["handedOn"] >= 1
+    assert response["deadlines"] >= 1
+    assert response["drifting"] == 0
 
 
-def test_endpoints_and_webhook_as_built_deliver_what_can_be(
+def test_the_built_endpoints_and_webhook_functions_deliver_and_dead_letter(
     deployed: Deployed, receiver: Receiver, own_aws: Aws
 ) -> None:
-    """Of two messages one is to be spread, which succeeds, and one is for a shop that fails."""
+    """One message fans out successfully, the other one is for an endpoint that fails."""
     secret = body(
         deployed(
             "EndpointsFunction", with_body("save-endpoint", endpointId="shop", url=receiver.url)
@@ -276,9 +279,9 @@ def test_endpoints_and_webhook_as_built_deliver_what_can_be(
     )["secret"]
     receiver.answers["/"] = CommandError(500)
 
-    told = deployed("WebhookFunction", sample("webhook"))
+    response = deployed("WebhookFunction", sample("webhook"))
 
-    assert told == {"batchItemFailures": []}
+    assert response == {"batchItemFailures": []}
     retries = own_aws.client("sqs").get_queue_attributes(
         QueueUrl=f"{own_aws.url}/{ACCOUNT}/WebhookRetryQueue", AttributeNames=["All"]
     )
@@ -286,7 +289,7 @@ def test_endpoints_and_webhook_as_built_deliver_what_can_be(
     assert [delivery.is_signed_with(secret) for delivery in receiver.received] == [True]
 
 
-def test_migrate_as_built_makes_the_whole_schema(
+def test_the_built_migrate_function_creates_the_schema(
     deployed: Deployed, parameters: dict[str, str], engine: Engine, name: str
 ) -> None:
     owner = urlsplit(engine.owner_url)
@@ -295,22 +298,24 @@ def test_migrate_as_built_makes_the_whole_schema(
         connection.execute(f'CREATE DATABASE "{name}" OWNER {owner.username}'.encode())
     parameters["MigrationUrl"] = urlunsplit(owner._replace(path=name))
 
-    told = deployed("MigrateFunction", sample("migrate"))
+    response = deployed("MigrateFunction", sample("migrate"))
 
-    assert told == {"applied": [file for file, _ in (*sql.migrations(), *sql.routines())]}
+    assert response == {"applied": [file for file, _ in (*sql.migrations(), *sql.routines())]}
 
 
-def test_audit_as_built_checks_and_repairs(deployed: Deployed, engine: Engine, name: str) -> None:
+def test_the_built_audit_function_verifies_and_repairs(
+    deployed: Deployed, engine: Engine, name: str
+) -> None:
     engine.sql(
         "INSERT INTO openreserve.resources (resource_id, total_stock, available_stock)"
         " VALUES (%s, 5, 4)",
         name,
     )
 
-    found = deployed("AuditFunction", sample("verify"))
+    report = deployed("AuditFunction", sample("verify"))
     repaired = deployed("AuditFunction", {"resourceIds": [name], "reason": "counted"})
 
-    assert [row["difference"] for row in found["drift"] if row["resource_id"] == name] == [1]
+    assert [row["difference"] for row in report["drift"] if row["resource_id"] == name] == [1]
     assert repaired == {
         "repairs": [
             {"resource_id": name, "outcome": "repaired", "difference": 1, "marks_mended": 0}
@@ -318,29 +323,31 @@ def test_audit_as_built_checks_and_repairs(deployed: Deployed, engine: Engine, n
     }
 
 
-def test_the_hook_as_built_asks_lambda_and_codedeploy(deployed: Deployed) -> None:
-    """Neither of which is there: the deployment hears nothing, and waits no longer than it may."""
-    told = deployed("BeforeTrafficFunction", sample("before-traffic"))
+def test_the_built_hook_function_calls_lambda_and_codedeploy(deployed: Deployed) -> None:
+    """Neither is reachable here: the deployment gets no result, and stops at its timeout."""
+    response = deployed("BeforeTrafficFunction", sample("before-traffic"))
 
-    assert told["errorType"] == "ClientError"
-    assert "PutLifecycleEventHookExecutionStatus" in told["errorMessage"]
+    assert response["errorType"] == "ClientError"
+    assert "PutLifecycleEventHookExecutionStatus" in response["errorMessage"]
 
 
-def test_nothing_but_what_was_built_can_be_imported(around: Image, deployed: Deployed) -> None:
-    """Without a library in the layer the function does not start, though it is installed here."""
+def test_a_built_function_imports_only_from_its_package_and_the_layers(
+    around: Image, deployed: Deployed
+) -> None:
+    """Without a library in the layer the function fails, although it is installed locally."""
     library = around.opt / "python/pydantic"
     shutil.move(library, around.opt)
     try:
-        told = deployed("ReserveFunction", sample("reserve"))
+        response = deployed("ReserveFunction", sample("reserve"))
     finally:
         shutil.move(around.opt / "pydantic", library)
 
-    assert told["errorType"] == "Runtime.ImportModuleError"
-    assert "No module named 'pydantic'" in told["errorMessage"]
+    assert response["errorType"] == "Runtime.ImportModuleError"
+    assert "No module named 'pydantic'" in response["errorMessage"]
 
 
-def test_every_function_was_called_as_built(builds: Builds) -> None:
-    """Above; a new function needs a line there."""
+def test_every_built_function_is_invoked_by_a_test(builds: Builds) -> None:
+    """A new function needs a test above."""
     source = Path(__file__).read_text()
     for function in builds(HERE).functions:
         assert f'"{function.name}"' in source

@@ -21,9 +21,9 @@ from infra.local.auth.authorizers import Authorizer
 from infra.local.template.intrinsics import TemplateError
 from openreserve_client.signing import sigv4
 from tests.e2e.test_gateway import send, served
-from tests.support.calls import Reply
+from tests.support.handlers import Reply
 from tests.support.issuer import AUDIENCES, ISSUER, Issuer, key_pair
-from tests.support.scripted import Step, scripted
+from tests.support.scripted_http import Step, scripted
 
 OURS = Issuer()
 FIND_KEY = PyJWKSet.from_json(OURS.jwks).__getitem__

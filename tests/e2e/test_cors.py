@@ -1,11 +1,11 @@
-"""Pages in browsers and the running gateway: preflights, and answers that a page may read."""
+"""CORS of the local gateway: preflight requests, and responses with CORS headers."""
 
 from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.runtime import Runtime, started
-from tests.support.calls import Reply
+from tests.support.handlers import Reply
 from tests.support.issuer import AUDIENCES, ISSUER, Issuer
 
 SHOP, OTHER = "https://shop.example", "https://other.example"
@@ -19,7 +19,7 @@ PREFLIGHT = {
 
 @pytest.fixture(scope="module")
 def for_pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
-    """With tokens, as an API is that pages call."""
+    """A runtime with the JWT authorizer and two allowed origins."""
     folder = tmp_path_factory.mktemp("pages")
     (folder / "jwks.json").write_text(OURS.jwks)
     parameters = (
@@ -44,7 +44,7 @@ def of_cors(reply: Reply) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("path", ["/api/v1/reserve", "/api/v1/resources/a", "/api/v1/nothing"])
-def test_a_preflight_is_answered_without_a_token(for_pages: Runtime, path: str) -> None:
+def test_a_preflight_request_needs_no_token(for_pages: Runtime, path: str) -> None:
     reply = for_pages.call("OPTIONS", path, headers={"Origin": SHOP, **PREFLIGHT})
 
     assert (reply.status, reply.text) == (204, "")
@@ -58,7 +58,7 @@ def test_a_preflight_is_answered_without_a_token(for_pages: Runtime, path: str) 
     }
 
 
-def test_each_page_of_the_list_is_allowed_by_its_own_name(for_pages: Runtime) -> None:
+def test_each_allowed_origin_is_returned_by_name(for_pages: Runtime) -> None:
     headers = {"Origin": "http://localhost:5173", **PREFLIGHT}
 
     reply = for_pages.call("OPTIONS", "/api/v1/reserve", headers=headers)
@@ -67,7 +67,7 @@ def test_each_page_of_the_list_is_allowed_by_its_own_name(for_pages: Runtime) ->
 
 
 @pytest.mark.parametrize("origin", [OTHER, "null", f"{SHOP}.evil.example", "https://SHOP.example"])
-def test_another_page_is_allowed_nothing(for_pages: Runtime, origin: str) -> None:
+def test_other_origins_get_no_cors_headers(for_pages: Runtime, origin: str) -> None:
     preflight = for_pages.call(
         "OPTIONS", "/api/v1/reserve", headers={"Origin": origin, **PREFLIGHT}
     )
@@ -77,7 +77,7 @@ def test_another_page_is_allowed_nothing(for_pages: Runtime, origin: str) -> Non
     assert (read.status, of_cors(read)) == (200, {})
 
 
-def test_a_page_reads_answers_and_their_headers(for_pages: Runtime) -> None:
+def test_an_allowed_origin_can_read_responses_and_their_headers(for_pages: Runtime) -> None:
     body = {"resourceId": "of-a-page", "totalStock": 1}
     headers = {"Origin": SHOP, **BEARER}
 
@@ -100,7 +100,7 @@ def test_a_page_reads_answers_and_their_headers(for_pages: Runtime) -> None:
         ("POST", "/api/v1/reserve", BEARER, 400),
     ],
 )
-def test_a_page_reads_why_it_was_refused(
+def test_an_allowed_origin_can_read_error_responses(
     for_pages: Runtime, method: str, path: str, headers: dict[str, str], status: int
 ) -> None:
     reply = for_pages.call(method, path, headers={"Origin": SHOP, **headers})
@@ -109,13 +109,13 @@ def test_a_page_reads_why_it_was_refused(
     assert of_cors(reply)["access-control-allow-origin"] == SHOP
 
 
-def test_callers_that_are_no_pages_see_no_difference(for_pages: Runtime) -> None:
+def test_requests_without_an_origin_get_no_cors_headers(for_pages: Runtime) -> None:
     reply = for_pages.call("GET", "/api/v1/resources", headers=BEARER)
 
     assert (reply.status, of_cors(reply)) == (200, {})
 
 
-def test_by_default_no_page_may_call(plain: Runtime) -> None:
+def test_by_default_no_origin_is_allowed(plain: Runtime) -> None:
     headers = {"Origin": SHOP, **PREFLIGHT}
 
     preflight = plain.call("OPTIONS", "/api/v1/reserve", headers=headers)

@@ -21,7 +21,7 @@ from samcli.cli.types import CfnParameterOverridesType
 from infra.deploy import settings, smoke
 from openreserve_client import Client
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
-from tests.support.scripted import Step, scripted
+from tests.support.scripted_http import Step, scripted
 
 SAM = """#!{python}
 import json, os, sys

@@ -1,4 +1,4 @@
-"""Redis fails in every way while holds come and go: each ends once, and returns its stock once."""
+"""Redis fails in every way during traffic: each hold ends once and returns its stock once."""
 
 import signal
 import subprocess
@@ -23,7 +23,7 @@ RECONCILE_SECONDS = 60
 
 
 class Server:
-    """A Redis at one address, to be broken and started again."""
+    """A Redis server at a fixed address, which tests kill and start again."""
 
     def __init__(self, folder: Path) -> None:
         self.port = free_port()
@@ -51,7 +51,7 @@ class Server:
 
 @contextmanager
 def stream_of_holds(runtime: Runtime, resource_id: str) -> Iterator[list[str]]:
-    """Holds of one unit that end after one or two seconds, one after the other."""
+    """Reserve one unit after the other, with a TTL of one or two seconds."""
     tokens: list[str] = []
     over = threading.Event()
 
@@ -75,13 +75,13 @@ def stream_of_holds(runtime: Runtime, resource_id: str) -> Iterator[list[str]]:
 
 
 def events(runtime: Runtime, resource_id: str) -> list[Any]:
-    found: list[Any] = []
+    listed: list[Any] = []
     after = ""
     while True:
         page = runtime.call("GET", f"/api/v1/events?limit=200&after={after}").json
         if not page["events"]:
-            return found
-        found += [event for event in page["events"] if event["resourceId"] == resource_id]
+            return listed
+        listed += [event for event in page["events"] if event["resourceId"] == resource_id]
         after = page["cursor"]
 
 
@@ -92,7 +92,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
     server.kill()
 
 
-def test_redis_flushed_frozen_killed_and_restarted_empty_loses_no_hold(
+def test_no_hold_is_lost_when_redis_is_flushed_frozen_killed_and_restarted(
     server: Server, servers: Engine, tmp_path: Path, name: str
 ) -> None:
     variables = {
@@ -119,19 +119,19 @@ def test_redis_flushed_frozen_killed_and_restarted_empty_loses_no_hold(
 
         deadline = time.monotonic() + RECONCILE_SECONDS + 20
         while open_holds(servers, tokens):
-            assert time.monotonic() < deadline, "the net comes every minute"
+            assert time.monotonic() < deadline, "the scheduled sweep (reconcile) runs every minute"
             time.sleep(0.5)
 
         assert len(tokens) > 20
         stock = runtime.stock(name)
         assert (stock["availableStock"], stock["heldStock"]) == (100_000, 0)
-        told = events(runtime, name)
-        restored = [event for event in told if event["type"] == "STOCK_RESTORED"]
+        listed = events(runtime, name)
+        restored = [event for event in listed if event["type"] == "STOCK_RESTORED"]
         returned = Counter(token for event in restored for token in event["tokens"])
         assert returned == Counter(tokens), "each once"
         assert servers.drift() == []
-        while {event["id"] for event in told} > set(shop.ids("/hook")):
-            assert time.monotonic() < deadline, "every event arrives"
+        while {event["id"] for event in listed} > set(shop.ids("/hook")):
+            assert time.monotonic() < deadline, "every event is delivered"
             time.sleep(0.5)
 
 

@@ -21,7 +21,7 @@ from infra.local.http import gateway
 from infra.local.http.connections import Limits, Runner
 from infra.local.lambdas.pool import Pool
 from infra.local.template.model import Function
-from tests.support.calls import Reply
+from tests.support.handlers import Reply
 
 FUNCTIONS = Path(__file__).parent / "functions"
 ROUTES = ("POST /do/{what}", "GET /do/{what}")

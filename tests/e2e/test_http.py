@@ -1,4 +1,4 @@
-"""What foreign clients send, over the wire: through the gateway and the Lambda environments."""
+"""Requests of other HTTP clients through the local gateway and the Lambda environments."""
 
 import http.client
 import json
@@ -19,7 +19,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 def reserve_with(runtime: Runtime, resource_id: str, *keys: str) -> tuple[int, dict[str, str]]:
-    """A reservation whose Idempotency-Key header has as many lines as there are keys."""
+    """Reserve with one Idempotency-Key header line per key."""
     content = json.dumps({"resourceId": resource_id, "quantity": 1}).encode()
     connection = http.client.HTTPConnection(urlsplit(runtime.url).netloc, timeout=60)
     connection.putrequest("POST", "/api/v1/reserve")
@@ -36,7 +36,7 @@ def reserve_with(runtime: Runtime, resource_id: str, *keys: str) -> tuple[int, d
 
 
 @pytest.mark.parametrize("form", ["{}", '"{}"'])
-def test_a_key_on_two_lines_holds_nothing_and_a_retry_with_one_holds_once(
+def test_two_idempotency_key_headers_are_refused_and_a_retry_with_one_creates_one_hold(
     runtime: Runtime, name: str, form: str
 ) -> None:
     runtime.set_stock(name, 5)
@@ -50,18 +50,18 @@ def test_a_key_on_two_lines_holds_nothing_and_a_retry_with_one_holds_once(
     assert runtime.stock(name)["availableStock"] == 4
 
 
-def test_a_location_leads_back_to_the_resource(runtime: Runtime, name: str) -> None:
+def test_the_location_header_is_the_url_of_the_resource(runtime: Runtime, name: str) -> None:
     for resource_id in (f"{name}?b#c", f"{name} 100%", f"{name}%2F", f"{name}+&=é"):
         created = runtime.set_stock(resource_id, 3)
-        found = runtime.call("GET", created.headers["location"])
+        read = runtime.call("GET", created.headers["location"])
 
-        assert (created.status, found.status) == (201, 200), resource_id
-        assert found.json["resourceId"] == resource_id
+        assert (created.status, read.status) == (201, 200), resource_id
+        assert read.json["resourceId"] == resource_id
         missing = runtime.call("GET", created.headers["location"] + "x").json
         assert missing["instance"] == created.headers["location"] + "x"
 
 
-def test_a_word_has_one_resource_in_each_form_and_with_its_joiners(
+def test_resource_ids_are_equal_in_every_unicode_normalization_form(
     runtime: Runtime, name: str
 ) -> None:
     nfc = f"{name}-é\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645👩\u200d👧"
@@ -75,15 +75,15 @@ def test_a_word_has_one_resource_in_each_form_and_with_its_joiners(
 @pytest.mark.parametrize(
     "path", ["/health", "/api/v1/health", "/api/v1/resources", "/api/v1/events", "/api/v1/webhooks"]
 )
-def test_head_answers_as_get_without_a_body(runtime: Runtime, path: str) -> None:
-    asked, got = runtime.call("HEAD", path), runtime.call("GET", path)
+def test_head_returns_the_headers_of_get_without_a_body(runtime: Runtime, path: str) -> None:
+    head, get = runtime.call("HEAD", path), runtime.call("GET", path)
 
-    assert (asked.status, asked.text) == (got.status, "") == (200, "")
-    assert asked.headers["content-type"] == got.headers["content-type"]
-    assert asked.headers["content-length"] == str(len(got.text.encode()))
+    assert (head.status, head.text) == (get.status, "") == (200, "")
+    assert head.headers["content-type"] == get.headers["content-type"]
+    assert head.headers["content-length"] == str(len(get.text.encode()))
 
 
-def test_head_of_a_resource_has_its_etag_and_takes_its_conditions(
+def test_head_of_a_resource_returns_its_etag_and_evaluates_conditions(
     runtime: Runtime, name: str
 ) -> None:
     tag = runtime.set_stock(name, 3).headers["etag"]
@@ -94,7 +94,7 @@ def test_head_of_a_resource_has_its_etag_and_takes_its_conditions(
     assert runtime.call("HEAD", path + "-2").status == 404
 
 
-def test_a_browser_is_told_which_methods_a_path_takes(runtime: Runtime) -> None:
+def test_options_returns_the_methods_of_a_path(runtime: Runtime) -> None:
     origin = {"Origin": "https://shop.example", "Access-Control-Request-Method": "POST"}
     reply = runtime.call("OPTIONS", "/api/v1/resources", headers=origin)
 

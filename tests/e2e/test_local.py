@@ -22,8 +22,8 @@ from infra.local.template.model import Function
 from openreserve.postgres.migrations import migrate
 from tests.conftest import Engine
 from tests.e2e.runtime import ROOT, Runtime, free_port, started
-from tests.support.calls import Reply
-from tests.support.wire import tapped
+from tests.support.handlers import Reply
+from tests.support.postgres_tap import tapped
 
 INTERNAL = '{"message":"Internal Server Error"}'
 """The response of API Gateway for a failed invocation."""

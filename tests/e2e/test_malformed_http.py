@@ -1,6 +1,6 @@
-"""Any bytes, sent at any speed, get an answer that is HTTP, or a closed connection.
+"""Any bytes at any speed get an HTTP response or a closed connection.
 
-The clients here are raw sockets. Nothing that they send may print a traceback or stop the others.
+The clients are raw sockets. Their input must not print a traceback or block other clients.
 """
 
 import asyncio
@@ -69,8 +69,8 @@ async def to_the_end(reader: asyncio.StreamReader) -> bytes:
 
 
 def responses(received: bytes, method: str = "GET") -> list[Response]:
-    """The responses that the bytes are; h11 raises an error where they are none."""
-    found = []
+    """Parse the bytes as HTTP responses; h11 raises an error if they are invalid."""
+    parsed = []
     while received:
         client = h11.Connection(h11.CLIENT)
         client.send(h11.Request(method=method, target="/", headers=[("host", "x")]))
@@ -84,16 +84,16 @@ def responses(received: bytes, method: str = "GET") -> list[Response]:
         while isinstance(data := client.next_event(), h11.Data):
             body += data.data
         headers = {name.decode(): value.decode() for name, value in head.headers}
-        found.append(Response(head.status_code, headers, body))
+        parsed.append(Response(head.status_code, headers, body))
         received = client.trailing_data[0]
-    return found
+    return parsed
 
 
 @pytest.fixture(autouse=True)
 def _quiet_console(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> Iterator[None]:
-    """Nothing that a client sends may fill the console."""
+    """No input of a client may write to the console or the log."""
     caplog.set_level(logging.WARNING)
     yield
     assert caplog.get_records("call") == []
@@ -214,7 +214,7 @@ async def test_a_malformed_request_is_refused_with_a_problem_document(
     assert after.status == 200
 
 
-async def test_a_chunk_that_breaks_off_behind_complete_headers_is_refused_at_once() -> None:
+async def test_a_malformed_chunk_after_complete_headers_is_refused_immediately() -> None:
     async with served(limits=HASTY) as url, connected(url) as (reader, writer):
         writer.write(POST + b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n")
         await asyncio.sleep(0.05)
@@ -226,7 +226,7 @@ async def test_a_chunk_that_breaks_off_behind_complete_headers_is_refused_at_onc
     assert (response.status, response.json["code"]) == (400, "request_malformed")
 
 
-async def test_a_header_on_two_lines_reaches_the_function_joined_whatever_its_case() -> None:
+async def test_a_header_on_two_lines_reaches_the_function_joined_in_any_case() -> None:
     lines = b"Idempotency-Key: a\r\nX-B: b\r\nidempotency-key: c\r\nConnection: close\r\n\r\n"
     async with served() as url:
         (response,) = await exchange(url, GET + lines)
@@ -234,7 +234,7 @@ async def test_a_header_on_two_lines_reaches_the_function_joined_whatever_its_ca
     assert response.json["headers"]["idempotency-key"] == "a,c"
 
 
-async def test_a_path_that_no_route_takes_is_404_without_a_default_route() -> None:
+async def test_an_unknown_path_is_404_without_a_default_route() -> None:
     async with served() as url:
         (response,) = await exchange(url, b"OPTIONS * HTTP/1.0\r\n\r\n")
 
@@ -248,13 +248,13 @@ async def test_headers_that_are_not_utf_8_reach_the_function_as_question_marks()
     assert (response.status, response.json["headers"]["x-a"]) == (200, "??")
 
 
-async def test_requests_behind_each_other_in_one_packet_are_answered_in_order() -> None:
+async def test_pipelined_requests_are_answered_in_order() -> None:
     requests = [b"GET /do/%d HTTP/1.1\r\nHost: x\r\n\r\n" % number for number in range(50)]
     last = GET + b"Connection: close\r\n\r\n"
     async with served() as url:
-        found = await exchange(url, b"".join(requests) + last)
+        replies = await exchange(url, b"".join(requests) + last)
 
-    assert [answer.json["pathParameters"]["what"] for answer in found] == [
+    assert [answer.json["pathParameters"]["what"] for answer in replies] == [
         *map(str, range(50)),
         "echo",
     ]
@@ -270,29 +270,31 @@ async def test_requests_behind_each_other_in_one_packet_are_answered_in_order() 
         pytest.param(POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\na", [408], id="half a chunk"),
     ],
 )
-async def test_who_stops_sending_is_disconnected(sent: bytes, statuses: list[int]) -> None:
+async def test_a_client_that_stops_sending_is_disconnected(
+    sent: bytes, statuses: list[int]
+) -> None:
     async with served(limits=HASTY) as url:
-        found = await exchange(url, sent)
+        replies = await exchange(url, sent)
 
-    assert [response.status for response in found] == statuses
+    assert [response.status for response in replies] == statuses
 
 
 @pytest.mark.parametrize("further", [b"", b"GET /d"], ids=["no other", "half of another"])
-async def test_a_connection_on_which_no_further_request_comes_is_closed(further: bytes) -> None:
+async def test_an_idle_keep_alive_connection_is_closed(further: bytes) -> None:
     async with served(limits=HASTY_WHEN_IDLE) as url:
-        found = await exchange(url, GET + b"\r\n" + further)
+        replies = await exchange(url, GET + b"\r\n" + further)
 
-    assert [response.status for response in found] == [200]
+    assert [response.status for response in replies] == [200]
 
 
-async def test_a_body_that_is_announced_as_too_large_is_not_waited_for() -> None:
+async def test_a_content_length_above_the_limit_is_refused_before_the_body_arrives() -> None:
     async with served() as url:
         (response,) = await exchange(url, POST + b"Content-Length: 10485761\r\n\r\n")
 
     assert (response.status, response.json) == (413, {"message": "Request Entity Too Large"})
 
 
-async def test_a_client_that_first_sends_all_and_then_reads_gets_its_refusal() -> None:
+async def test_a_client_that_reads_only_after_sending_everything_receives_the_refusal() -> None:
     def sent_and_read(url: str) -> bytes:
         host, _, port = url.removeprefix("http://").rpartition(":")
         with socket.create_connection((host, int(port)), timeout=WAIT_SECONDS_MAX) as client:
@@ -310,7 +312,9 @@ async def test_a_client_that_first_sends_all_and_then_reads_gets_its_refusal() -
     [(b"GET /", []), (GET, []), (POST + b"Content-Length: 500\r\n\r\n", [408])],
     ids=["a request line", "headers", "a body"],
 )
-async def test_who_sends_a_byte_at_a_time_is_disconnected(head: bytes, statuses: list[int]) -> None:
+async def test_a_client_that_sends_single_bytes_is_disconnected(
+    head: bytes, statuses: list[int]
+) -> None:
     async with served(limits=HASTY) as url, connected(url) as (reader, writer):
         writer.write(head)
         closed = asyncio.ensure_future(to_the_end(reader))
@@ -319,9 +323,9 @@ async def test_who_sends_a_byte_at_a_time_is_disconnected(head: bytes, statuses:
             await asyncio.wait([closed], timeout=0.02)
             if closed.done():
                 break
-        found = responses(await asyncio.wait_for(closed, WAIT_SECONDS_MAX))
+        replies = responses(await asyncio.wait_for(closed, WAIT_SECONDS_MAX))
 
-    assert [response.status for response in found] == statuses
+    assert [response.status for response in replies] == statuses
 
 
 @pytest.mark.parametrize(
@@ -329,7 +333,7 @@ async def test_who_sends_a_byte_at_a_time_is_disconnected(head: bytes, statuses:
     [POST + b"Content-Length: 9\r\n\r\nab", POST + b"\r\n", GET + b"\r\n" + GET, b"PO"],
     ids=["within a body", "before the answer", "within a second request", "within a first line"],
 )
-async def test_who_leaves_is_not_missed(sent: bytes) -> None:
+async def test_the_gateway_handles_clients_that_disconnect(sent: bytes) -> None:
     async with served() as url:
         for _ in range(5):
             async with connected(url) as (_, writer):
@@ -339,7 +343,7 @@ async def test_who_leaves_is_not_missed(sent: bytes) -> None:
         assert (await send(f"{url}/do/echo")).status == 200
 
 
-async def test_who_does_not_read_is_disconnected() -> None:
+async def test_a_client_that_does_not_read_is_disconnected() -> None:
     limits = Limits(write_seconds=0.2)
     async with served(limits=limits) as url, connected(url) as (reader, writer):
         writer.transport.pause_reading()  # type: ignore[attr-defined]
@@ -351,7 +355,7 @@ async def test_who_does_not_read_is_disconnected() -> None:
     assert received.count(b"HTTP/1.1 200 OK") < 20
 
 
-async def test_five_hundred_slow_clients_do_not_stop_the_others() -> None:
+async def test_five_hundred_slow_clients_do_not_block_other_clients() -> None:
     limits = Limits(header_seconds=2)
     async with served(limits=limits) as url:
         host, _, port = url.removeprefix("http://").rpartition(":")
@@ -367,7 +371,7 @@ async def test_five_hundred_slow_clients_do_not_stop_the_others() -> None:
     assert left == [b""] * 500
 
 
-async def test_connections_beyond_the_limit_are_refused_and_room_is_used_again() -> None:
+async def test_connections_beyond_the_limit_get_503_until_one_closes() -> None:
     async with (
         served(limits=Limits(connections=3)) as url,
         connected(url),
@@ -385,7 +389,7 @@ async def test_connections_beyond_the_limit_are_refused_and_room_is_used_again()
 
 
 def is_answered_or_closed(received: bytes) -> bool:
-    """Whether these are responses, each a problem or what the function or API Gateway answers."""
+    """Whether the bytes are HTTP responses with a JSON or problem document."""
     return all(
         response.headers.get("content-type", "").partition(";")[0]
         in ("application/json", "application/problem+json")
@@ -431,7 +435,7 @@ REQUESTS = st.tuples(
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.lists(GARBAGE | REQUESTS, min_size=10, max_size=10))
-def test_garbage_gets_an_answer_that_is_http_or_a_closed_connection(garbage: list[bytes]) -> None:
+def test_random_bytes_get_an_http_response_or_a_closed_connection(garbage: list[bytes]) -> None:
     async def sent(url: str, garbage: bytes) -> bytes:
         async with connected(url) as (reader, writer):
             writer.write(garbage)

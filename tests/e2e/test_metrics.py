@@ -1,4 +1,4 @@
-"""Prometheus reads the local runtime under load, and every panel of the dashboard has data."""
+"""Prometheus scrapes the local runtime under load, and every panel of the dashboard has data."""
 
 import json
 import re
@@ -36,7 +36,7 @@ def exposed(runtime: Runtime) -> str:
 
 
 def load(runtime: Runtime, round_: int) -> None:
-    """Something for each panel: holds that end, refusals of both kinds, replays, a webhook."""
+    """Traffic for each panel: expiring holds, both kinds of refusals, replays and a webhook."""
     name = f"metrics-{round_}"
     runtime.set_stock(name, 1)
     hold = {"resourceId": name, "quantity": 1, "ttlSeconds": 1}
@@ -46,7 +46,9 @@ def load(runtime: Runtime, round_: int) -> None:
     runtime.stock(name)
 
 
-def test_the_functions_metrics_can_be_read_as_prometheus_reads_them(runtime: Runtime) -> None:
+def test_the_metrics_of_the_functions_are_exposed_in_the_format_of_prometheus(
+    runtime: Runtime,
+) -> None:
     load(runtime, 0)
     deadline = time.monotonic() + SECONDS_MAX
     while 'openreserve_holds_expired_total{path="prompt"} 1.0' not in exposed(runtime):
@@ -64,10 +66,10 @@ def test_the_functions_metrics_can_be_read_as_prometheus_reads_them(runtime: Run
     for state in ("idle", "busy", "starting"):
         assert f'openreserve_environments{{function="Reserve",state="{state}"}}' in text
     assert 'openreserve_postgres_connections{state="waiting"} 0.0' in text
-    assert "metrics-0" not in text, "no id is a label"
+    assert "metrics-0" not in text, "labels contain no ids"
 
 
-def test_there_are_no_series_of_when_each_series_was_created(runtime: Runtime) -> None:
+def test_there_are_no_created_series(runtime: Runtime) -> None:
     load(runtime, 0)
 
     families = re.findall(r"^# TYPE (\S+) (\w+)$", exposed(runtime), re.MULTILINE)
@@ -78,7 +80,7 @@ def test_there_are_no_series_of_when_each_series_was_created(runtime: Runtime) -
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
-def test_promtool_finds_nothing_to_complain_about(runtime: Runtime) -> None:
+def test_promtool_reports_no_problems(runtime: Runtime) -> None:
     load(runtime, 0)
 
     checked = subprocess.run(
@@ -131,12 +133,12 @@ def test_every_panel_of_the_dashboard_has_data(runtime: Runtime, tmp_path: Path)
 
 
 def value_of(expression: str, port: int) -> list[Any]:
-    """What Prometheus makes of an expression now; nothing, while it starts."""
+    """The current value of an expression; empty while Prometheus starts."""
     query = urllib.parse.urlencode({"query": expression})
     url = f"http://127.0.0.1:{port}/api/v1/query?{query}"
     try:
         with urllib.request.urlopen(url, timeout=5) as answer:
-            found = json.load(answer)["data"]["result"]
+            result = json.load(answer)["data"]["result"]
     except OSError:
         return []
-    return [series for series in found if series["value"][1] != "NaN"]
+    return [series for series in result if series["value"][1] != "NaN"]

@@ -1,4 +1,4 @@
-"""The relay is killed again and again, and the endpoints misbehave: no event is lost even so."""
+"""The relay is killed repeatedly and endpoints fail: no event is lost."""
 
 import asyncio
 import os
@@ -21,7 +21,7 @@ from openreserve.postgres import connection as postgres_connection
 from openreserve.webhooks import outbox
 from tests.conftest import Engine
 from tests.e2e.delivering import deliveries_run, save
-from tests.support.calls import call, event_pages, hold, invoke, release, sample, set_stock
+from tests.support.handlers import call, event_pages, hold, invoke, release, sample, set_stock
 from tests.support.receiver import CommandError, Received, Receiver
 
 ROOT = Path(__file__).parents[2]
@@ -30,12 +30,12 @@ POISON = 5
 ATTEMPTS = 8
 SECONDS_MAX = 150
 STALE_SECONDS_MAX = 5
-"""What an environment remembers of the endpoints (1 s), and a call (1 s), with much to spare."""
+"""The endpoint cache of an environment (1 s) plus a call (1 s), with a margin."""
 
 
 @contextmanager
 def relay_killed_at_random() -> Iterator[list[float]]:
-    """The prompt path, started anew each time it was killed. When it was killed is noted."""
+    """Run the prompt path, kill and restart it repeatedly, and record the times of the kills."""
     killed: list[float] = []
     over = threading.Event()
 
@@ -63,11 +63,11 @@ def relay_killed_at_random() -> Iterator[list[float]]:
 
 def disabled(name: str) -> bool:
     listed = call("list-endpoints").json["webhooks"]
-    return any(found["endpointId"] == name and "disabled" in found for found in listed)
+    return any(endpoint["endpointId"] == name and "disabled" in endpoint for endpoint in listed)
 
 
 def pulled(resource_id: str) -> dict[str, str]:
-    """Ids and types."""
+    """The types of the events of a resource, by id."""
     events = (event for page in event_pages() for event in page.json["events"])
     return {event["id"]: event["type"] for event in events if event["resourceId"] == resource_id}
 
@@ -75,12 +75,12 @@ def pulled(resource_id: str) -> dict[str, str]:
 def until(holds: Callable[[], Any], seconds_max: float = SECONDS_MAX) -> None:
     deadline = time.monotonic() + seconds_max
     while not holds():
-        assert time.monotonic() < deadline, "it takes too long"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.1)
 
 
 def flaky() -> Callable[[Received], CommandError]:
-    """Fails 30 of 100 calls and is too slow for 2, but no event more often than it is tried."""
+    """Fails 30 % of the calls and times out in 2 %, but never in all attempts of an event."""
     failures: defaultdict[str, int] = defaultdict(int)
 
     def answer(delivery: Received) -> CommandError:
@@ -96,7 +96,7 @@ def flaky() -> Callable[[Received], CommandError]:
 
 
 class Picky:
-    """Refuses the first few events that it sees, until it is well."""
+    """Refuses the first events that it receives, until it recovers."""
 
     def __init__(self) -> None:
         self.poison: set[str] = set()
@@ -109,7 +109,7 @@ class Picky:
         return CommandError(500 if ill else 204)
 
 
-async def test_a_relay_killed_at_random_and_endpoints_that_misbehave_lose_no_event(
+async def test_no_event_is_lost_when_the_relay_is_killed_and_endpoints_fail(
     engine: Engine, own_aws: Aws, receiver: Receiver, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine.sql("UPDATE openreserve.events SET hand_on_after = NULL")
@@ -146,14 +146,14 @@ def torment_and_tell(engine: Engine, receiver: Receiver, name: str) -> None:
         ids = pulled(name)
         assert len(ids) == 2 * PAIRS
         until(lambda: len(killed) >= 3)
-    # What a killed relay had claimed is anybody's when its claim is over: not to wait for that.
+    # Other relays publish the events of a killed relay when its claim ends: end the claims now.
     engine.sql("UPDATE openreserve.events SET hand_on_after = now() WHERE hand_on_after > now()")
     while outbox.publish():
         pass
 
     until(lambda: disabled("gone"))
     silent_from = time.time() + STALE_SECONDS_MAX
-    # Holds of other tests may end meanwhile: their events are told, too.
+    # Holds of other tests may expire in the meantime: their events are delivered too.
     until(lambda: set(receiver.ids("/flaky")) >= ids.keys())
     depleted = {event_id for event_id, kind in ids.items() if kind == "STOCK_DEPLETED"}
     until(lambda: set(receiver.ids("/picky")) >= depleted and dead_letters("picky") == picky.poison)
@@ -163,10 +163,14 @@ def torment_and_tell(engine: Engine, receiver: Receiver, name: str) -> None:
     picky.well.set()
     before = {event_id: receiver.ids("/picky")[event_id] for event_id in picky.poison}
     resent = call("resend-dead-letters", {"endpointId": "picky"}).json["resent"]
-    assert resent >= POISON, "what a killed relay sent twice is there twice"
-    until(lambda: all(receiver.ids("/picky")[found] > before[found] for found in picky.poison))
+    assert resent >= POISON, "an event that a killed relay published twice has two dead letters"
+    until(
+        lambda: all(
+            receiver.ids("/picky")[event_id] > before[event_id] for event_id in picky.poison
+        )
+    )
 
-    assert receiver.ids("/gone"), "it was asked before it said that it is gone"
+    assert receiver.ids("/gone"), "it received events before its 410"
     time.sleep(max(0, silent_from - time.time()))
     release(hold((name, 1)))
     outbox.publish()
@@ -178,11 +182,11 @@ def torment_and_tell(engine: Engine, receiver: Receiver, name: str) -> None:
     for got in receiver.received:
         contents[got.id].add(got.content)
     assert all(len(same) == 1 for same in contents.values()), "duplicates are the same event"
-    assert dead_letters("picky") <= picky.poison, "a second copy may have been late, nothing else"
+    assert dead_letters("picky") <= picky.poison, "only late duplicates may remain"
 
 
 def dead_letters(endpoint_id: str) -> set[str]:
     event = sample("list-dead-letters")
     event["queryStringParameters"] = {"limit": "200"}
     listed = invoke("list-dead-letters", event).json["deadLetters"]
-    return {found["event"]["id"] for found in listed if found["endpointId"] == endpoint_id}
+    return {letter["event"]["id"] for letter in listed if letter["endpointId"] == endpoint_id}

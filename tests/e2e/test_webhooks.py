@@ -1,4 +1,4 @@
-"""From the end of a hold to a signed webhook at somebody's server, under the local runtime."""
+"""From an expired hold to a signed webhook at a receiver, under the local runtime."""
 
 import threading
 import time
@@ -24,18 +24,18 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 def save(runtime: Runtime, endpoint_id: str, url: str, *events: str) -> str:
-    """The secret of a new endpoint."""
+    """Create an endpoint, and return its secret."""
     body = {"endpointId": endpoint_id, "url": url, "events": list(events)}
     reply = runtime.call("POST", "/api/v1/webhooks", body)
     assert reply.status == 201, reply
-    time.sleep(1.1)  # as late as the deliveries may notice it
+    time.sleep(1.1)  # the endpoint cache of the webhook function expires
     return str(reply.json["secret"])
 
 
 def until(holds: Callable[[], Any]) -> None:
     deadline = time.monotonic() + SECONDS_MAX
     while not holds():
-        assert time.monotonic() < deadline, "it takes too long"
+        assert time.monotonic() < deadline, "timed out"
         time.sleep(0.02)
 
 
@@ -81,7 +81,7 @@ def test_an_expired_hold_returns_its_stock_and_sends_a_signed_webhook(
         restored.verified("whsec_" + "A" * 32)
 
 
-def test_what_was_given_up_can_be_looked_at_and_arrives_when_it_is_resent(
+def test_dead_letters_can_be_listed_and_resent(
     runtime: Runtime, receiver: Receiver, name: str
 ) -> None:
     well = threading.Event()
@@ -108,7 +108,7 @@ def test_what_was_given_up_can_be_looked_at_and_arrives_when_it_is_resent(
     assert dead() == []
 
 
-def test_a_ping_says_what_the_endpoint_answered(
+def test_a_ping_returns_the_response_of_the_endpoint(
     runtime: Runtime, receiver: Receiver, name: str
 ) -> None:
     secret = save(runtime, name, f"{receiver.url}/ping")
@@ -120,17 +120,15 @@ def test_a_ping_says_what_the_endpoint_answered(
     assert receiver.received[-1].id == pinged["id"]
 
 
-def test_endpoints_are_still_there_after_a_restart(
-    tmp_path: Path, receiver: Receiver, name: str
-) -> None:
+def test_endpoints_survive_a_restart(tmp_path: Path, receiver: Receiver, name: str) -> None:
     with started(tmp_path) as first:
         secret = save(first, name, f"{receiver.url}/again", "STOCK_RESTORED")
         assert first.stop() == 0
     with started(tmp_path) as second:
-        (found,) = second.call("GET", "/api/v1/webhooks").json["webhooks"]
+        (endpoint,) = second.call("GET", "/api/v1/webhooks").json["webhooks"]
         second.call("POST", f"/api/v1/webhooks/{name}/ping")
 
-    assert found == {
+    assert endpoint == {
         "endpointId": name,
         "url": f"{receiver.url}/again",
         "events": ["STOCK_RESTORED"],

@@ -16,9 +16,9 @@ from functions.audit import app
 from openreserve.postgres.audit import AuditFailed
 from openreserve_client.cli import stages
 from tests.conftest import Engine, forget
-from tests.support.calls import EVENTS, available, hold, set_stock
+from tests.support.handlers import EVENTS, available, hold, set_stock
+from tests.support.postgres_tap import Wire, tapped
 from tests.support.terminal import Said, in_a_pipe
-from tests.support.wire import Wire, tapped
 
 STACK_RESOURCE = """
 <DescribeStackResourceResponse><DescribeStackResourceResult><StackResourceDetail>

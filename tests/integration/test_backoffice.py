@@ -9,7 +9,8 @@ import pytest
 
 from openreserve.postgres.sql import statements
 from tests.conftest import Engine, forget
-from tests.support.calls import (
+from tests.support.crowd import Crowd, crowd
+from tests.support.handlers import (
     Reply,
     adjust_stock,
     available,
@@ -24,8 +25,7 @@ from tests.support.calls import (
     set_stock,
     set_stock_of_many,
 )
-from tests.support.crowd import Crowd, crowd
-from tests.support.wire import tapped
+from tests.support.postgres_tap import tapped
 
 pytestmark = pytest.mark.usefixtures("engine")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import Engine
-from tests.support.calls import call, invoke, sample, set_stock
+from tests.support.handlers import call, invoke, sample, set_stock
 
 pytestmark = pytest.mark.usefixtures("engine")
 

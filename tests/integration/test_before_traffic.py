@@ -17,7 +17,7 @@ from functions.before_traffic import app
 from functions.migrate import app as migrate_app
 from openreserve.postgres.sql import migrations
 from tests.conftest import Engine, forget
-from tests.support.calls import EVENTS
+from tests.support.handlers import EVENTS
 
 EVENT = json.loads((EVENTS / "before-traffic.json").read_text())
 

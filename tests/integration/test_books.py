@@ -9,8 +9,8 @@ from functions.reconcile import app as reconcile_app
 from openreserve.postgres import maintenance
 from tests.conftest import Engine, forget
 from tests.integration.test_settle import past
-from tests.support.calls import Context, commit, hold, release, reserve, set_stock
 from tests.support.crowd import Crowd, crowd
+from tests.support.handlers import Context, commit, hold, release, reserve, set_stock
 
 
 @pytest.fixture(autouse=True)

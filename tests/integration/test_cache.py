@@ -18,7 +18,7 @@ from openreserve.domain.reservations import HoldRequest
 from openreserve.domain.resources import Item
 from openreserve.postgres import reservations
 from tests.conftest import Engine, ask_redis, forget
-from tests.support.calls import available, call, commit, hold, release, reserve, set_stock
+from tests.support.handlers import available, call, commit, hold, release, reserve, set_stock
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from infra.local.template.intrinsics import Loader
 from openreserve.cache import hints
 from openreserve.runtime.settings import settings
 from tests.conftest import Engine, forget
-from tests.support.calls import commit, hold, release, reserve, set_stock
+from tests.support.handlers import commit, hold, release, reserve, set_stock
 
 ROOT = Path(__file__).parents[2]
 STACK = yaml.load((ROOT / "infra/cache.yaml").read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader

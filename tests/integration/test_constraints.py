@@ -6,7 +6,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Engine
-from tests.support.calls import hold, set_stock
+from tests.support.handlers import hold, set_stock
 
 VIOLATIONS: list[tuple[str, LiteralString]] = [
     (

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Engine, beside
-from tests.support.calls import Reply, available, commit, hold, release, reserve, set_stock
+from tests.support.handlers import Reply, available, commit, hold, release, reserve, set_stock
 
 
 def assert_busy(reply: Reply, status: int, code: str) -> None:

@@ -9,8 +9,8 @@ import pytest
 from openreserve.domain.webhooks import DeadLetter, Message
 from openreserve.webhooks import queue
 from tests.conftest import Queues, forget
-from tests.support.calls import Reply, call, invoke, sample
 from tests.support.deliveries import ATTEMPTS_MAX, deliver_all, endpoint, event, hidden
+from tests.support.handlers import Reply, call, invoke, sample
 from tests.support.receiver import CommandError, Receiver
 
 pytestmark = pytest.mark.usefixtures("immediate_retries")

@@ -13,7 +13,6 @@ from infra.local.aws import Aws
 from openreserve.domain.webhooks import Message
 from openreserve.webhooks import endpoints, outbox, queue, sender
 from tests.conftest import Engine, Queues, forget
-from tests.support.calls import event_pages, hold, release, set_stock
 from tests.support.deliveries import (
     ATTEMPTS_MAX,
     deliver,
@@ -23,6 +22,7 @@ from tests.support.deliveries import (
     rotate,
     told,
 )
+from tests.support.handlers import event_pages, hold, release, set_stock
 from tests.support.receiver import CommandError, Receiver
 
 

@@ -9,8 +9,8 @@ from infra.local.aws import Aws
 from openreserve.webhooks import endpoints
 from openreserve.webhooks.endpoints import new_secret
 from tests.conftest import forget
-from tests.support.calls import Reply, call, invoke, sample
 from tests.support.deliveries import endpoint, listed
+from tests.support.handlers import Reply, call, invoke, sample
 from tests.support.receiver import CommandError, Receiver
 
 pytestmark = pytest.mark.usefixtures("queues")

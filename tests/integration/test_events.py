@@ -10,7 +10,7 @@ from functions.reconcile import app as reconcile_app
 from openreserve.postgres.migrations import migrate
 from tests.conftest import Engine
 from tests.integration.test_settle import past
-from tests.support.calls import (
+from tests.support.handlers import (
     Context,
     commit,
     event_pages,

@@ -7,7 +7,7 @@ import pytest
 
 from tests.conftest import Engine, beside, forget
 from tests.integration.test_settle import past
-from tests.support.calls import (
+from tests.support.handlers import (
     available,
     commit,
     hold,

@@ -15,7 +15,7 @@ from infra.local import services
 from openreserve.postgres import connection
 from openreserve.postgres.migrations import migrate
 from tests.conftest import Engine, forget
-from tests.support.calls import Reply, commit, hold, read_resource, release, reserve, set_stock
+from tests.support.handlers import Reply, commit, hold, read_resource, release, reserve, set_stock
 
 UNAVAILABLE = (503, "database_unavailable")
 

@@ -14,7 +14,7 @@ from openreserve.domain.resources import Resource
 from openreserve.http.routes import ROUTES
 from openreserve.postgres import resources
 from tests.conftest import Engine
-from tests.support.calls import (
+from tests.support.handlers import (
     HANDLERS,
     Reply,
     available,

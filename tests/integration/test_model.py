@@ -19,7 +19,14 @@ from hypothesis.stateful import (
 
 from tests.conftest import Engine
 from tests.integration.test_settle import past
-from tests.support.calls import commit, read_reservation, read_resource, release, reserve, set_stock
+from tests.support.handlers import (
+    commit,
+    read_reservation,
+    read_resource,
+    release,
+    reserve,
+    set_stock,
+)
 
 NAMES = ("a", "b", "c")
 

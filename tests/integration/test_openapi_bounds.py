@@ -12,7 +12,7 @@ import pytest
 
 from tests.conftest import Queues, forget
 from tests.support import contract
-from tests.support.calls import HANDLERS, Reply, invoke, sample, set_stock
+from tests.support.handlers import HANDLERS, Reply, invoke, sample, set_stock
 
 pytestmark = pytest.mark.usefixtures("engine")
 

@@ -18,8 +18,8 @@ from openreserve.domain.webhooks import Message
 from openreserve.webhooks import queue
 from tests.conftest import Queues
 from tests.support import contract
-from tests.support.calls import Reply, invoke, list_events, sample
 from tests.support.deliveries import deliver_all, endpoint
+from tests.support.handlers import Reply, invoke, list_events, sample
 from tests.support.receiver import CommandError, Receiver
 
 TOKEN = "550e8400-e29b-41d4-a716-446655440000"

@@ -19,9 +19,9 @@ from openreserve.domain.webhooks import Message
 from openreserve.postgres import events, maintenance
 from openreserve.webhooks import outbox, queue
 from tests.conftest import Engine, Queues, ask_redis, beside, forget
-from tests.support.calls import Context, commit, event_pages, hold, release, set_stock
 from tests.support.crowd import Crowd, crowd
-from tests.support.wire import tapped
+from tests.support.handlers import Context, commit, event_pages, hold, release, set_stock
+from tests.support.postgres_tap import tapped
 
 
 @pytest.fixture(autouse=True)

@@ -17,8 +17,8 @@ import pytest
 from openreserve.postgres import connection
 from tests.conftest import POOL_SIZE, Engine, forget
 from tests.support import pooler
-from tests.support.calls import Reply, call, commit, read_resource, release, reserve, set_stock
 from tests.support.crowd import Crowd, crowd
+from tests.support.handlers import Reply, call, commit, read_resource, release, reserve, set_stock
 from tests.support.pooler import Pooler
 
 Task = TypeVar("Task")

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from tests.conftest import Engine
-from tests.support.calls import (
+from tests.support.crowd import Crowd, crowd
+from tests.support.handlers import (
     Reply,
     available,
     call,
@@ -20,7 +21,6 @@ from tests.support.calls import (
     reserve,
     set_stock,
 )
-from tests.support.crowd import Crowd, crowd
 
 SIZE = 16
 

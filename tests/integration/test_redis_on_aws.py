@@ -19,7 +19,7 @@ from openreserve.cache.cluster import Command, Nodes, slot
 from openreserve.runtime import iam_auth, settings
 from tests.conftest import Engine, beside, forget
 from tests.support.authority import Authority
-from tests.support.calls import call, commit, hold, release, reserve, set_stock
+from tests.support.handlers import call, commit, hold, release, reserve, set_stock
 from tests.support.redis_servers import cluster, port_of, redis_with_tls
 
 HOST = "openreserve-dev-c1.serverless.euc1.cache.amazonaws.com"

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from tests.conftest import Engine, ask_redis, forget
-from tests.support.calls import (
+from tests.support.handlers import (
     Reply,
     available,
     call,

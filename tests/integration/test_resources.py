@@ -5,7 +5,7 @@ import pytest
 
 from openreserve.postgres.sql import statements
 from tests.conftest import Engine
-from tests.support.calls import (
+from tests.support.handlers import (
     call,
     commit,
     hold,

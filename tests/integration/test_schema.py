@@ -14,7 +14,7 @@ from functions.migrate import app as migrate_app
 from openreserve.postgres.migrations import MigrationChanged, migrate
 from openreserve.postgres.sql import migrations, routines, statements
 from tests.conftest import Engine, forget
-from tests.support.calls import EVENTS
+from tests.support.handlers import EVENTS
 
 FILES = [name for name, _ in (*migrations(), *routines())]
 

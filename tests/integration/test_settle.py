@@ -6,7 +6,15 @@ import pytest
 
 from openreserve.cache import hints
 from tests.conftest import Engine
-from tests.support.calls import Reply, available, commit, hold, read_reservation, release, set_stock
+from tests.support.handlers import (
+    Reply,
+    available,
+    commit,
+    hold,
+    read_reservation,
+    release,
+    set_stock,
+)
 
 pytestmark = pytest.mark.usefixtures("engine")
 

@@ -16,7 +16,7 @@ from openreserve.runtime import iam_auth
 from tests.conftest import Engine, forget
 from tests.integration.test_wire import cut_connections
 from tests.support.authority import Authority, Shown
-from tests.support.calls import call, reserve, set_stock
+from tests.support.handlers import call, reserve, set_stock
 from tests.support.rds import Rds, is_token, rds
 from tests.support.rds_proxy import STARTUP_PARAMETERS
 

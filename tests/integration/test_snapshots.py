@@ -11,7 +11,7 @@ from openreserve.cache import connection as cache_connection
 from openreserve.postgres import connection as postgres_connection
 from openreserve.runtime import snapstart
 from tests.conftest import Engine
-from tests.support.calls import call, reserve, set_stock
+from tests.support.handlers import call, reserve, set_stock
 
 hooks = pytest.importorskip(
     "awslambdaric.lambda_runtime_hooks_runner", reason="awslambdaric has wheels for Linux alone"

@@ -12,7 +12,8 @@ from functions.expire import app as expire_app
 from functions.reconcile import app as reconcile_app
 from tests.conftest import Engine, ask_redis, beside, forget
 from tests.integration.test_settle import past
-from tests.support.calls import (
+from tests.support.crowd import Crowd, crowd
+from tests.support.handlers import (
     Context,
     available,
     commit,
@@ -23,8 +24,7 @@ from tests.support.calls import (
     sample,
     set_stock,
 )
-from tests.support.crowd import Crowd, crowd
-from tests.support.wire import tapped
+from tests.support.postgres_tap import tapped
 
 
 def stored_status(engine: Engine, token: str) -> str:

@@ -11,7 +11,6 @@ from infra.local.aws import Aws
 from openreserve.domain.webhooks import Message
 from openreserve.webhooks import endpoints, queue
 from tests.conftest import Queues, forget
-from tests.support.calls import sample
 from tests.support.deliveries import (
     back_at_once,
     deliver,
@@ -21,6 +20,7 @@ from tests.support.deliveries import (
     hidden,
     told,
 )
+from tests.support.handlers import sample
 from tests.support.receiver import Receiver
 
 pytestmark = pytest.mark.usefixtures("immediate_retries")

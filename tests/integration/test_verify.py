@@ -9,7 +9,7 @@ import pytest
 from openreserve.postgres import audit
 from openreserve.postgres.audit import AuditFailed, Check, Drift
 from tests.conftest import Engine
-from tests.support.calls import (
+from tests.support.handlers import (
     available,
     commit,
     hold,

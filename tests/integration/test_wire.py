@@ -16,7 +16,7 @@ from openreserve.cache import hints
 from openreserve.postgres import connection as postgres_connection
 from openreserve.runtime.settings import settings
 from tests.conftest import Engine, forget
-from tests.support.calls import (
+from tests.support.handlers import (
     Reply,
     call,
     commit,
@@ -28,7 +28,7 @@ from tests.support.calls import (
     reserve,
     set_stock,
 )
-from tests.support.wire import Wire, tapped
+from tests.support.postgres_tap import Wire, tapped
 
 
 @pytest.fixture

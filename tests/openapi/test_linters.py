@@ -1,4 +1,4 @@
-"""Spectral and Redocly find nothing in the OpenAPI document that has no explanation."""
+"""Spectral and Redocly report no problems in the OpenAPI document."""
 
 import json
 
@@ -7,25 +7,25 @@ import pytest
 from tests.openapi.tools import DOCUMENT, FILES, node_tool, output_of
 
 
-def test_spectral_finds_nothing(pytestconfig: pytest.Config) -> None:
+def test_spectral_reports_no_problems(pytestconfig: pytest.Config) -> None:
     spectral = node_tool("spectral", pytestconfig)
     options = ("--ruleset", FILES / ".spectral.yaml", "--fail-severity", "hint")
 
     assert "No results" in output_of(spectral, "lint", DOCUMENT, *options)
 
 
-def test_redocly_finds_nothing(pytestconfig: pytest.Config) -> None:
+def test_redocly_reports_no_problems(pytestconfig: pytest.Config) -> None:
     redocly = node_tool("redocly", pytestconfig)
     options = ("--config", FILES / "redocly.yaml", "--format", "json")
 
-    found = json.loads(
+    report = json.loads(
         output_of("env", "REDOCLY_TELEMETRY=off", redocly, "lint", DOCUMENT, *options)
     )
 
-    assert found["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}
+    assert report["totals"] == {"errors": 0, "warnings": 0, "ignored": 0}
 
 
-def test_the_lock_of_the_node_tools_names_no_registry() -> None:
+def test_the_npm_lock_file_contains_no_registry_urls() -> None:
     lock = json.loads((FILES / "package-lock.json").read_text())
 
     assert len(lock["packages"]) > 200

@@ -31,7 +31,7 @@ def generated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def call(operation: str, **arguments: Any) -> Any:
-    """What an operation of the generated client returns, such as `reservations.reserve`."""
+    """Call an operation of the generated client, such as `reservations.reserve`."""
     return importlib.import_module(f"{PACKAGE}.api.{operation}").sync(**arguments)
 
 

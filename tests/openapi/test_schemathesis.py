@@ -1,4 +1,4 @@
-"""Generated requests get the answers that the OpenAPI document has."""
+"""Generated requests get the responses of the OpenAPI document."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.openapi.tools import DOCUMENT, FILES, PYTHON_TOOLS, installed, output
 
 
 @pytest.mark.slow
-def test_a_thousand_generated_requests_get_documented_answers(
+def test_a_thousand_generated_requests_get_documented_responses(
     runtime: Runtime, pytestconfig: pytest.Config
 ) -> None:
     schemathesis = installed(PYTHON_TOOLS / "schemathesis", pytestconfig)

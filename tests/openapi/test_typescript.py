@@ -43,7 +43,7 @@ def test_the_client_of_openapi_generator_compiles(pytestconfig: pytest.Config) -
     shutil.rmtree(folder, ignore_errors=True)
 
     assert "errors" not in output_of(generator, "validate", "-i", DOCUMENT)
-    # Of webhooks it makes a class that does not compile, and that no caller needs.
+    # The class that it generates for webhooks does not compile; no caller needs it.
     apis = ":".join(name.title().replace(" ", "") for name in openapi.TAGS if name != "Deliveries")
     said = output_of(
         *(generator, "generate", "-i", DOCUMENT, "-g", "typescript-fetch", "-o", folder),

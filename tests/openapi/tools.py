@@ -1,4 +1,4 @@
-"""The programs that judge the OpenAPI document, where `make check-openapi` installed them."""
+"""The tools that check the OpenAPI document; `make check-openapi` installs them."""
 
 import subprocess
 from pathlib import Path
@@ -14,12 +14,12 @@ NOT_INSTALLED = "make check-openapi installs it"
 
 
 def node_tool(name: str, config: pytest.Config) -> Path:
-    """A program from npm."""
+    """The path of a program from npm."""
     return installed(NODE / "node_modules/.bin" / name, config)
 
 
 def installed(program: Path, config: pytest.Config) -> Path:
-    """The program; the test is skipped without it, or fails if the tools are required."""
+    """The path of the program. Without it the test skips, or fails with --require-openapi-tools."""
     if not program.exists():
         refuse = pytest.fail if config.getoption("--require-openapi-tools") else pytest.skip
         refuse(f"{program.name} is not installed: {NOT_INSTALLED}")
@@ -27,7 +27,7 @@ def installed(program: Path, config: pytest.Config) -> Path:
 
 
 def output_of(*command: str | Path, cwd: Path = ROOT) -> str:
-    """What a program says that succeeds. What it says when it fails is in the error."""
+    """Run a program and return its output. If it fails, the error contains the output."""
     done = subprocess.run(
         list(map(str, command)),
         cwd=cwd,

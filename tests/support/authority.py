@@ -1,4 +1,4 @@
-"""Certificates of the tests' own: who vouches for names, and what servers of those names show."""
+"""A certificate authority for tests, and server certificates that it issues."""
 
 import ssl
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 @dataclass(frozen=True)
 class Shown:
-    """What a server shows: its certificate and its key, in one file."""
+    """A server certificate and its private key, in one PEM file."""
 
     file: Path
 
     @property
     def context(self) -> ssl.SSLContext:
-        """For servers in this process."""
+        """The TLS context of a server in this process."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.file)
         return context
@@ -27,14 +27,14 @@ class Shown:
 
 @dataclass(frozen=True)
 class Authority:
-    """Who vouches for names."""
+    """A certificate authority."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
     def new(cls) -> Self:
-        """One that nobody knows yet."""
+        """A new authority, which no trust store contains."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _draft("an authority", None, key)
@@ -44,7 +44,7 @@ class Authority:
         return cls(certificate, key)
 
     def vouch(self, name: str, folder: Path) -> Shown:
-        """What a server of this name shows."""
+        """Issue a certificate for a server of this name."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate = (
             _draft(name, self.certificate.subject, key)
@@ -63,11 +63,11 @@ class Authority:
         return Shown(file)
 
     def trusted(self) -> ssl.SSLContext:
-        """What a client in this process needs that believes it."""
+        """The TLS context of a client in this process that trusts this authority."""
         return ssl.create_default_context(cadata=self._pem.decode())
 
     def bundle(self, folder: Path) -> Path:
-        """The file that others need who believe it."""
+        """Write the CA bundle for clients in other processes, and return its path."""
         file = folder / "authority.pem"
         file.write_bytes(self._pem)
         return file

@@ -1,6 +1,6 @@
-"""Which calls of AWS the code of a function can come to: found in the code, not run.
+"""Static analysis: the AWS API calls that are reachable from the handler of a function.
 
-From the handler on, through every function and class that is named on the way.
+Follows every function and class that is named in reachable code.
 """
 
 import ast
@@ -13,47 +13,47 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "layers/openreserve/openreserve"
 
 Place = tuple[str, str]
-"""A module and what is defined in it."""
+"""The path of a module and the name of a definition in it."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """A call of a client of boto3."""
+    """A call of a method of a boto3 client."""
 
     service: str
     method: str
     of_setting: str
-    """The setting that says which queue or function; empty, if none does."""
+    """The setting with the name of the queue or function; empty if there is none."""
 
 
 @dataclass
 class _Module:
     definitions: dict[str, ast.AST] = field(default_factory=dict)
     modules: dict[str, str] = field(default_factory=dict)
-    """What imported modules of ours are called here."""
+    """Paths of imported modules of the project, by their local name."""
     objects: dict[str, Place] = field(default_factory=dict)
-    """What things that were imported out of them are called here."""
+    """Objects imported from modules of the project, by their local name."""
 
 
 def calls_of(app: Path) -> set[Call]:
-    """The calls that a handler can come to."""
+    """The AWS calls that are reachable from the handler."""
     return {call for place in reached(app) for call in _calls(*place)}
 
 
 def reached(app: Path) -> set[Place]:
-    """All that a handler can come to."""
-    found: set[Place] = set()
+    """The definitions that are reachable from the handler."""
+    places: set[Place] = set()
     ahead = [(str(app), "handler")]
     while ahead:
         place = ahead.pop()
-        if place not in found:
-            found.add(place)
+        if place not in places:
+            places.add(place)
             ahead += _uses(*place)
-    return found
+    return places
 
 
 def clients_in(path: Path) -> list[ast.Call]:
-    """Each place where a client is made."""
+    """Each expression that creates a boto3 client."""
     nodes = ast.walk(ast.parse(path.read_text()))
     return [node for node in nodes if isinstance(node, ast.Call) and _service(node)]
 
@@ -93,7 +93,7 @@ def _service(node: ast.AST) -> str:
 
 
 def _service_of_factory(here: _Module, call: ast.Call) -> str:
-    """The service of a client that a function of the module makes."""
+    """The service of the client that a function of the module returns."""
     if isinstance(call.func, ast.Name) and call.func.id in here.definitions:
         for node in ast.walk(here.definitions[call.func.id]):
             if service := _service(node):

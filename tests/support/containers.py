@@ -1,7 +1,7 @@
-"""Where the tests' Postgres and Redis come from; the tests are the same.
+"""The Postgres and Redis servers of the tests.
 
-Those of DATABASE_URL and MIGRATION_URL, if both are given; else containers, where an engine
-answers; else the embedded servers of `make run`.
+Those of DATABASE_URL and MIGRATION_URL if both are set; otherwise containers if a container engine
+is available; otherwise the embedded servers of `make run`.
 """
 
 import os
@@ -30,33 +30,33 @@ GIVEN = ("DATABASE_URL", "MIGRATION_URL", "REDIS_URL")
 def servers(
     state: Path, given: Mapping[str, str]
 ) -> Iterator[tuple[services.Postgres, services.Redis]]:
-    """Running ones. `given`: what whoever runs the tests has set.
+    """Start the servers. `given`: the environment variables of the test run.
 
-    DATABASE_URL alone is not enough: it may be that of something else, which must not be migrated.
+    DATABASE_URL alone is ignored: it may belong to another project, which must not be migrated.
     """
     with ExitStack() as stack:
         variables = dict(given)
         if not {"DATABASE_URL", "MIGRATION_URL"} <= given.keys():
             variables = stack.enter_context(containers()) if engine_answers() else {}
-        with patch.dict(os.environ, variables):  # only while they start: `make run` has its own
+        with patch.dict(os.environ, variables):  # only during the start: `make run` reads them too
             postgres = stack.enter_context(services.postgres(state))
             redis = stack.enter_context(services.redis(state))
         yield postgres, redis
 
 
 def engine_answers() -> bool:
-    """Whether there is a container engine. A client without one says so within milliseconds."""
+    """Whether a container engine is available. Without one the client fails within milliseconds."""
     try:
-        asked = subprocess.run(ASK, capture_output=True, timeout=ASK_SECONDS_MAX, check=False)
+        completed = subprocess.run(ASK, capture_output=True, timeout=ASK_SECONDS_MAX, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return asked.returncode == 0 and asked.stdout.strip() != b""
+    return completed.returncode == 0 and completed.stdout.strip() != b""
 
 
 @contextmanager
 def containers() -> Iterator[dict[str, str]]:
-    """The Postgres and the Redis of infra/compose.yaml, on ports of their own, as variables."""
-    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - where there is one
+    """Start Postgres and Redis of infra/compose.yaml on free ports; their environment variables."""
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415 - slow to import
 
     composed = yaml.safe_load(COMPOSE.read_text())["services"]
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def containers() -> Iterator[dict[str, str]]:
 
 
 def _wait_until_up(url: str) -> None:
-    """The image's first server, which makes owner and database, listens on no port."""
+    """Wait until the server listens on its port; the init server of the image has none."""
     deadline = time.monotonic() + START_SECONDS_MAX
     while True:
         try:

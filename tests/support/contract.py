@@ -1,4 +1,4 @@
-"""Holds every answer of a handler against the OpenAPI document."""
+"""Validates every response of a handler against the OpenAPI document."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -12,12 +12,12 @@ from openreserve.http.routes import EVERYTHING_ELSE
 
 UNDOCUMENTED = {"content-length", "content-type", "x-request-id"}
 SOMETIMES = {"Accept-Encoding", "Idempotent-Replayed", "Retry-After", "WWW-Authenticate"}
-"""Documented headers that only some answers of a status have."""
+"""Documented headers that are optional in the responses of a status."""
 
 
 @cache
 def document() -> dict[str, Any]:
-    """The document as JSON has it."""
+    """The OpenAPI document, with JSON types only."""
     made: dict[str, Any] = json.loads(json.dumps(openapi.document()))
     return made
 
@@ -36,7 +36,7 @@ def operation(route: str) -> dict[str, Any]:
 
 
 def resolved(part: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The part, or the component that it refers to."""
+    """The part itself, or the component that its `$ref` names."""
     while "$ref" in part:
         _, *names = part["$ref"].split("/")
         part = document()
@@ -46,10 +46,10 @@ def resolved(part: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check(route: str, answer: Mapping[str, Any]) -> None:
-    """Fail unless the document has this answer: its status, headers, and each member of its body.
+    """Check that status, headers and all members of the body are documented.
 
     Raises:
-        AssertionError: it does not.
+        AssertionError: they are not.
     """
     if route == EVERYTHING_ELSE.key:
         return
@@ -79,13 +79,13 @@ def _check_headers(where: str, documented: Mapping[str, Any], sent: Mapping[str,
 
 @cache
 def validator(route: str, status: str, media_type: str) -> OAS31Validator:
-    """The schema of an answer, which must have no member that is not documented."""
+    """A validator of the response body that refuses undocumented members."""
     response = resolved(operation(route)["responses"][status])
     return strict(response["content"][media_type]["schema"])
 
 
 def strict(schema: Mapping[str, Any]) -> OAS31Validator:
-    """A validator that refuses members that the document does not have."""
+    """A validator of the schema that refuses undocumented members."""
     whole = {**schema, "components": _closed_components()}
     return OAS31Validator(whole, format_checker=OAS31Validator.FORMAT_CHECKER)
 

@@ -1,4 +1,4 @@
-"""Many callers at once, each a process with a connection of its own, as on Lambda."""
+"""Concurrent callers: processes with one database connection each, as on Lambda."""
 
 import multiprocessing
 import os
@@ -14,12 +14,12 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _context = multiprocessing.get_context("forkserver")
-_context.set_forkserver_preload(["tests.support.calls"])
+_context.set_forkserver_preload(["tests.support.handlers"])
 _barrier: Barrier
 
 
 class Crowd:
-    """Runs tasks in all its processes at once: `crowd(work, tasks)` has one list of tasks each."""
+    """Runs tasks in all processes concurrently: `crowd(work, tasks)` takes one list per process."""
 
     def __init__(self, pool: "multiprocessing.pool.Pool", size: int) -> None:
         self._pool = pool
@@ -28,7 +28,7 @@ class Crowd:
     def __call__(
         self, work: Callable[[Task], Result], tasks: Sequence[Sequence[Task]]
     ) -> list[list[Result]]:
-        """The results in the order of the tasks. Nobody starts before everybody is there."""
+        """The results in the order of the tasks. All processes start at the same time."""
         assert len(tasks) == self.size
         return self._pool.starmap(_run, [(work, own) for own in tasks], chunksize=1)
 
@@ -50,6 +50,6 @@ def _join(variables: dict[str, str], barrier: Barrier) -> None:
 
 
 def _run(work: Callable[[Task], Result], tasks: Sequence[Task]) -> list[Result]:
-    _barrier.wait(60)  # also sees to it that each process takes one list
+    _barrier.wait(60)  # also ensures that each process takes one list
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         return [work(task) for task in tasks]

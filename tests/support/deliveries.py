@@ -1,4 +1,4 @@
-"""Events on their way to endpoints, with the webhook function called as SQS does it."""
+"""Delivers events to endpoints: invokes the webhook function as the SQS event source does."""
 
 import json
 from typing import Any
@@ -8,20 +8,20 @@ from functions.webhook import app as webhook_app
 from infra.local.template.intrinsics import ACCOUNT, REGION
 from openreserve.webhooks import endpoints
 from tests.conftest import Queues
-from tests.support.calls import call, invoke, sample
+from tests.support.handlers import call, invoke, sample
 
 ATTEMPTS_MAX = 3
-"""One more than the waits that the tests set."""
+"""One more than the number of retry delays in the tests."""
 
 
 def event(event_type: str = "STOCK_DEPLETED") -> str:
-    """As it is in the queue."""
+    """The body of an SQS message with a new event."""
     content = json.loads(sample("webhook")["Records"][0]["body"])
     return json.dumps(content | {"id": str(uuid4()), "type": event_type})
 
 
 def deliver(queues: Queues) -> list[str]:
-    """Call the function with what waits, as both mappings do. What came back stays hidden."""
+    """Invoke the function with the visible messages of both queues. Failed messages stay hidden."""
     return _deliver(queues, queues.url) + _deliver(queues, queues.retry_url)
 
 
@@ -33,7 +33,7 @@ def _deliver(queues: Queues, url: str) -> list[str]:
 
 
 def handle(queues: Queues, *received: dict[str, Any], url: str) -> None:
-    """Call the function with these messages, and delete those that it is done with."""
+    """Invoke the function with these messages, and delete those that it processed."""
     records = [_record(message, url) for message in received]
     answer = webhook_app.handler({"Records": records}, None)
     failed = {failure["itemIdentifier"] for failure in answer["batchItemFailures"]}
@@ -43,7 +43,7 @@ def handle(queues: Queues, *received: dict[str, Any], url: str) -> None:
 
 
 def _record(message: dict[str, Any], url: str) -> dict[str, Any]:
-    """A message as a function gets it, with what else the sample has."""
+    """The message as a record of a Lambda event, with the other fields of the sample event."""
     attributes = message.get("MessageAttributes", {})
     record: dict[str, Any] = sample("webhook")["Records"][0]
     return record | {
@@ -61,14 +61,14 @@ def _record(message: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 def deliver_all(queues: Queues) -> None:
-    """Until nothing waits that can be seen."""
-    endpoints._known.cache_clear()  # as if they were remembered no more
+    """Deliver until no message is visible."""
+    endpoints._known.cache_clear()  # as if the cached endpoints had expired
     while deliver(queues):
         pass
 
 
 def endpoint(url: str, endpoint_id: str = "shop", *events: str) -> str:
-    """Make or change an endpoint; its secret, if it is new."""
+    """Create or change an endpoint, and return the secret of a new one."""
     reply = call("save-endpoint", {"endpointId": endpoint_id, "url": url, "events": [*events]})
     assert reply.status in (200, 201), reply
     return str(reply.json.get("secret", ""))
@@ -81,8 +81,8 @@ def rotate(endpoint_id: str = "shop") -> str:
 
 
 def listed(endpoint_id: str = "shop") -> Any:
-    found = call("list-endpoints").json["webhooks"]
-    return next(each for each in found if each["endpointId"] == endpoint_id)
+    webhooks = call("list-endpoints").json["webhooks"]
+    return next(each for each in webhooks if each["endpointId"] == endpoint_id)
 
 
 def told(messages: list[Any]) -> list[tuple[str, str]]:
@@ -90,7 +90,7 @@ def told(messages: list[Any]) -> list[tuple[str, str]]:
 
 
 def hidden(queues: Queues, *, dead: bool = False) -> int:
-    """How many messages wait for their time to come back."""
+    """The number of messages that are delayed or in flight."""
     urls = [queues.dead_url] if dead else [queues.url, queues.retry_url]
     return sum(_hidden(queues, url) for url in urls)
 
@@ -102,5 +102,5 @@ def _hidden(queues: Queues, url: str) -> int:
 
 
 def back_at_once(queues: Queues) -> None:
-    """As if the time were over after which SQS shows what nobody deleted."""
+    """End the visibility timeout of all messages in flight."""
     queues.sqs.set_queue_attributes(QueueUrl=queues.url, Attributes={"VisibilityTimeout": "0"})

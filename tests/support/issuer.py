@@ -1,4 +1,4 @@
-"""An issuer of access tokens, with keys of its own: also such as nobody should believe."""
+"""An issuer of access tokens for tests, including invalid tokens."""
 
 import base64
 import hashlib
@@ -17,7 +17,7 @@ from jwt.algorithms import RSAAlgorithm
 ISSUER = "https://id.example/shop"
 AUDIENCES = "shop,office"
 LATER_SECONDS = 4 * 3_600
-"""After all tests: their tokens are made when they are collected."""
+"""Longer than a test run: tokens are created while pytest collects the tests."""
 
 
 @cache
@@ -32,26 +32,26 @@ class Issuer:
 
     @property
     def jwks(self) -> str:
-        """What it publishes."""
+        """The published JWKS."""
         public = RSAAlgorithm.to_jwk(key_pair(self.key_id).public_key(), as_dict=True)
         return json.dumps({"keys": [public | {"kid": self.key_id, "use": "sig", "alg": "RS256"}]})
 
     def token(self, scope: str | None = "", *, signed_by: str = "", **claims: Any) -> str:
-        """Good for longer than all tests take, unless its claims say otherwise.
+        """A token that is valid for longer than the test run, unless `claims` has another `exp`.
 
-        A claim that is None is left out. `signed_by`: another key than the token names.
+        A claim with the value None is omitted. `signed_by`: a key other than the one in `kid`.
         """
-        told = self._claims(scope, claims)
+        all_claims = self._claims(scope, claims)
         key = key_pair(signed_by or self.key_id)
-        return jwt.encode(told, key, algorithm="RS256", headers={"kid": self.key_id})
+        return jwt.encode(all_claims, key, algorithm="RS256", headers={"kid": self.key_id})
 
     def unsigned_token(self, scope: str) -> str:
-        """Says that it need not be verified: `"alg": "none"`."""
+        """A token without a signature: `"alg": "none"`."""
         headers = {"kid": self.key_id}
         return jwt.encode(self._claims(scope, {}), "", algorithm="none", headers=headers)
 
     def confused_token(self, scope: str) -> str:
-        """Signed with the public key, as if that were a secret: by hand, no library does it."""
+        """A token with an HMAC by the public key. Built manually, since PyJWT refuses to."""
         public = key_pair(self.key_id).public_key()
         secret = public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         parts = ({"alg": "HS256", "typ": "JWT", "kid": self.key_id}, self._claims(scope, {}))
@@ -60,7 +60,7 @@ class Issuer:
 
     def _claims(self, scope: str | None, claims: dict[str, Any]) -> dict[str, Any]:
         now = int(time.time())
-        told = {
+        defaults = {
             "iss": ISSUER,
             "aud": "shop",
             "sub": "a-shop",
@@ -69,7 +69,7 @@ class Issuer:
         }
         return {
             name: value
-            for name, value in (told | {"scope": scope} | self.claims | claims).items()
+            for name, value in (defaults | {"scope": scope} | self.claims | claims).items()
             if value is not None
         }
 

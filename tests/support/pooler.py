@@ -1,6 +1,6 @@
-"""PgBouncer in front of a Postgres, in transaction mode: the nearest thing to RDS Proxy there is.
+"""PgBouncer in transaction mode in front of Postgres: the closest replacement for RDS Proxy.
 
-It is stricter: a named prepared statement fails at once there, where RDS Proxy only stops pooling.
+It is stricter: a named prepared statement fails immediately, while RDS Proxy pins the connection.
 """
 
 import os
@@ -26,20 +26,20 @@ START_SECONDS_MAX = 10
 
 @dataclass(frozen=True)
 class Pooler:
-    """A running one."""
+    """A running PgBouncer."""
 
     url: str
     """Postgres through the pool, as user openreserve_app."""
 
     def show(self, what: str) -> list[dict[str, Any]]:
-        """What its console says of `pools`, `clients`, `lists` ..."""
+        """The rows of SHOW POOLS, CLIENTS, LISTS ... of the admin console."""
         url = self.url.replace(ROLES[0], ADMIN).replace("/openreserve?", "/pgbouncer?")
         with psycopg.connect(url, autocommit=True, row_factory=psycopg.rows.dict_row) as console:
             return console.execute(f"SHOW {what}".encode()).fetchall()
 
 
 def program() -> str | None:
-    """Where PgBouncer is installed, if it is: often beside /usr/bin, on the PATH of root alone."""
+    """The path of PgBouncer, also in /usr/sbin, which is often only on the PATH of root."""
     path = os.environ.get("PATH", "")
     if "/usr/bin" in path.split(":"):
         path += ":/usr/sbin"
@@ -50,13 +50,13 @@ def program() -> str | None:
 def pooled(
     postgres_url: str, state: Path, *, size: int, clients_max: int = 500, borrow_seconds: int = 3
 ) -> Iterator[Pooler]:
-    """A pool of so many backends for each role, to the Postgres whose data is in `state`.
+    """A pool with `size` backends per role, to the Postgres whose data is in `state`.
 
-    Who waits for a backend longer than `borrow_seconds` is sent away. A function asks twice within
-    its 10 seconds, once over a new connection.
+    A client that waits for a backend longer than `borrow_seconds` gets an error. A function tries
+    twice within its timeout of 10 seconds, the second time over a new connection.
     """
     binary = program()
-    assert binary is not None, "the caller has looked"
+    assert binary is not None, "the caller checks it"
     port = free_port()
     folder = state / f"pgbouncer-{port}"
     folder.mkdir()
@@ -68,7 +68,7 @@ def pooled(
         "query_wait_timeout": borrow_seconds,
     }
     _write(folder, postgres_url, settings)
-    owner = (state / "postgres").stat()  # it refuses to run as root, and so does Postgres
+    owner = (state / "postgres").stat()  # like Postgres, PgBouncer refuses to run as root
     with (folder / "log").open("w") as log:
         process = subprocess.Popen(
             [binary, "--quiet", folder / "pgbouncer.ini"],
@@ -106,7 +106,7 @@ def _settings(binary: str) -> dict[str, Any]:
         "log_connections": 0,
         "log_disconnections": 0,
     }
-    if _version(binary) >= (1, 21):  # since then it can prepare statements for its clients
+    if _version(binary) >= (1, 21):  # supports prepared statements since 1.21
         settings["max_prepared_statements"] = 0
     return settings
 
@@ -124,10 +124,12 @@ def _write(folder: Path, postgres_url: str, settings: Mapping[str, Any]) -> None
 
 
 def _version(binary: str) -> tuple[int, ...]:
-    told = subprocess.run([binary, "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"(\d+)\.(\d+)", told)
-    assert found is not None, told
-    return tuple(map(int, found.groups()))
+    output = subprocess.run(
+        [binary, "--version"], capture_output=True, text=True, check=True
+    ).stdout
+    version = re.search(r"(\d+)\.(\d+)", output)
+    assert version is not None, output
+    return tuple(map(int, version.groups()))
 
 
 def _wait_until_up(pooler: Pooler, process: subprocess.Popen[bytes], log: Path) -> None:

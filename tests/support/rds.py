@@ -1,7 +1,8 @@
-"""A stand-in for RDS and its proxy in front of a Postgres: TLS only, and passwords are checked.
+"""A fake RDS Proxy in front of Postgres: requires TLS and checks passwords.
 
-Speaks just enough of the protocol (https://www.postgresql.org/docs/current/protocol.html) for that.
-Tokens are checked as AWS checks them: by signing anew, with the SDK.
+Implements only the necessary parts of the protocol
+(https://www.postgresql.org/docs/current/protocol.html). Verifies IAM tokens as AWS does: it
+computes the signature again, with the SDK.
 """
 
 import socket
@@ -27,7 +28,7 @@ TLS_REQUEST, GSS_REQUEST = 80877103, 80877104
 
 @dataclass
 class Rds:
-    """Who asked to be let in, and with what."""
+    """The connection attempts: passwords and startup parameters."""
 
     port: int
     passwords: list[str] = field(default_factory=list)
@@ -38,7 +39,10 @@ class Rds:
 def rds(
     database_url: str, tls: ssl.SSLContext, lets_in: Callable[[str, str], bool]
 ) -> Iterator[Rds]:
-    """Listens on 127.0.0.1, whoever it says it is. `lets_in` judges user and password."""
+    """Listen on 127.0.0.1, with any host name in the certificate.
+
+    `lets_in` decides whether user and password are accepted.
+    """
     socket_path = f"{parse_qs(urlsplit(database_url).query)['host'][0]}/.s.PGSQL.5432"
     with socket.create_server(("127.0.0.1", 0)) as listening:
         seen = Rds(listening.getsockname()[1])
@@ -59,20 +63,20 @@ def rds(
 
 
 def is_token(token: str, host: str, user: str, signer: Credentials, now: float) -> bool:
-    """Whether the token was signed by the signer, for this user at this host, and is not over."""
+    """Whether the token has a valid signature for this user and host, and has not expired."""
     unsigned, _, signature = token.partition("&X-Amz-Signature=")
-    told = {name: value for name, (value,) in parse_qs(urlsplit(f"//{unsigned}").query).items()}
-    if not unsigned.startswith(f"{host}/?") or told["DBUser"] != user:
+    query = {name: value for name, (value,) in parse_qs(urlsplit(f"//{unsigned}").query).items()}
+    if not unsigned.startswith(f"{host}/?") or query["DBUser"] != user:
         return False
-    region = told["X-Amz-Credential"].split("/")[2]
-    check = SigV4QueryAuth(signer, "rds-db", region, int(told["X-Amz-Expires"]))
+    region = query["X-Amz-Credential"].split("/")[2]
+    check = SigV4QueryAuth(signer, "rds-db", region, int(query["X-Amz-Expires"]))
     request = AWSRequest("GET", f"https://{unsigned}")
-    request.context["timestamp"] = told["X-Amz-Date"]
+    request.context["timestamp"] = query["X-Amz-Date"]
     expected = check.signature(
         check.string_to_sign(request, check.canonical_request(request)), request
     )
-    signed = datetime.strptime(told["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    return signature == expected and 0 <= now - signed.timestamp() <= int(told["X-Amz-Expires"])
+    signed = datetime.strptime(query["X-Amz-Date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return signature == expected and 0 <= now - signed.timestamp() <= int(query["X-Amz-Expires"])
 
 
 def _serve(
@@ -95,14 +99,14 @@ def _serve(
         (length,) = struct.unpack("!i", head)
         startup = _read(client, length - 4)
         words = [word.decode() for word in startup[4:].split(b"\0")]
-        told = dict(zip(words[::2], words[1::2], strict=False))
-        seen.startups.append(told)
-        client.sendall(b"R" + struct.pack("!ii", 8, 3))  # the password, please, as it is
+        parameters = dict(zip(words[::2], words[1::2], strict=False))
+        seen.startups.append(parameters)
+        client.sendall(b"R" + struct.pack("!ii", 8, 3))  # AuthenticationCleartextPassword
         kind, length = struct.unpack("!ci", _read(client, 5))
         assert kind == b"p"
         password = _read(client, length - 4).rstrip(b"\0").decode()
         seen.passwords.append(password)
-        if not lets_in(told["user"], password):
+        if not lets_in(parameters["user"], password):
             client.sendall(_refusal(REFUSED))
             return
         with socket.socket(socket.AF_UNIX) as server:

@@ -1,4 +1,4 @@
-"""What RDS Proxy refuses, and what makes it keep a backend for one client alone ("pinning").
+"""Detects what RDS Proxy refuses, and what pins a backend connection to one client.
 
 https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-proxy-pinning.html
 """
@@ -16,7 +16,7 @@ STARTUP_PARAMETERS = {
     "extra_float_digits",
     "search_path",
 }
-"""All that it accepts."""
+"""The startup parameters that RDS Proxy accepts."""
 
 STATEMENT_BYTES_MAX = 16_384
 
@@ -30,16 +30,16 @@ _COMMENT = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 
 
 def fault_of_startup(parameters: Mapping[str, str]) -> str:
-    """What is wrong with how a client introduces itself; nothing: the empty string."""
+    """The fault of a startup message, or the empty string."""
     refused = sorted(parameters.keys() - STARTUP_PARAMETERS)
     return f"start-up parameters: {', '.join(refused)}" if refused else ""
 
 
 def fault_of_statement(prepared_name: str, text: str) -> str:
-    """What is wrong with a statement; nothing: the empty string."""
+    """The fault of a statement, or the empty string."""
     if prepared_name:
         return f"prepared as {prepared_name}: {text}"
     if len(text.encode()) >= STATEMENT_BYTES_MAX:
         return f"{len(text.encode())} bytes: {text[:200]} ..."
-    found = _PINNING.search(_COMMENT.sub("", text))
-    return f"{found[0].strip()} pins: {text}" if found else ""
+    match = _PINNING.search(_COMMENT.sub("", text))
+    return f"{match[0].strip()} pins: {text}" if match else ""

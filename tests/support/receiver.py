@@ -1,4 +1,4 @@
-"""Who webhooks go to: real servers of this machine, of good manners and of none."""
+"""Webhook receivers: real servers on 127.0.0.1, correct and misbehaving ones."""
 
 import re
 import socket
@@ -29,7 +29,7 @@ class Received:
         return self.headers["webhook-id"]
 
     def verified(self, secret: str) -> Any:
-        """The event, if the library that receivers use accepts its signature."""
+        """The event, after verification of its signature with the library standardwebhooks."""
         return Webhook(secret).verify(self.content, dict(self.headers))
 
     def is_signed_with(self, secret: str) -> bool:
@@ -42,24 +42,24 @@ class Received:
 
 @dataclass(frozen=True)
 class CommandError:
-    """What to answer; with status 0: nothing, as long as the server is there."""
+    """The response to send; with status 0: none until the server stops."""
 
     status: int = 204
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Answer = CommandError | Callable[[Received], CommandError]
-"""What is always told, or what is decided for each; that may take its time."""
+"""A fixed response, or a function that returns the response to a request; it may block."""
 
 
 @dataclass
 class Receiver:
-    """It keeps what it got and answers as it is told. Each path is a receiver of its own."""
+    """Records requests and sends the configured responses. Each path is a separate endpoint."""
 
     url: str = ""
     received: list[Received] = field(default_factory=list)
     answers: dict[str, Answer] = field(default_factory=dict)
-    """By path; others are told that all is well."""
+    """By path; all other paths answer 204."""
     over: threading.Event = field(default_factory=threading.Event)
 
     def at(self, path: str) -> list[Received]:
@@ -71,7 +71,7 @@ class Receiver:
 
 @contextmanager
 def receiving() -> Iterator[Receiver]:
-    """A receiver on a free port of this machine."""
+    """A receiver on a free port of 127.0.0.1."""
     receiver = Receiver()
 
     class Handler(BaseHTTPRequestHandler):
@@ -92,13 +92,13 @@ def receiving() -> Iterator[Receiver]:
             self.end_headers()
 
         def log_message(self, *_: Any) -> None:
-            """The tests look at what it got instead."""
+            """Log nothing: the tests read `Receiver.received`."""
 
     class Crowded(ThreadingHTTPServer):
-        request_queue_size = 128  # a batch comes all at once
+        request_queue_size = 128  # a batch opens its connections concurrently
 
         def handle_error(self, *_: Any) -> None:
-            """Who gave up waiting has hung up."""
+            """Ignore clients that disconnected after their timeout."""
 
     with Crowded(("127.0.0.1", 0), Handler) as server:
         receiver.url = f"http://127.0.0.1:{server.server_port}"
@@ -114,7 +114,7 @@ def receiving() -> Iterator[Receiver]:
 
 @dataclass
 class Server:
-    """What came to a socket that listens."""
+    """What a listening socket received."""
 
     port: int = 0
     connections: int = 0
@@ -143,7 +143,7 @@ def hold_the_line(connection: socket.socket, _: Server) -> None:
 def listening(
     talk: Talk = answer_well, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> Iterator[Server]:
-    """A server that talks so to each that connects, one after the other."""
+    """A server that calls `talk` for each connection, one after the other."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.create_server((host, 0), family=family) as listener:
         server = Server(port=listener.getsockname()[1])

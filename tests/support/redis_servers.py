@@ -1,4 +1,4 @@
-"""Redis servers of the tests' own on TCP: with TLS in front of them, or as nodes of a cluster."""
+"""Starts separate Redis servers on TCP: with TLS, or as the nodes of a cluster."""
 
 import socket
 import ssl
@@ -39,9 +39,9 @@ def redis_server(folder: Path, *options: str) -> Iterator[Redis]:
 
 @contextmanager
 def redis_with_tls(folder: Path, shown: ssl.SSLContext) -> Iterator[tuple[Redis, int]]:
-    """A server whose TLS ends at a relay: not every build of Redis has TLS.
+    """A server behind a TLS relay, since not every build of Redis has TLS.
 
-    A client of the server itself, and the port that takes nothing but TLS.
+    Yields a client of the server itself, and the port that accepts only TLS.
     """
     with redis_server(folder) as client, relayed(port_of(client), shown) as port:
         yield client, port
@@ -52,7 +52,7 @@ def port_of(client: Redis) -> int:
 
 
 def free_port() -> int:
-    """One whose cluster bus, 10,000 above it, is a port, too."""
+    """A free port below 55,000: the port of the cluster bus is 10,000 higher."""
     while True:
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
@@ -63,7 +63,7 @@ def free_port() -> int:
 
 @contextmanager
 def cluster(folder: Path, *slots: tuple[int, int]) -> Iterator[list[Redis]]:
-    """A node for each range of slots; they know each other."""
+    """A Redis Cluster with one node per range of slots."""
     with ExitStack() as running:
         nodes = [
             running.enter_context(redis_server(folder, "--cluster-enabled", "yes")) for _ in slots

@@ -1,6 +1,7 @@
-"""A Postgres that answers each statement by a script: with a row, with an error, or not at all.
+"""A fake Postgres with scripted responses to statements: a row, an error or a closed connection.
 
-Speaks just enough of the protocol (https://www.postgresql.org/docs/current/protocol.html) for that.
+Implements only the necessary parts of the protocol
+(https://www.postgresql.org/docs/current/protocol.html).
 """
 
 import socket
@@ -15,7 +16,7 @@ ENCRYPTION_REQUESTS = {80_877_103, 80_877_104}
 
 @dataclass(frozen=True)
 class Fails:
-    """An error in answer to a statement. FATAL closes the connection, as Postgres does."""
+    """An ErrorResponse to a statement. FATAL also closes the connection, as in Postgres."""
 
     sqlstate: str
     severity: str = "ERROR"
@@ -23,12 +24,12 @@ class Fails:
 
 @dataclass(frozen=True)
 class Vanishes:
-    """The connection is closed without a word."""
+    """The connection is closed without a message."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row with one column `of_connection`: the number of the connection, from 1 on."""
+    """One row with one column `of_connection`: the number of the connection, starting at 1."""
 
 
 Step = Fails | Vanishes | Row
@@ -36,12 +37,12 @@ Step = Fails | Vanishes | Row
 
 @dataclass
 class ScriptedPostgres:
-    """Where it is, what it will answer, and what it saw. The last step goes on for ever."""
+    """URL, remaining steps and received statements. The last step is repeated."""
 
     url: str
     steps: list[Step]
     statements: list[int] = field(default_factory=list)
-    """The number of the connection that each statement came over."""
+    """The number of the connection of each statement."""
     connections: int = 0
 
 
@@ -70,7 +71,7 @@ def _accept(listening: socket.socket, script: ScriptedPostgres) -> None:
 
 def _serve(client: socket.socket, script: ScriptedPostgres, number: int) -> None:
     with suppress(OSError, EOFError), client:
-        _let_in(client)
+        _authenticate(client)
         while True:
             kind, length = struct.unpack("!ci", _read(client, 5))
             _read(client, length - 4)
@@ -82,7 +83,7 @@ def _serve(client: socket.socket, script: ScriptedPostgres, number: int) -> None
                     return
 
 
-def _let_in(client: socket.socket) -> None:
+def _authenticate(client: socket.socket) -> None:
     length, code = struct.unpack("!ii", _read(client, 8))
     while code in ENCRYPTION_REQUESTS:
         client.sendall(b"N")

@@ -1,4 +1,4 @@
-"""template.yaml, as it is written and as SAM makes CloudFormation of it."""
+"""template.yaml, as written and as the CloudFormation template that SAM generates from it."""
 
 import json
 from collections.abc import Iterator
@@ -20,12 +20,12 @@ RESOURCES: dict[str, Any] = TEMPLATE["Resources"]
 GLOBALS: dict[str, Any] = TEMPLATE["Globals"]["Function"]
 
 
-def of_type(wanted: str) -> dict[str, Any]:
+def of_type(resource_type: str) -> dict[str, Any]:
     """The properties of each resource of a type."""
     return {
         name: resource.get("Properties", {})
         for name, resource in RESOURCES.items()
-        if resource["Type"] == wanted
+        if resource["Type"] == resource_type
     }
 
 
@@ -39,7 +39,7 @@ def variables(function: str) -> dict[str, Any]:
 
 
 def policies(role: str) -> Iterator[dict[str, Any]]:
-    """The policy documents of a role: its own, and those that it shares."""
+    """The policy documents of a role: inline and managed ones."""
     properties = RESOURCES[role]["Properties"]
     for attached in properties.get("ManagedPolicyArns", []):
         _, name, _ = attached.get("Fn::If", [None, attached, None])
@@ -49,23 +49,23 @@ def policies(role: str) -> Iterator[dict[str, Any]]:
 
 
 def statements(role: str) -> list[dict[str, Any]]:
-    """What a role may do, and may not."""
+    """The Allow and Deny statements of a role."""
     return [statement for policy in policies(role) for statement in policy["Statement"]]
 
 
 def listed(value: Any) -> list[Any]:
-    """As a list, what IAM takes with and without one."""
+    """The value as a list; IAM also accepts a single value."""
     return value if isinstance(value, list) else [value]
 
 
 def role_of(function: str) -> str:
-    """The role of a function, which is its own."""
+    """The logical id of the role of a function."""
     return str(FUNCTIONS[function]["Role"]["Fn::GetAtt"][0])
 
 
 @cache
 def cloudformation() -> dict[str, Any]:
-    """The resources that CloudFormation makes, with all parameters as they are by default."""
+    """The resources of the CloudFormation template, with the default parameters."""
     template = deepcopy(TEMPLATE)
     for resource in template["Resources"].values():
         for place in {"CodeUri", "ContentUri"} & resource["Properties"].keys():
@@ -75,13 +75,13 @@ def cloudformation() -> dict[str, Any]:
     return dict(made["Resources"])
 
 
-def made_of_type(wanted: str) -> dict[str, Any]:
-    """Each resource of a type that CloudFormation makes."""
-    return {name: made for name, made in cloudformation().items() if made["Type"] == wanted}
+def made_of_type(resource_type: str) -> dict[str, Any]:
+    """The resources of a type in the CloudFormation template."""
+    return {name: made for name, made in cloudformation().items() if made["Type"] == resource_type}
 
 
 def named_in(value: Any) -> Iterator[str]:
-    """All names that a part of a template refers to."""
+    """All names that a part of a template references."""
     match value:
         case {"Ref": str(name)}:
             yield name

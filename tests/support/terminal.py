@@ -1,4 +1,4 @@
-"""Commands as people run them: in a pipe, or in a terminal of their own."""
+"""Runs the command line with its output in a pipe or in a pseudo-terminal."""
 
 import os
 import pty
@@ -46,7 +46,7 @@ def in_a_terminal(
     typed: Sequence[tuple[str, bytes]] = (),
     folder: Path | None = None,
 ) -> Said:
-    """Run it in a terminal; `typed`: once a text was read there, these keys are pressed."""
+    """Run it in a pseudo-terminal. `typed`: texts to wait for, and the keys to press after each."""
     pid, terminal = pty.fork()
     if pid == 0:
         os.chdir(folder or Path.cwd())
@@ -71,7 +71,7 @@ def in_a_terminal(
 
 
 def environment(variables: Mapping[str, str] | None) -> dict[str, str]:
-    """That of a person, with nothing that would change what is written."""
+    """The environment without variables that change the output."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -81,5 +81,5 @@ def environment(variables: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def plain(text: str) -> str:
-    """Without colours."""
+    """The text without ANSI escape sequences."""
     return re.sub(r"\x1b\[[0-9;]*[a-zA-Z]", "", text)

@@ -1,4 +1,4 @@
-"""A port that takes TLS and passes what is in it on to a server without TLS."""
+"""A TLS proxy in front of a server without TLS."""
 
 import select
 import socket
@@ -12,7 +12,7 @@ CHUNK_BYTES = 65_536
 
 @contextmanager
 def relayed(port: int, shown: ssl.SSLContext) -> Iterator[int]:
-    """The port on 127.0.0.1 that leads to this one. `shown`: the certificate, and the key to it."""
+    """Yields a TLS port that forwards to this port. `shown`: server certificate and key."""
 
     def serve(plain: socket.socket) -> None:
         with (
@@ -36,7 +36,7 @@ def relayed(port: int, shown: ssl.SSLContext) -> Iterator[int]:
 
 
 def pass_on(client: ssl.SSLSocket, server: socket.socket) -> None:
-    """Pass on both ways, until one side ends."""
+    """Forward data in both directions until one side closes."""
     while True:
         ready = [client] if client.pending() else select.select([client, server], [], [])[0]
         for source in ready:

@@ -13,7 +13,7 @@ from infra.local.auth import access
 from infra.local.template.intrinsics import TemplateError
 from infra.local.template.model import DEFAULT_ROUTE
 from openreserve.http.routes import EVERYTHING_ELSE, ROUTES
-from tests.support.transformed import TEMPLATE, Change, transformed
+from tests.support.sam_transform import TEMPLATE, Change, transformed
 
 ROOT = TEMPLATE.parent
 ACCESS = access.load(TEMPLATE)

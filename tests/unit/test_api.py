@@ -12,7 +12,7 @@ from openreserve.domain.errors import IdempotencyKeyInvalid, IdempotencyKeyMissi
 from openreserve.domain.reservations import HoldRequest
 from openreserve.http import bodies, handler
 from openreserve.http.schemas.reservations import ReserveBody
-from tests.support.calls import sample
+from tests.support.handlers import sample
 
 BODY = {"resourceId": "hotel-room-101", "quantity": 1, "ttlSeconds": 300}
 

@@ -17,7 +17,7 @@ from infra import reference
 from openreserve_client.cli.lazy import LazyGroup
 from openreserve_client.cli.program import commands
 from tests.e2e.runtime import free_port
-from tests.support.scripted import Step, problem, scripted
+from tests.support.scripted_http import Step, problem, scripted
 from tests.support.terminal import COMMAND, Said, in_a_pipe, in_a_terminal, plain
 from tests.unit.test_client import EVENT, HELD, RESOURCE, TOKEN
 

@@ -32,7 +32,7 @@ from openreserve_client import (
 )
 from openreserve_client.signing import CannotSign, bearer, sigv4
 from tests.e2e.runtime import ROOT, free_port
-from tests.support.scripted import Step, problem, scripted
+from tests.support.scripted_http import Step, problem, scripted
 
 TOKEN = "550e8400-e29b-41d4-a716-446655440000"
 HELD = {

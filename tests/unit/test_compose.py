@@ -30,8 +30,8 @@ from tests.conftest import Engine, Queues, forget
 from tests.e2e.runtime import free_port
 from tests.support import stack
 from tests.support.aws_calls import calls_of
-from tests.support.calls import hold, set_stock
 from tests.support.deliveries import deliver_all, endpoint, listed
+from tests.support.handlers import hold, set_stock
 from tests.support.receiver import Receiver
 
 ROOT = Path(__file__).parents[2]

@@ -14,8 +14,8 @@ from infra.local.template.intrinsics import TemplateError
 from infra.openapi.operations import operations
 from openreserve.http.routes import OPTIONS, ROUTES
 from tests.e2e.runtime import ROOT
+from tests.support.sam_transform import transformed
 from tests.support.stack import TEMPLATE
-from tests.support.transformed import transformed
 
 ORIGINS = "https://shop.example,https://www.shop.example"
 CALLED = {"CorsAllowOrigins": ORIGINS}

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from openreserve.runtime.telemetry import emit
+from tests.support.sam_transform import rendered, transformed
 from tests.support.stack import FUNCTIONS, cloudformation, made_of_type, of_type, variables
-from tests.support.transformed import rendered, transformed
 
 SERVING = {name for name, function in FUNCTIONS.items() if "AutoPublishAlias" in function}
 """All functions except those that deployments or operators invoke."""

@@ -9,7 +9,7 @@ from cfnlint.schema.manager import PROVIDER_SCHEMA_MANAGER
 from samtranslator.yaml_helper import yaml_parse
 
 from infra.local.template.intrinsics import REGION
-from tests.support.transformed import Change, rendered, transformed
+from tests.support.sam_transform import Change, rendered, transformed
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("dev", "dev2")

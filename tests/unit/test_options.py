@@ -7,8 +7,8 @@ import pytest
 
 from infra.costs.__main__ import ASSUMED
 from infra.deploy.__main__ import DATA
+from tests.support.sam_transform import decided, rendered, transformed
 from tests.support.stack import ROOT, TEMPLATE
-from tests.support.transformed import decided, rendered, transformed
 
 DOMAIN = {
     "DomainName": "api.shop.example",

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.aws_calls import PACKAGE, ROOT, Call, calls_of, clients_in, reached
+from tests.support.sam_transform import rendered, transformed
 from tests.support.stack import (
     FUNCTIONS,
     RESOURCES,
@@ -20,7 +21,6 @@ from tests.support.stack import (
     statements,
     variables,
 )
-from tests.support.transformed import rendered, transformed
 
 Right = tuple[str, str]
 """An action and the template resource it is allowed on; empty for a resource outside."""
@@ -52,7 +52,7 @@ UNRESTRICTED = {
     "cloudwatch:DescribeAlarms": "IAM cannot restrict it to alarms by name",
     "ec2:DescribeNetworkInterfaces": "has no resources in IAM",
     "ec2:DescribeSubnets": "has no resources in IAM",
-    "secretsmanager:BatchGetSecretValue": "has no resources; reading each secret is a separate action",
+    "secretsmanager:BatchGetSecretValue": "has no resources; reading a secret is another action",
     "secretsmanager:ListSecrets": "has no resources in IAM",
     "xray:PutTelemetryRecords": "has no resources in IAM",
     "xray:PutTraceSegments": "has no resources in IAM",

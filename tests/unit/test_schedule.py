@@ -5,7 +5,7 @@ import re
 import pytest
 
 from infra.local.aws import scheduler
-from tests.support.calls import sample
+from tests.support.handlers import sample
 
 
 @pytest.mark.parametrize("name", ["expire", "reconcile"])

@@ -14,7 +14,7 @@ from infra.local.template.intrinsics import TemplateError, read
 from infra.openapi.operations import handlers, operations
 from openreserve.http.routes import EVERYTHING_ELSE, ROUTES, methods_at
 from openreserve.runtime.settings import WAIT_SECONDS_MAX, WAITS_MAX, Settings
-from tests.support.calls import EVENTS, HANDLERS, sample
+from tests.support.handlers import EVENTS, HANDLERS, sample
 
 ROOT = Path(__file__).parents[2]
 PARAMETERS = {"DatabaseUrl": "postgresql://db", "MigrationUrl": "postgresql://owner@db"}

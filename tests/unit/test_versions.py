@@ -8,7 +8,7 @@ import pytest
 from samcli.cli.types import CfnParameterOverridesType
 
 from infra.deploy import settings
-from tests.support.transformed import Change, transformed
+from tests.support.sam_transform import Change, transformed
 
 LAYERS = ("OpenReserveLayer", "DependenciesLayer")
 

@@ -1,4 +1,4 @@
-"""template.yaml as CloudFormation carries it out: after SAM's transform, its conditions decided."""
+"""template.yaml after the SAM transform, with its conditions and parameters evaluated."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from samtranslator.yaml_helper import yaml_parse
 
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 _NOTHING = object()
-"""What AWS::NoValue leaves of a property."""
+"""The value of a property that AWS::NoValue removes."""
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -20,7 +20,7 @@ Change = Callable[[dict[str, Any]], object]
 def transformed(
     parameters: Mapping[str, str] | None = None, change: Change = lambda _: None
 ) -> dict[str, Any]:
-    """With these parameters, and with a change of the template before; offline."""
+    """The template with these parameters; `change` edits it before the transform. Offline."""
     document = yaml_parse(TEMPLATE.read_text())
     change(document)
     values = _values(document, parameters or {})
@@ -35,7 +35,7 @@ def transformed(
 
 
 def decided(path: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A template without SAM's resources, with these parameters."""
+    """A template without SAM resources, with these parameters."""
     document = yaml_parse(path.read_text())
     return _Decided(document, _values(document, parameters or {})).document()
 
@@ -48,7 +48,7 @@ def _values(document: dict[str, Any], given: Mapping[str, str]) -> dict[str, str
 
 
 def rendered(value: Any, known: Mapping[str, str]) -> str:
-    """The value in a stage; what the stack makes has a name of its own in each."""
+    """The value in a stage, as text; names of created resources contain the name of the stack."""
 
     def named(name: str) -> str:
         return known.get(name, f"<{name} of {known['AWS::StackName']}>")
@@ -57,7 +57,7 @@ def rendered(value: Any, known: Mapping[str, str]) -> str:
         case {"Ref": name} | {"Fn::GetAtt": [name, *_]}:
             return named(name)
         case {"Fn::Sub": str(text)}:
-            return re.sub(r"\$\{([^}.]+)[^}]*\}", lambda found: named(found[1]), text)
+            return re.sub(r"\$\{([^}.]+)[^}]*\}", lambda match: named(match[1]), text)
         case {"Fn::Sub": [text, given]}:
             parts = {name: rendered(part, known) for name, part in given.items()}
             return rendered({"Fn::Sub": text}, {**known, **parts})
@@ -74,7 +74,7 @@ class _Decided:
         self.values = values
 
     def document(self) -> dict[str, Any]:
-        """Without what stands under a condition that does not hold."""
+        """The document without the parts whose condition is false."""
         return {
             section: self.of(
                 {name: facts for name, facts in named.items() if self._is_there(facts)}

@@ -1,4 +1,4 @@
-"""A server that answers by a script: also late, broken, or not at all."""
+"""An HTTP server with scripted responses: also late, invalid or missing ones."""
 
 import json
 import threading
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Step:
-    """One answer. Without a status the connection is closed instead."""
+    """One response. With the status None the connection is closed instead."""
 
     status: int | None = 200
     body: Any = None
@@ -30,7 +30,7 @@ class Asked:
 
 @dataclass
 class Scripted:
-    """Where it is, what it was asked, and what it will answer; the last answer goes on for ever."""
+    """URL, received requests and remaining responses; the last response is repeated."""
 
     url: str
     steps: list[Step]
@@ -70,15 +70,15 @@ class _Handler(BaseHTTPRequestHandler):
         script: Scripted = self.server.script  # type: ignore[attr-defined]
         body = self.rfile.read(int(self.headers.get("content-length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        told = json.loads(body) if body else None
-        script.asked.append(Asked(self.command, self.path, headers, told))
+        document = json.loads(body) if body else None
+        script.asked.append(Asked(self.command, self.path, headers, document))
         step = script.steps.pop(0) if len(script.steps) > 1 else script.steps[0]
         time.sleep(step.after_seconds)
         if step.status is None:
             self.close_connection = True
             return
         content = step.body if isinstance(step.body, bytes) else json.dumps(step.body).encode()
-        with suppress(ConnectionError):  # whoever asked did not wait
+        with suppress(ConnectionError):  # the client did not wait
             self.send_response(step.status)
             for name, value in step.headers.items():
                 self.send_header(name, value)
@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(content)
 
-    do_POST = do_GET  # noqa: N815 - the name that the library looks for
+    do_POST = do_GET  # noqa: N815 - http.server calls it
 
     def log_message(self, *_: Any) -> None:
         pass

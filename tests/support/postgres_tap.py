@@ -1,7 +1,8 @@
-"""A proxy in front of Postgres that reads what the client sends, message by message.
+"""A proxy in front of Postgres that records each message of the clients.
 
-Speaks just enough of the protocol (https://www.postgresql.org/docs/current/protocol.html) to do
-that, to find what RDS Proxy would not like, to lose an answer on demand and to cut connections.
+Parses only the necessary parts of the protocol
+(https://www.postgresql.org/docs/current/protocol.html). Reports what RDS Proxy refuses or pins a
+connection for; drops a response or cuts connections on demand.
 """
 
 import socket
@@ -19,50 +20,50 @@ CANCEL_REQUEST = 80_877_102
 
 @dataclass
 class Wire:
-    """What went over the wire, and what to do with it."""
+    """The recorded traffic, and the faults to inject."""
 
     url: str = ""
     keeps: bool = True
-    """Whether messages are kept. A whole suite has too many."""
+    """Whether messages are recorded; those of the whole test suite would need too much memory."""
     startups: list[dict[str, str]] = field(default_factory=list)
     messages: list[tuple[str, bytes]] = field(default_factory=list)
-    """Type and payload of each message that clients sent after the start-up."""
+    """Type and payload of each message of the clients after the startup message."""
     statements_seen: int = 0
     faults: list[str] = field(default_factory=list)
-    """What RDS Proxy would have refused, or pinned the connection for."""
+    """What RDS Proxy refuses, or pins a connection for."""
     lose_answer_to: bytes = b""
-    """A piece of a statement. Its answer is not passed on, and `lost` is set instead."""
+    """A part of a statement. Its response is dropped, and `lost` is set instead."""
     lost: threading.Event = field(default_factory=threading.Event)
     clients: set[socket.socket] = field(default_factory=set)
 
     @property
     def round_trips(self) -> int:
-        """How often a client waited for the server: a Sync, or a simple query."""
+        """The number of Sync messages and simple queries, each of which waits for the server."""
         return sum(kind in "SQ" for kind, _ in self.messages)
 
     @property
     def statements(self) -> list[tuple[str, str]]:
-        """Name of the prepared statement ("" for none) and text, in the order they were sent."""
+        """Name of the prepared statement ("" for none) and text, in the order of sending."""
         return [_statement(kind, payload) for kind, payload in self.messages if kind in "QP"]
 
     def cut(self) -> None:
-        """End all connections, as a failover does."""
+        """Close all connections, as in a failover."""
         for client in list(self.clients):
             with suppress(OSError):
                 client.shutdown(socket.SHUT_RDWR)
 
     def told_faults(self) -> list[str]:
-        """The faults since the last time."""
+        """The faults since the last call."""
         faults, self.faults = self.faults, []
         return faults
 
     def begin(self, startup: dict[str, str]) -> None:
-        """A client introduces itself."""
+        """Record a startup message."""
         self.startups.append(startup)
         self._blame(fault_of_startup(startup))
 
     def take(self, kind: str, payload: bytes) -> None:
-        """A client sends a message."""
+        """Record a message of a client."""
         if self.keeps:
             self.messages.append((kind, payload))
         if kind in "QP":
@@ -78,7 +79,7 @@ class Wire:
 
 @contextmanager
 def tapped(database_url: str, *, keeps: bool = True) -> Iterator[Wire]:
-    """A tap on the way to the Postgres of this URL; `Wire.url` leads through it."""
+    """A proxy in front of the Postgres of this URL; clients connect to `Wire.url`."""
     parts = urlsplit(database_url)
     with socket.create_server(("127.0.0.1", 0), backlog=512) as listening:
         port = listening.getsockname()[1]
@@ -127,7 +128,7 @@ def _from_client(client: socket.socket, server: socket.socket, wire: Wire) -> No
                 payload = _read(sent, int.from_bytes(head[1:]) - 4)
                 wire.take(chr(head[0]), payload)
                 unsent += head + payload
-                if chr(head[0]) not in "PBDE":  # those come together, with a Sync behind them
+                if chr(head[0]) not in "PBDE":  # followed by a Sync: sent in one packet
                     server.sendall(unsent)
                     unsent = b""
         finally:
@@ -138,7 +139,7 @@ def _startup(sent: BinaryIO, wire: Wire) -> bytes:
     length = _read(sent, 4)
     startup = _read(sent, int.from_bytes(length) - 4)
     if int.from_bytes(startup[:4]) == CANCEL_REQUEST:
-        wire.faults.append("a request to cancel, which RDS Proxy does not know")
+        wire.faults.append("a CancelRequest, which RDS Proxy does not support")
     else:
         words = [word.decode() for word in startup[4:-2].split(b"\0")]
         wire.begin(dict(zip(words[::2], words[1::2], strict=True)))
@@ -154,7 +155,7 @@ def _from_server(client: socket.socket, server: socket.socket, wire: Wire) -> No
 
 @contextmanager
 def _ended(connection: socket.socket) -> Iterator[None]:
-    """The other end hears of it when this is over, whichever thread still waits here."""
+    """Shut the connection down at the end, which also wakes threads that wait for its data."""
     with connection:
         try:
             yield

@@ -1,4 +1,4 @@
-"""Calls to the handlers as API Gateway makes them, from the sample events in events/."""
+"""Invokes the handlers as API Gateway does, with the sample events of events/."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -34,7 +34,7 @@ class Reply:
 
     @property
     def code(self) -> str:
-        """The code of a problem; of a success, ok."""
+        """The `code` of the problem document; "ok" for a success."""
         return str(self.json.get("code", "ok")) if self.text else "ok"
 
 
@@ -44,13 +44,13 @@ def _sample(name: str) -> str:
 
 
 def sample(name: str) -> dict[str, Any]:
-    """The sample event of events/<name>.json, to be changed at will."""
+    """A copy of the sample event events/<name>.json, which the caller may change."""
     event: dict[str, Any] = json.loads(_sample(name))
     return event
 
 
 def call(name: str, body: Any = None, *, headers: Mapping[str, str] | None = None) -> Reply:
-    """Invoke the handler of events/<name>.json with another body and further headers."""
+    """Invoke the handler of events/<name>.json with this body and these additional headers."""
     event = sample(name)
     if body is not None:
         event["body"] = body if isinstance(body, str) else json.dumps(body)
@@ -119,7 +119,7 @@ def list_events(**query: str) -> Reply:
 
 
 def event_pages() -> Iterator[Reply]:
-    """All events, page by page, as the API lists them."""
+    """All pages of GET /api/v1/events."""
     after = ""
     while (page := list_events(limit="200", after=after)).json["events"]:
         yield page
@@ -145,7 +145,7 @@ def list_reservations(**query: str) -> Reply:
 
 
 class Context:
-    """What Lambda tells a function about its call."""
+    """The context object that Lambda passes to a handler."""
 
     def __init__(self, remaining_ms: int = 60_000) -> None:
         self._remaining_ms = remaining_ms
