@@ -207,7 +207,7 @@ def test_functions_use_the_security_groups_of_their_connections() -> None:
         (reference,) = network["SecurityGroupIds"]
         group = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
         default = APP["Parameters"][reference.argument]["Default"]
-        assert default == f"/openreserve/dev/network/{whose}-security-group-id", name
+        assert default == f"/openreserve/dev/network/{group}-security-group-id", name
 
 
 def test_endpoint_policies_allow_only_the_calls_of_the_functions_in_this_account() -> None:
