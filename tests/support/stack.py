@@ -1,4 +1,4 @@
-"""template.yaml, as it is written and as SAM makes CloudFormation of it."""
+"""template.yaml as written, and its resources after SAM's transform."""
 
 import json
 from collections.abc import Iterator
@@ -7,12 +7,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import boto3
 from samcli.yamlhelper import yaml_parse
-from samtranslator.parser.parser import Parser
-from samtranslator.translator.translator import Translator
 
-from infra.local.template.intrinsics import REGION
+from tests.support.transformed import translated
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE: dict[str, Any] = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
@@ -39,7 +36,7 @@ def variables(function: str) -> dict[str, Any]:
 
 
 def policies(role: str) -> Iterator[dict[str, Any]]:
-    """The policy documents of a role: its own, and those that it shares."""
+    """The policy documents of a role: inline and managed."""
     properties = RESOURCES[role]["Properties"]
     for attached in properties.get("ManagedPolicyArns", []):
         _, name, _ = attached.get("Fn::If", [None, attached, None])
@@ -49,39 +46,33 @@ def policies(role: str) -> Iterator[dict[str, Any]]:
 
 
 def statements(role: str) -> list[dict[str, Any]]:
-    """What a role may do, and may not."""
+    """The statements of a role."""
     return [statement for policy in policies(role) for statement in policy["Statement"]]
 
 
 def listed(value: Any) -> list[Any]:
-    """As a list, what IAM takes with and without one."""
+    """The value as a list; IAM accepts a single value, too."""
     return value if isinstance(value, list) else [value]
 
 
 def role_of(function: str) -> str:
-    """The role of a function, which is its own."""
+    """The role of a function."""
     return str(FUNCTIONS[function]["Role"]["Fn::GetAtt"][0])
 
 
 @cache
 def cloudformation() -> dict[str, Any]:
-    """The resources that CloudFormation makes, with all parameters as they are by default."""
-    template = deepcopy(TEMPLATE)
-    for resource in template["Resources"].values():
-        for place in {"CodeUri", "ContentUri"} & resource["Properties"].keys():
-            resource["Properties"][place] = "s3://bucket/key"  # as `sam deploy` does
-    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
-    made: dict[str, Any] = translator.translate(template, {})
-    return dict(made["Resources"])
+    """The resources that CloudFormation creates with the default parameters."""
+    return dict(translated(deepcopy(TEMPLATE), {})["Resources"])
 
 
 def made_of_type(wanted: str) -> dict[str, Any]:
-    """Each resource of a type that CloudFormation makes."""
+    """The resources of a type that CloudFormation creates."""
     return {name: made for name, made in cloudformation().items() if made["Type"] == wanted}
 
 
 def named_in(value: Any) -> Iterator[str]:
-    """All names that a part of a template refers to."""
+    """All names that a part of a template references."""
     match value:
         case {"Ref": str(name)}:
             yield name
