@@ -1,4 +1,4 @@
-"""template.yaml as written, and its resources after SAM's transform."""
+"""template.yaml, as it is written and as SAM makes CloudFormation of it."""
 
 import json
 from collections.abc import Iterator
@@ -7,9 +7,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import boto3
 from samcli.yamlhelper import yaml_parse
+from samtranslator.parser.parser import Parser
+from samtranslator.translator.translator import Translator
 
-from tests.support.transformed import translated
+from infra.local.template.intrinsics import REGION
 
 ROOT = Path(__file__).parents[2]
 TEMPLATE: dict[str, Any] = json.loads(json.dumps(yaml_parse((ROOT / "template.yaml").read_text())))
@@ -36,7 +39,7 @@ def variables(function: str) -> dict[str, Any]:
 
 
 def policies(role: str) -> Iterator[dict[str, Any]]:
-    """The policy documents of a role: inline and managed."""
+    """The policy documents of a role: its own, and those that it shares."""
     properties = RESOURCES[role]["Properties"]
     for attached in properties.get("ManagedPolicyArns", []):
         _, name, _ = attached.get("Fn::If", [None, attached, None])
@@ -46,33 +49,39 @@ def policies(role: str) -> Iterator[dict[str, Any]]:
 
 
 def statements(role: str) -> list[dict[str, Any]]:
-    """The statements of a role."""
+    """What a role may do, and may not."""
     return [statement for policy in policies(role) for statement in policy["Statement"]]
 
 
 def listed(value: Any) -> list[Any]:
-    """The value as a list; IAM accepts a single value, too."""
+    """As a list, what IAM takes with and without one."""
     return value if isinstance(value, list) else [value]
 
 
 def role_of(function: str) -> str:
-    """The role of a function."""
+    """The role of a function, which is its own."""
     return str(FUNCTIONS[function]["Role"]["Fn::GetAtt"][0])
 
 
 @cache
 def cloudformation() -> dict[str, Any]:
-    """The resources that CloudFormation creates with the default parameters."""
-    return dict(translated(deepcopy(TEMPLATE), {})["Resources"])
+    """The resources that CloudFormation makes, with all parameters as they are by default."""
+    template = deepcopy(TEMPLATE)
+    for resource in template["Resources"].values():
+        for place in {"CodeUri", "ContentUri"} & resource["Properties"].keys():
+            resource["Properties"][place] = "s3://bucket/key"  # as `sam deploy` does
+    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
+    made: dict[str, Any] = translator.translate(template, {})
+    return dict(made["Resources"])
 
 
 def made_of_type(wanted: str) -> dict[str, Any]:
-    """The resources of a type that CloudFormation creates."""
+    """Each resource of a type that CloudFormation makes."""
     return {name: made for name, made in cloudformation().items() if made["Type"] == wanted}
 
 
 def named_in(value: Any) -> Iterator[str]:
-    """All names that a part of a template references."""
+    """All names that a part of a template refers to."""
     match value:
         case {"Ref": str(name)}:
             yield name

@@ -1,4 +1,4 @@
-"""template.yaml after SAM's transform, with its conditions evaluated."""
+"""template.yaml as CloudFormation carries it out: after SAM's transform, its conditions decided."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -10,11 +10,9 @@ from samtranslator.parser.parser import Parser
 from samtranslator.translator.translator import Translator
 from samtranslator.yaml_helper import yaml_parse
 
-from infra.local.template.intrinsics import REGION
-
 TEMPLATE = Path(__file__).parents[2] / "template.yaml"
 _NOTHING = object()
-"""The value of a property that AWS::NoValue removes."""
+"""What AWS::NoValue leaves of a property."""
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -22,27 +20,22 @@ Change = Callable[[dict[str, Any]], object]
 def transformed(
     parameters: Mapping[str, str] | None = None, change: Change = lambda _: None
 ) -> dict[str, Any]:
-    """The transformed template with these parameters, after an optional change; offline."""
+    """With these parameters, and with a change of the template before; offline."""
     document = yaml_parse(TEMPLATE.read_text())
     change(document)
     values = _values(document, parameters or {})
-    return _Decided(translated(document, values), values).document()
-
-
-def translated(document: dict[str, Any], values: Mapping[str, str]) -> dict[str, Any]:
-    """SAM's transform of a document, which it changes; conditions remain undecided."""
     for resource in document["Resources"].values():
         properties = resource.get("Properties", {})
         for name in {"CodeUri", "ContentUri"} & properties.keys():
             if not str(properties[name]).startswith("s3://"):
-                properties[name] = "s3://bucket/key"  # as `sam deploy` does
-    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name=REGION))
-    result: dict[str, Any] = translator.translate(document, dict(values))
-    return result
+                properties[name] = "s3://bucket/key"
+    translator = Translator({}, Parser(), boto_session=boto3.Session(region_name="eu-central-1"))
+    result: dict[str, Any] = translator.translate(document, values)
+    return _Decided(result, values).document()
 
 
 def decided(path: Path, parameters: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """A template without SAM resources, evaluated with these parameters."""
+    """A template without SAM's resources, with these parameters."""
     document = yaml_parse(path.read_text())
     return _Decided(document, _values(document, parameters or {})).document()
 
@@ -55,7 +48,7 @@ def _values(document: dict[str, Any], given: Mapping[str, str]) -> dict[str, str
 
 
 def rendered(value: Any, known: Mapping[str, str]) -> str:
-    """The value in a stage; generated names contain the name of the stack."""
+    """The value in a stage; what the stack makes has a name of its own in each."""
 
     def named(name: str) -> str:
         return known.get(name, f"<{name} of {known['AWS::StackName']}>")
@@ -81,7 +74,7 @@ class _Decided:
         self.values = values
 
     def document(self) -> dict[str, Any]:
-        """The document without resources and outputs whose condition is false."""
+        """Without what stands under a condition that does not hold."""
         return {
             section: self.of(
                 {name: facts for name, facts in named.items() if self._is_there(facts)}
