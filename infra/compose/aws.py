@@ -1,6 +1,6 @@
 """SQS and Secrets Manager for `sam local`: moto's server, with the queues of template.yaml.
 
-Runs in moto's own image, so that it imports nothing of this repository.
+Runs in moto's image, so it imports nothing of this repository.
 """
 
 import json
@@ -16,7 +16,7 @@ RECEIVES_MAX = "100"  # as in template.yaml
 
 
 def serve(port: int) -> None:
-    """Serve until the container is stopped. What is in it is gone with it."""
+    """Serve until the container is stopped. All data is in memory."""
     server = ThreadedMotoServer(ip_address="0.0.0.0", port=port, verbose=False)  # noqa: S104
     server.start()
     sqs = _sqs(port)
@@ -26,11 +26,11 @@ def serve(port: int) -> None:
     attributes = {"RedrivePolicy": json.dumps(redrive), "VisibilityTimeout": "360"}
     for name in ("WebhookQueue", "WebhookRetryQueue"):
         sqs.create_queue(QueueName=name, Attributes=attributes)
-    server._thread.join()  # type: ignore[union-attr] # noqa: SLF001 - no other way to stay
+    server._thread.join()  # type: ignore[union-attr] # noqa: SLF001 - moto has no public way to wait
 
 
 def check(port: int) -> None:
-    """Fail unless the queue that is made last is there."""
+    """Fail unless the queue that is created last exists."""
     _sqs(port).get_queue_url(QueueName="WebhookRetryQueue")
 
 
@@ -40,7 +40,7 @@ def _sqs(port: int) -> Any:
         endpoint_url=f"http://127.0.0.1:{port}",
         region_name=REGION,
         aws_access_key_id="local",
-        aws_secret_access_key="local",  # noqa: S106 - it opens nothing
+        aws_secret_access_key="local",  # noqa: S106 - a dummy
     )
 
 

@@ -1,3 +1,3 @@
--- What a DBA would have made: the owner of the schema, who is no superuser, and the database.
+-- Prerequisites that a DBA would create: the owner of the schema, not a superuser, and the database.
 CREATE ROLE openreserve_owner LOGIN CREATEROLE;
 CREATE DATABASE openreserve OWNER openreserve_owner;

@@ -113,7 +113,7 @@ def test_data_stacks_of_two_stages_have_no_name_in_common(name: str) -> None:
         ("Logs", "LogGroupName", "/openreserve/logs"),
         ("ReserveRole", "RoleName", "reserve"),
         ("RunPolicy", "ManagedPolicyName", "run"),
-        ("UnforeseenAlarm", "AlarmName", "unforeseen"),
+        ("UnhandledExceptionsAlarm", "AlarmName", "unforeseen"),
         ("Dashboard", "DashboardName", "dashboard"),
     ],
 )

@@ -139,10 +139,10 @@ def test_a_budget_can_filter_by_the_tag_of_a_stage() -> None:
 @pytest.mark.parametrize(
     ("rule", "parameters", "missing"),
     [
-        ("DomainHasItsCertificate", DOMAIN, "DomainCertificateArn"),
-        ("BudgetHasItsReader", BUDGET, "BudgetEmail"),
-        ("SaleHasItsTimes", SALE, "SaleBegins"),
-        ("SaleHasItsTimes", SALE, "SaleEnds"),
+        ("DomainRequiresCertificate", DOMAIN, "DomainCertificateArn"),
+        ("BudgetRequiresEmail", BUDGET, "BudgetEmail"),
+        ("SaleRequiresTimes", SALE, "SaleBegins"),
+        ("SaleRequiresTimes", SALE, "SaleEnds"),
     ],
 )
 def test_an_incomplete_set_of_parameters_is_rejected(
@@ -154,7 +154,7 @@ def test_an_incomplete_set_of_parameters_is_rejected(
 
 
 def test_snapstart_and_provisioned_concurrency_exclude_each_other() -> None:
-    rule, snapshots = "SnapshotsAreNotKeptWarm", {"SnapStart": "PublishedVersions"}
+    rule, snapshots = "SnapStartExcludesWarm", {"SnapStart": "PublishedVersions"}
 
     assert asserted(rule, **SALE) == []
     assert asserted(rule, **snapshots) == [True, True]

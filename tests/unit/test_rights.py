@@ -52,7 +52,7 @@ UNRESTRICTED = {
     "cloudwatch:DescribeAlarms": "IAM cannot restrict it to alarms by name",
     "ec2:DescribeNetworkInterfaces": "has no resources in IAM",
     "ec2:DescribeSubnets": "has no resources in IAM",
-    "secretsmanager:BatchGetSecretValue": "has no resources; reading a secret is another action",
+    "secretsmanager:BatchGetSecretValue": "reading each secret is a separate action",
     "secretsmanager:ListSecrets": "has no resources in IAM",
     "xray:PutTelemetryRecords": "has no resources in IAM",
     "xray:PutTraceSegments": "has no resources in IAM",

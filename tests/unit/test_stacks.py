@@ -82,11 +82,11 @@ WAYS_OUT = {
 GATEWAY_SECONDS = 30
 
 
-def of_type(*wanted: str) -> dict[str, Properties]:
+def of_type(*types: str) -> dict[str, Properties]:
     return {
         name: resource["Properties"]
         for name, resource in RESOURCES.items()
-        if resource["Type"] in wanted
+        if resource["Type"] in types
     }
 
 
@@ -169,7 +169,7 @@ def test_the_vpc_has_no_route_to_the_internet() -> None:
 
 
 def test_every_server_in_the_vpc_has_its_security_group() -> None:
-    wanted = {
+    expected = {
         "database.Cluster": ("VpcSecurityGroupIds", "DatabaseSecurityGroupId"),
         "database.Instance": ("VPCSecurityGroups", "DatabaseSecurityGroupId"),
         "database.Proxy": ("VpcSecurityGroupIds", "ProxySecurityGroupId"),
@@ -179,7 +179,7 @@ def test_every_server_in_the_vpc_has_its_security_group() -> None:
         "network.SecretsEndpoint": ("SecurityGroupIds", "EndpointsSecurityGroup"),
     }
 
-    assert wanted == {
+    assert expected == {
         name: (key, properties[key][0].argument)
         for name, resource in RESOURCES.items()
         for properties in (resource.get("Properties", {}),)
@@ -207,7 +207,7 @@ def test_functions_use_the_security_groups_of_their_connections() -> None:
         (reference,) = network["SecurityGroupIds"]
         whose = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
         default = APP["Parameters"][reference.argument]["Default"]
-        assert default == f"/openreserve/dev/network/{whose}-security-group-id", name
+        assert default == f"/openreserve/dev/network/{group}-security-group-id", name
 
 
 def test_endpoint_policies_allow_only_the_calls_of_the_functions_in_this_account() -> None:

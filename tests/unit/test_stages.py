@@ -18,8 +18,10 @@ STACKS = [(stage, name) for stage in STAGES for name in ("", *DATA)]
 
 
 def section(stage: str, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = CONFIG[f"{stage}-{name}" if name else stage]["deploy"]["parameters"]
-    return found
+    parameters: dict[str, Any] = CONFIG[f"{stage}-{name}" if name else stage]["deploy"][
+        "parameters"
+    ]
+    return parameters
 
 
 def overrides(stage: str, name: str) -> dict[str, str]:
@@ -30,20 +32,20 @@ def declared(name: str) -> dict[str, dict[str, Any]]:
     """The parameters of a stack's template."""
     file = ROOT / (f"infra/{name}.yaml" if name else "template.yaml")
     document = yaml.load(file.read_text(), Loader=Loader)  # noqa: S506 - a SafeLoader
-    found: dict[str, dict[str, Any]] = document["Parameters"]
-    return found
+    parameters: dict[str, dict[str, Any]] = document["Parameters"]
+    return parameters
 
 
 @pytest.mark.parametrize(("stage", "name"), STACKS)
 def test_every_stack_has_the_name_and_the_region_of_its_stage(stage: str, name: str) -> None:
     of_the_app = CONFIG[stage]["global"]["parameters"]
-    found = section(stage, name) if name else of_the_app | section(stage, name)
+    parameters = section(stage, name) if name else of_the_app | section(stage, name)
 
-    assert found["stack_name"] == f"openreserve-{stage}" + (f"-{name}" if name else "")
-    assert found["region"] == of_the_app["region"]
-    assert found["resolve_s3"]
-    assert found["confirm_changeset"] == (stage == "prod")
-    assert found.get("template_file") == (f"infra/{name}.yaml" if name else None)
+    assert parameters["stack_name"] == f"openreserve-{stage}" + (f"-{name}" if name else "")
+    assert parameters["region"] == of_the_app["region"]
+    assert parameters["resolve_s3"]
+    assert parameters["confirm_changeset"] == (stage == "prod")
+    assert parameters.get("template_file") == (f"infra/{name}.yaml" if name else None)
 
 
 @pytest.mark.parametrize(("stage", "name"), STACKS)
