@@ -1,4 +1,4 @@
-"""`make blackfriday`, as a program: its exit code is the verdict on the engine."""
+"""`make blackfriday` as a process: its exit code is the verdict."""
 
 import json
 import os
@@ -25,7 +25,7 @@ def runtime(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Runtime]:
 
 
 class Ended:
-    """A load test that has ended."""
+    """A completed load test."""
 
     def __init__(self, reports: Path, **parameters: str) -> None:
         done = subprocess.run(
@@ -64,7 +64,7 @@ def test_a_black_friday_is_exact_and_leaves_a_report(
     assert "reserve 409 out_of_stock,280,0," in (ended.folder / "stats.csv").read_text()
 
 
-def test_without_a_host_it_starts_what_make_run_starts_and_stops_it(tmp_path: Path) -> None:
+def test_without_a_host_it_starts_and_stops_the_runtime_of_make_run(tmp_path: Path) -> None:
     ended = Ended(tmp_path, HOST="", USERS="40", RAMP="1")
 
     assert (ended.code, ended.complained) == (0, "")
@@ -76,7 +76,7 @@ def test_without_a_host_it_starts_what_make_run_starts_and_stops_it(tmp_path: Pa
 
 
 def _shape(printed: str) -> list[str]:
-    """Its lines, without the numbers, and without where the report is."""
+    """The lines without numbers, and without the path of the report."""
     text = re.sub(r"Report: .*/", "Report: ", printed.strip())
     return [re.sub(r"[\d,]*\d", "N", " ".join(line.split())) for line in text.splitlines()]
 
@@ -128,7 +128,9 @@ def test_a_worker_on_another_machine_receives_the_parameters(
     assert ended.verdict["answers"] == {"reserve 200": 20, "reserve 409 out_of_stock": 280}
 
 
-def test_buyers_who_ask_again_hear_the_same(runtime: Runtime, tmp_path: Path, name: str) -> None:
+def test_repeated_requests_get_the_same_response(
+    runtime: Runtime, tmp_path: Path, name: str
+) -> None:
     ended = Ended(tmp_path, HOST=runtime.url, RESOURCE=name, RETRY_PERCENT="30")
 
     answers = ended.verdict["answers"]
@@ -164,29 +166,27 @@ def test_a_soak_ends_with_every_unit_accounted_for(
     assert answers["late commit 410 hold_expired"] > 0
 
 
-def test_stock_that_is_there_already_is_left_as_it_is(
-    runtime: Runtime, tmp_path: Path, name: str
-) -> None:
+def test_existing_stock_is_not_changed(runtime: Runtime, tmp_path: Path, name: str) -> None:
     runtime.set_stock(name, 7)
 
     ended = Ended(tmp_path, HOST=runtime.url, RESOURCE=name)
 
     assert ended.code == 2
-    assert f"{name} is at {runtime.url} already" in ended.complained
+    assert f"{name} already exists at {runtime.url}" in ended.complained
     assert runtime.stock(name)["availableStock"] == 7
 
 
-def test_a_host_that_does_not_answer_is_said_in_one_line(tmp_path: Path) -> None:
+def test_an_unreachable_host_is_reported_in_one_line(tmp_path: Path) -> None:
     host = f"http://127.0.0.1:{free_port()}"
 
     ended = Ended(tmp_path, HOST=host)
 
     assert (ended.code, ended.printed) == (2, "")
-    assert ended.complained.startswith(f"The load test cannot be run: {host} does not answer")
+    assert ended.complained.startswith(f"Could not run the load test: {host} is unreachable")
     assert ended.complained.count("\n") == 1
 
 
-def test_one_unit_too_many_is_seen(tmp_path: Path, name: str) -> None:
+def test_overselling_by_one_unit_is_detected(tmp_path: Path, name: str) -> None:
     with started(tmp_path / "state") as runtime:
         _break_the_guard(runtime)
 
@@ -195,12 +195,12 @@ def test_one_unit_too_many_is_seen(tmp_path: Path, name: str) -> None:
         assert runtime.stock(name)["availableStock"] == -1
     assert ended.code == 1
     assert ended.verdict["answers"]["reserve 200"] == 21
-    assert "✗ 21 x reserve 200, and not 20" in ended.printed
-    assert f"✗ {name}: less than nothing" in ended.printed
+    assert "✗ 21 x reserve 200, expected 20" in ended.printed
+    assert f"✗ {name}: negative stock" in ended.printed
 
 
 def _break_the_guard(runtime: Runtime) -> None:
-    """Has the engine of this runtime sell one unit that is not there."""
+    """Make the engine of this runtime oversell by one unit."""
     socket_folder = (runtime.state / "postgres/postmaster.pid").read_text().splitlines()[4]
     owner = f"postgresql://openreserve_owner@/openreserve?host={socket_folder}"
     with psycopg.connect(owner, autocommit=True) as connection:
