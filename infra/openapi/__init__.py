@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the handlers' declarations and models: `make openapi`."""
+"""Generates the OpenAPI document from the handlers' declarations and models: `make openapi`."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -27,7 +27,7 @@ from openreserve.http.schemas.events import EventView
 
 FILE = Path(__file__).parents[1] / "openapi.json"
 
-OF_WEBHOOKS: tuple[Operation, ...] = (
+WEBHOOK_OPERATIONS: tuple[Operation, ...] = (
     endpoints.save_endpoint,
     endpoints.list_endpoints,
     endpoints.remove_endpoint,
@@ -45,14 +45,14 @@ OPERATIONS: tuple[Operation, ...] = (
     stock.list_resources,
     stock.read_reservation,
     stock.list_events,
-    *OF_WEBHOOKS,
+    *WEBHOOK_OPERATIONS,
     stock.health,
     backoffice.set_stock_of_many,
     backoffice.adjust_stock,
     backoffice.list_reservations,
 )
 
-OF_ANY_BODY = (
+BODY_ERRORS = (
     errors.BodyMissing,
     errors.BodyMalformed,
     errors.BodyInvalid,
@@ -60,36 +60,36 @@ OF_ANY_BODY = (
     errors.ContentTypeUnsupported,
     errors.ContentEncodingUnsupported,
 )
-OF_CONDITIONS = (errors.ConditionInvalid, errors.PreconditionFailed)
-"""Of operations that do not know If-Match or If-None-Match, which a caller may send to any."""
+CONDITION_ERRORS = (errors.ConditionInvalid, errors.PreconditionFailed)
+"""Errors of operations without conditions of their own: a caller may send If-Match to any."""
 FAULTS = (errors.Contention, errors.DatabaseUnavailable)
-FAULTS_OF_WEBHOOKS = (errors.ServiceUnavailable,)
+WEBHOOK_FAULTS = (errors.ServiceUnavailable,)
 
 DESCRIPTION = f"""{openreserve.__doc__}
 
-Errors are problem documents (RFC 9457) with a stable `code`. They are looked for in this order: the
-form of the request (400, 413, 415), an Idempotency-Key that was used (422), existence (404), state
-(409, 410), limits (422), stock (409), contention (503).
+Errors are problem documents (RFC 9457) with a stable `code`. They are checked in this order:
+request format (400, 413, 415), reused Idempotency-Key (422), existence (404), state (409, 410),
+limits (422), stock (409), contention (503).
 
-The limits are those of a stage with the default settings; a stage may have others.
+Limits are those of the default settings; a stage may have others.
 
-A method that a path does not take is answered 405 `method_not_allowed` with the header Allow, and a
-path that does not exist 404 `route_not_found`.
+An unsupported method returns 405 `method_not_allowed` with the header Allow, and an unknown path
+404 `route_not_found`.
 """
 TAGS = {
     "Reservations": "Hold stock, then commit or release it.",
-    "Stock": "Resources and how many units there are of each.",
-    "Events": "What happened, to be pulled.",
-    "Webhooks": "Endpoints, to which events are delivered.",
-    "Deliveries": "What endpoints receive.",
-    "Dead letters": "Events whose delivery was given up.",
-    "Health": "Whether the service works.",
+    "Stock": "Resources and their units.",
+    "Events": "Events that clients poll.",
+    "Webhooks": "Endpoints that events are delivered to.",
+    "Deliveries": "Requests that endpoints receive.",
+    "Dead letters": "Events that could not be delivered.",
+    "Health": "Health of the service.",
 }
 SERVERS = [
-    {"url": "/", "description": "Where this document is served: `make run`."},
+    {"url": "/", "description": "The server of this document: `make run`."},
     {
         "url": "https://{apiId}.execute-api.{region}.amazonaws.com",
-        "description": "A stage on AWS: the output ApiUrl of its stack.",
+        "description": "A stage on AWS: the output `ApiUrl` of its stack.",
         "variables": {
             "apiId": {"default": "a1b2c3d4e5", "description": "The id of the API."},
             "region": {"default": "eu-central-1", "description": "The region of the stage."},
@@ -129,7 +129,7 @@ def document() -> dict[str, Any]:
             "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
         },
         "servers": SERVERS,
-        "tags": [{"name": name, "description": meaning} for name, meaning in TAGS.items()],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
         "webhooks": webhooks.webhooks(),
         "components": {
@@ -141,28 +141,28 @@ def document() -> dict[str, Any]:
     }
 
 
-def refusals_of(operation: Operation) -> Iterator[type[OpenReserveError]]:
-    """All documented errors of an operation, its own and those of every one like it."""
+def errors_of(operation: Operation) -> Iterator[type[OpenReserveError]]:
+    """All documented errors of an operation, including those of its kind."""
     if operation.body is not None:
-        yield from OF_ANY_BODY
+        yield from BODY_ERRORS
     yield from operation.refusals
     if not {"If-Match", "If-None-Match"} <= operation.headers.keys():
-        yield from (refusal for refusal in OF_CONDITIONS if refusal not in operation.refusals)
-    if 503 not in operation.answers:  # noqa: PLR2004 - health answers for itself
-        yield from FAULTS_OF_WEBHOOKS if operation in OF_WEBHOOKS else FAULTS
+        yield from (refusal for refusal in CONDITION_ERRORS if refusal not in operation.refusals)
+    if 503 not in operation.answers:  # noqa: PLR2004 - health declares its own 503
+        yield from WEBHOOK_FAULTS if operation in WEBHOOK_OPERATIONS else FAULTS
 
 
 def _paths() -> dict[str, dict[str, Any]]:
-    callers = access.load(Path(__file__).parents[2] / "template.yaml")
+    rules = access.load(Path(__file__).parents[2] / "template.yaml")
     paths: dict[str, dict[str, Any]] = {}
     for operation in OPERATIONS:
         for route in operation.routes:
             method, path = route.split(" ")
-            paths.setdefault(path, {})[method.lower()] = _operation(operation, route, callers)
+            paths.setdefault(path, {})[method.lower()] = _operation(operation, route, rules)
     return paths
 
 
-def _operation(operation: Operation, route: str, callers: access.Access) -> dict[str, Any]:
+def _operation(operation: Operation, route: str, rules: access.Access) -> dict[str, Any]:
     _, path = route.split(" ")
     summary, _, description = (operation.carry_out.__doc__ or "").partition("\n")
     name = to_camel(operation.carry_out.__name__)
@@ -173,33 +173,33 @@ def _operation(operation: Operation, route: str, callers: access.Access) -> dict
         "summary": summary.strip().rstrip("."),
         "description": " ".join(description.split()),
         "parameters": requests.parameters(operation, path, examples),
-        "responses": _responses(operation, name, route, callers, examples),
-        "security": _security(callers, route),
+        "responses": _responses(operation, name, route, rules, examples),
+        "security": _security(rules, route),
     }
     if operation.body is not None:
         described["requestBody"] = requests.body(operation.body, examples)
     return described
 
 
-def _security(callers: access.Access, route: str) -> list[dict[str, Any]]:
-    """Alternatives, each of which is enough; none at all: no credentials are asked for."""
-    scopes = callers.scopes.get(route, ())
+def _security(rules: access.Access, route: str) -> list[dict[str, Any]]:
+    """Alternative security requirements. Empty: no credentials are required."""
+    scopes = rules.scopes.get(route, ())
     return [{"jwt": [scope]} for scope in scopes] + [{"sigv4": []}] * bool(scopes)
 
 
 def _responses(
-    operation: Operation, name: str, route: str, callers: access.Access, examples: Examples
+    operation: Operation, name: str, route: str, rules: access.Access, examples: Examples
 ) -> dict[str, Any]:
-    refusals = problems.by_status(refusals_of(operation))
-    unforeseen = {str(UNHANDLED[0]): problems.unforeseen()}
-    own = _answers(operation, name) | refusals | unforeseen
+    refusals = problems.by_status(errors_of(operation))
+    unhandled = {str(UNHANDLED[0]): problems.unhandled()}
+    own = _successes(operation, name) | refusals | unhandled
     for response in own.values():
         response["headers"] |= gateway.header_references("x-request-id")
-    whole = gateway.with_answers_of_gateway(own, is_open=route in callers.open_routes)
-    return response_examples(whole, examples)
+    merged = gateway.with_gateway_responses(own, is_open=route in rules.open_routes)
+    return response_examples(merged, examples)
 
 
-def _answers(operation: Operation, name: str) -> dict[str, Any]:
+def _successes(operation: Operation, name: str) -> dict[str, Any]:
     following = links(name)
     return {
         str(status): {
@@ -222,10 +222,10 @@ def _sent(operation: Operation, status: int) -> tuple[str, ...]:
 
 def _schemas() -> dict[str, Any]:
     bodies = {operation.body for operation in OPERATIONS if operation.body}
-    refusals = {refusal for operation in OPERATIONS for refusal in refusals_of(operation)}
-    answers: set[type[BaseModel]] = {
+    refusals = {refusal for operation in OPERATIONS for refusal in errors_of(operation)}
+    response_models: set[type[BaseModel]] = {
         model for operation in OPERATIONS for model in operation.answers.values() if model
     }
-    answers |= {problems.model_of(refusal) for refusal in refusals | {None}}
-    answers |= {gateway.GatewayMessage, webhooks.PingEvent, EventView}
-    return schemas.components(bodies, answers)
+    response_models |= {problems.model_of(refusal) for refusal in refusals | {None}}
+    response_models |= {gateway.GatewayMessage, webhooks.PingEvent, EventView}
+    return schemas.components(bodies, response_models)

@@ -33,7 +33,7 @@ class Tally:
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
-        """Add another tally. A duplicate token counts once, and shows as fewer tokens than holds."""
+        """Add another tally. A duplicate token counts once: fewer tokens than holds."""
         self.buyers += other.buyers
         self.answers += other.answers
         self.held |= other.held

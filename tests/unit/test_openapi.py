@@ -76,7 +76,7 @@ def listed(value: Any) -> list[Any]:
 def test_every_operation_documents_each_code_that_it_can_answer_and_no_other() -> None:
     for operation in openapi.OPERATIONS:
         expected: dict[str, set[str]] = {str(UNHANDLED[0]): {UNHANDLED[1]}}
-        for refusal in openapi.refusals_of(operation):
+        for refusal in openapi.errors_of(operation):
             status, code = STATUSES[refusal]
             expected.setdefault(str(status), set()).add(code)
         for route in operation.routes:
