@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the handlers' declarations and models: `make openapi`."""
+"""Generates the OpenAPI document from the handlers' declarations and models: `make openapi`."""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -22,7 +22,7 @@ from openreserve.http.schemas.events import EventView
 
 FILE = Path(__file__).parents[1] / "openapi.json"
 
-OF_ANY_BODY = (
+BODY_ERRORS = (
     errors.BodyMissing,
     errors.BodyMalformed,
     errors.BodyInvalid,
@@ -30,38 +30,38 @@ OF_ANY_BODY = (
     errors.ContentTypeUnsupported,
     errors.ContentEncodingUnsupported,
 )
-OF_CONDITIONS = (errors.ConditionInvalid, errors.PreconditionFailed)
-"""Of operations that do not know If-Match or If-None-Match, which a caller may send to any."""
+CONDITION_ERRORS = (errors.ConditionInvalid, errors.PreconditionFailed)
+"""Errors of operations without conditions of their own: a caller may send If-Match to any."""
 FAULTS = (errors.Contention, errors.DatabaseUnavailable)
-FAULTS_OF_WEBHOOKS = (errors.ServiceUnavailable,)
-TAGS_OF_WEBHOOKS = ("Webhooks", "Dead letters")
+WEBHOOK_FAULTS = (errors.ServiceUnavailable,)
+WEBHOOK_TAGS = ("Webhooks", "Dead letters")
 """Their operations use services of AWS, not Postgres."""
 
 DESCRIPTION = f"""{openreserve.__doc__}
 
-Errors are problem documents (RFC 9457) with a stable `code`. They are looked for in this order: the
-form of the request (400, 413, 415), an Idempotency-Key that was used (422), existence (404), state
-(409, 410), limits (422), stock (409), contention (503).
+Errors are problem documents (RFC 9457) with a stable `code`. They are checked in this order:
+request format (400, 413, 415), reused Idempotency-Key (422), existence (404), state (409, 410),
+limits (422), stock (409), contention (503).
 
-The limits are those of a stage with the default settings; a stage may have others.
+Limits are those of the default settings; a stage may have others.
 
-A method that a path does not take is answered 405 `method_not_allowed` with the header Allow, and a
-path that does not exist 404 `route_not_found`.
+An unsupported method returns 405 `method_not_allowed` with the header Allow, and an unknown path
+404 `route_not_found`.
 """
 TAGS = {
     "Reservations": "Hold stock, then commit or release it.",
-    "Stock": "Resources and how many units there are of each.",
-    "Events": "What happened, to be pulled.",
-    "Webhooks": "Endpoints, to which events are delivered.",
-    "Deliveries": "What endpoints receive.",
-    "Dead letters": "Events whose delivery was given up.",
-    "Health": "Whether the service works.",
+    "Stock": "Resources and their units.",
+    "Events": "Events that clients poll.",
+    "Webhooks": "Endpoints that events are delivered to.",
+    "Deliveries": "Requests that endpoints receive.",
+    "Dead letters": "Events that could not be delivered.",
+    "Health": "Health of the service.",
 }
 SERVERS = [
-    {"url": "/", "description": "Where this document is served: `make run`."},
+    {"url": "/", "description": "The server of this document: `make run`."},
     {
         "url": "https://{apiId}.execute-api.{region}.amazonaws.com",
-        "description": "A stage on AWS: the output ApiUrl of its stack.",
+        "description": "A stage on AWS: the output `ApiUrl` of its stack.",
         "variables": {
             "apiId": {"default": "a1b2c3d4e5", "description": "The id of the API."},
             "region": {"default": "eu-central-1", "description": "The region of the stage."},
@@ -101,7 +101,7 @@ def document() -> dict[str, Any]:
             "license": {"name": "MIT", "url": "https://opensource.org/license/mit"},
         },
         "servers": SERVERS,
-        "tags": [{"name": name, "description": meaning} for name, meaning in TAGS.items()],
+        "tags": [{"name": name, "description": description} for name, description in TAGS.items()],
         "paths": paths,
         "webhooks": webhooks.webhooks(),
         "components": {
@@ -113,16 +113,16 @@ def document() -> dict[str, Any]:
     }
 
 
-def refusals_of(operation: Operation) -> Iterator[type[OpenReserveError]]:
-    """All documented errors of an operation, its own and those of every one like it."""
+def errors_of(operation: Operation) -> Iterator[type[OpenReserveError]]:
+    """All documented errors of an operation, including those of its kind."""
     if operation.body is not None:
-        yield from OF_ANY_BODY
+        yield from BODY_ERRORS
     yield from operation.refusals
     if not {"If-Match", "If-None-Match"} <= operation.headers.keys():
-        yield from (refusal for refusal in OF_CONDITIONS if refusal not in operation.refusals)
+        yield from (refusal for refusal in CONDITION_ERRORS if refusal not in operation.refusals)
     if 503 not in operation.answers:  # noqa: PLR2004 - health answers for itself
-        uses_aws = operation.routes[0].tag in TAGS_OF_WEBHOOKS
-        yield from FAULTS_OF_WEBHOOKS if uses_aws else FAULTS
+        uses_aws = operation.routes[0].tag in WEBHOOK_TAGS
+        yield from WEBHOOK_FAULTS if uses_aws else FAULTS
 
 
 def _paths() -> dict[str, dict[str, Any]]:
@@ -158,16 +158,16 @@ def _security(route: Route) -> list[dict[str, Any]]:
 
 
 def _responses(operation: Operation, route: Route, examples: Examples) -> dict[str, Any]:
-    refusals = problems.by_status(refusals_of(operation))
-    unforeseen = {str(UNHANDLED[0]): problems.unforeseen()}
-    own = _answers(operation, to_camel(operation.carry_out.__name__)) | refusals | unforeseen
+    refusals = problems.by_status(errors_of(operation))
+    unhandled = {str(UNHANDLED[0]): problems.unhandled()}
+    own = _successes(operation, to_camel(operation.carry_out.__name__)) | refusals | unhandled
     for response in own.values():
         response["headers"] |= gateway.header_references("x-request-id")
-    whole = gateway.with_answers_of_gateway(own, is_open=not route.scopes)
+    whole = gateway.with_gateway_responses(own, is_open=not route.scopes)
     return response_examples(whole, examples)
 
 
-def _answers(operation: Operation, name: str) -> dict[str, Any]:
+def _successes(operation: Operation, name: str) -> dict[str, Any]:
     following = links(name)
     return {
         str(status): {
@@ -190,10 +190,10 @@ def _sent(operation: Operation, status: int) -> tuple[str, ...]:
 
 def _schemas() -> dict[str, Any]:
     bodies = {operation.body for operation in operations() if operation.body}
-    refusals = {refusal for operation in operations() for refusal in refusals_of(operation)}
-    answers: set[type[BaseModel]] = {
+    refusals = {refusal for operation in operations() for refusal in errors_of(operation)}
+    response_models: set[type[BaseModel]] = {
         model for operation in operations() for model in operation.answers.values() if model
     }
-    answers |= {problems.model_of(refusal) for refusal in refusals | {None}}
-    answers |= {gateway.GatewayMessage, webhooks.PingEvent, EventView}
-    return schemas.components(bodies, answers)
+    response_models |= {problems.model_of(refusal) for refusal in refusals | {None}}
+    response_models |= {gateway.GatewayMessage, webhooks.PingEvent, EventView}
+    return schemas.components(bodies, response_models)

@@ -1,4 +1,4 @@
-"""Examples: requests as events/ has them, and answers to them as a test recorded them."""
+"""Examples: requests from events/, and responses that a test recorded."""
 
 import json
 from collections.abc import Mapping
@@ -16,22 +16,22 @@ class Examples:
     """The examples of an operation."""
 
     parameters: Mapping[str, str]
-    """By the name in lower case."""
+    """By name in lower case."""
     requests: Mapping[str, Any]
     responses: Mapping[str, Mapping[str, Any]]
     """By status, then by name."""
 
     @classmethod
     def of(cls, route: str, operation_id: str) -> "Examples":
-        """Those of a route, whose name is its operationId."""
+        """The examples of a route and its operationId."""
         event = _events()[route]
         bodies = {"sample": json.loads(event["body"])} if event.get("body") else {}
         bodies |= recorded().get(operation_id, {}).get("requests", {})
         return cls(
             parameters={
                 name.lower(): value
-                for place in ("headers", "pathParameters", "queryStringParameters")
-                for name, value in (event.get(place) or {}).items()
+                for location in ("headers", "pathParameters", "queryStringParameters")
+                for name, value in (event.get(location) or {}).items()
             },
             requests=_named(bodies),
             responses={
@@ -42,13 +42,13 @@ class Examples:
 
 
 def recorded() -> dict[str, Any]:
-    """Answers by operationId, status and name, and further requests; a test keeps them true."""
-    made: dict[str, Any] = json.loads(RECORDED.read_text())
-    return made
+    """Responses by operationId, status and name, and further requests. A test verifies them."""
+    examples: dict[str, Any] = json.loads(RECORDED.read_text())
+    return examples
 
 
 def response_examples(responses: dict[str, Any], examples: Examples) -> dict[str, Any]:
-    """The responses with their examples."""
+    """Add the examples to the responses."""
     for status, answers in examples.responses.items():
         for name, answer in answers.items():
             content = responses[status]["content"]
@@ -64,6 +64,6 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def _events() -> Mapping[str, dict[str, Any]]:
-    """The sample events by their route."""
-    found = (json.loads(path.read_text()) for path in sorted(EVENTS.glob("*.json")))
-    return {event["routeKey"]: event for event in found if "routeKey" in event}
+    """The sample events by route key."""
+    events = (json.loads(path.read_text()) for path in sorted(EVENTS.glob("*.json")))
+    return {event["routeKey"]: event for event in events if "routeKey" in event}

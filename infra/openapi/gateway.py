@@ -1,4 +1,4 @@
-"""What API Gateway answers itself, without a function; the gateway of `make run` does likewise."""
+"""Responses of API Gateway itself. The gateway of `make run` returns the same ones."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,114 +10,117 @@ from infra.openapi.schemas import reference
 
 
 class GatewayMessage(BaseModel):
-    """What API Gateway answers itself."""
+    """An error of API Gateway itself."""
 
-    message: str = Field(description="For people. It is not stable.")
+    message: str = Field(description="For humans. It may change.")
 
 
 _MESSAGES: Mapping[str, tuple[str, str]] = {
-    "401": ("Unauthorized", "There is no access token, or it is not valid. With Authorizer=JWT."),
-    "403": ("Forbidden", "The caller may not do this or, with Authorizer=IAM, is unknown."),
+    "401": ("Unauthorized", "With Authorizer=JWT: the access token is missing or invalid."),
+    "403": (
+        "Forbidden",
+        "The caller is not authorized or, with Authorizer=IAM, not authenticated.",
+    ),
     "413": ("ContentTooLarge", "API Gateway: the request is larger than 10 MB."),
-    "429": ("TooManyRequests", "API Gateway: there are too many requests. Try again later."),
-    "500": ("InternalServerError", "API Gateway: the function failed without an answer."),
-    "503": ("ServiceUnavailable", "API Gateway: the function was not reached, or took too long."),
+    "429": ("TooManyRequests", "API Gateway: too many requests. Retry later."),
+    "500": ("InternalServerError", "API Gateway: the function failed without a response."),
+    "503": ("ServiceUnavailable", "API Gateway: the function was unreachable, or timed out."),
 }
-_OF_CALLERS = ("401", "403")
+_AUTH_STATUSES = ("401", "403")
 _NAMES = {status: name for status, (name, _) in _MESSAGES.items()}
 
 HEADERS: Mapping[str, tuple[str, dict[str, Any], Any]] = {
     "ETag": (
-        "The version of the resource's total and of the answer: for If-Match and If-None-Match.",
+        "The version of the resource's total and of the response, for If-Match and If-None-Match.",
         {"type": "string"},
         '"3-0123456789ab"',
     ),
     "Location": (
-        "The path of what was made.",
+        "The path of the created resource.",
         {"type": "string", "format": "uri-reference"},
         "/api/v1/resources/hotel-room-101",
     ),
     "Retry-After": (
-        "After how many seconds the same request may succeed.",
+        "Seconds until the same request may succeed.",
         {"type": "integer", "minimum": 0},
         1,
     ),
     "Idempotent-Replayed": (
-        "Only `true`: this is the answer to the first request with the Idempotency-Key.",
+        "Always `true`: this repeats the response to the first request with the Idempotency-Key.",
         {"type": "string", "enum": ["true"]},
         "true",
     ),
     "WWW-Authenticate": (
-        "With Authorizer=JWT: what is wrong with the access token (RFC 6750).",
+        "With Authorizer=JWT: why the access token was rejected (RFC 6750).",
         {"type": "string"},
         "Bearer",
     ),
     "Accept-Encoding": (
-        "The coding that a body may have: none.",
+        "The supported content coding: none.",
         {"type": "string", "enum": ["identity"]},
         "identity",
     ),
     "x-request-id": (
-        "Names the request in the log. Answers of the gateway itself do not have it.",
+        "The id of the request in the log. Responses of the gateway itself do not have it.",
         {"type": "string"},
         "JKJaXmPLvHcESHA=",
     ),
 }
-"""Of responses: what it says, its schema, an example."""
+"""Response headers: description, schema and example."""
 
 
 def headers() -> dict[str, Any]:
-    """Components: the headers of responses."""
+    """Components for response headers."""
     return {
-        name: {"description": meaning, "schema": schema, "example": example}
-        for name, (meaning, schema, example) in HEADERS.items()
+        name: {"description": description, "schema": schema, "example": example}
+        for name, (description, schema, example) in HEADERS.items()
     }
 
 
 def header_references(*names: str) -> dict[str, Any]:
-    """These headers, for a response."""
+    """References to these headers."""
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def with_answers_of_gateway(
+def with_gateway_responses(
     responses: Mapping[str, dict[str, Any]], *, is_open: bool
 ) -> dict[str, dict[str, Any]]:
-    """The responses of an operation, and those of the gateway: alternatives of the same status."""
-    whole = {status: dict(response) for status, response in responses.items()}
+    """Merge the responses of an operation with those of the gateway of the same status."""
+    merged = {status: dict(response) for status, response in responses.items()}
     for status in _NAMES:
-        if status in _OF_CALLERS and is_open:
+        if status in _AUTH_STATUSES and is_open:
             continue
         if status == "413" and status not in responses:
             continue  # only a body can be too large
-        whole[status] = _merged(whole.get(status), _response(status))
-    return dict(sorted(whole.items()))
+        merged[status] = _merged(merged.get(status), _response(status))
+    return dict(sorted(merged.items()))
 
 
-def _merged(own: dict[str, Any] | None, of_gateway: dict[str, Any]) -> dict[str, Any]:
+def _merged(own: dict[str, Any] | None, from_gateway: dict[str, Any]) -> dict[str, Any]:
     if own is None:
-        return of_gateway
+        return from_gateway
     content = {**own["content"]}
-    for media_type, described in of_gateway["content"].items():
+    for media_type, described in from_gateway["content"].items():
         if media_type in content:
             both = [*_alternatives(content[media_type]), *_alternatives(described)]
             content[media_type] = {"schema": {"oneOf": both}}
         else:
             content[media_type] = described
     return {
-        "description": f"{own['description']}\n\n{of_gateway['description']}",
-        "headers": own["headers"] | of_gateway.get("headers", {}),
+        "description": f"{own['description']}\n\n{from_gateway['description']}",
+        "headers": own["headers"] | from_gateway.get("headers", {}),
         "content": content,
     }
 
 
 def _alternatives(media: dict[str, Any]) -> list[dict[str, Any]]:
     schema = media["schema"]
-    found: list[dict[str, Any]] = schema.get("oneOf", [schema])
-    return found
+    alternatives: list[dict[str, Any]] = schema.get("oneOf", [schema])
+    return alternatives
 
 
 def _response(status: str) -> dict[str, Any]:
-    names = ["WWW-Authenticate"] if status in _OF_CALLERS else []
+    names = ["WWW-Authenticate"] if status in _AUTH_STATUSES else []
     return {
         "description": _MESSAGES[status][1],
         **({"headers": header_references(*names)} if names else {}),
@@ -126,9 +129,9 @@ def _response(status: str) -> dict[str, Any]:
 
 
 def shared(paths: Mapping[str, Any]) -> dict[str, Any]:
-    """Put each response that several operations have in common into one place, and return those.
+    """Replace responses that several operations share by references, and return the components.
 
-    A name is that of the status; a second form of it has the operations' own tag before it.
+    A component is named after its status, a second variant after the tag of its operations, too.
     """
     seen: dict[str, list[tuple[dict[str, Any], str, dict[str, Any]]]] = {}
     for methods in paths.values():
@@ -136,23 +139,23 @@ def shared(paths: Mapping[str, Any]) -> dict[str, Any]:
             for status, response in operation["responses"].items():
                 key = repr((status, response))
                 seen.setdefault(key, []).append((operation, status, response))
-    found: dict[str, Any] = {}
+    shared_responses: dict[str, Any] = {}
     for uses in seen.values():
         operation, status, response = uses[0]
         if len(uses) == 1 or int(status) < 400:  # noqa: PLR2004 - errors only
             continue
         name = _NAMES.get(status) or _name_by_code(response)
-        if name in found:
+        if name in shared_responses:
             name = operation["tags"][0].replace(" ", "") + name
-        if not name or name in found:
+        if not name or name in shared_responses:
             continue
-        found[name] = response
+        shared_responses[name] = response
         for user, _, _ in uses:
             user["responses"][status] = {"$ref": f"#/components/responses/{name}"}
-    return dict(sorted(found.items()))
+    return dict(sorted(shared_responses.items()))
 
 
 def _name_by_code(response: Mapping[str, Any]) -> str:
-    """After its only code; empty, if it has several."""
+    """The code in Pascal case. Empty if there are several codes."""
     schema = response["content"][problems.PROBLEM_JSON]["schema"]
     return str(schema.get("$ref", "")).rpartition("/")[2].removesuffix("Problem")

@@ -1,6 +1,6 @@
-"""Links: which calls can follow an answer, and with which of its values.
+"""Links: the calls that can follow a response, and the values that they take from it.
 
-None has a body: openapi-generator refuses a document with one that is not a text.
+No link has a request body: openapi-generator rejects documents with a body that is not a string.
 """
 
 from collections.abc import Mapping
@@ -23,6 +23,6 @@ _LINKS: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 
 
 def links(operation_id: str) -> dict[str, Any]:
-    """What can follow a success of an operation."""
+    """The links of a successful response."""
     following = _LINKS.get(operation_id, {})
-    return {name: {"operationId": name, **how} for name, how in following.items()}
+    return {name: {"operationId": name, **link} for name, link in following.items()}

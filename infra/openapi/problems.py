@@ -1,4 +1,4 @@
-"""Problem documents: one schema for each code, and the responses of an operation that have them."""
+"""Problem documents: one schema per code, and the error responses of operations."""
 
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ UNHANDLED_SENTENCE = "The request failed unexpectedly. The log has the reason, b
 
 
 class Shortage(BaseModel):
-    """An item that was asked for, and how many units of it there are."""
+    """A requested item, and the units available of it."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -35,7 +35,7 @@ _ENDED: Mapping[str, Any] = {
 }
 _FIELDS: Mapping[str, Any] = {"errors": (InvalidFields, ...)}
 _INT64 = Annotated[int, Field(json_schema_extra={"format": "int64"})]
-# The one detail that can be null: a resource that does not exist has no version.
+# The only nullable detail: a resource that does not exist has no version.
 _VERSION: JsonDict = {"type": ["integer", "null"], "format": "int64"}
 _DETAILS: Mapping[type[OpenReserveError], Mapping[str, Any]] = {
     errors.BodyInvalid: _FIELDS,
@@ -59,14 +59,16 @@ _DETAILS: Mapping[type[OpenReserveError], Mapping[str, Any]] = {
         "expires_at": (Instant | None, None),
         "items": (
             list[Shortage] | None,
-            Field(None, description="With `ifExpired: reacquire`: the items that are short."),
+            Field(
+                None, description="With `ifExpired: reacquire`: the items that are not available."
+            ),
         ),
     },
     errors.AlreadyReleased: _ENDED,
     errors.AlreadyCommitted: _ENDED,
     errors.AlreadyCancelled: _ENDED,
 }
-"""What a problem has beyond the members that all have."""
+"""Additional members by error."""
 
 
 class _Documented(Problem):
@@ -80,11 +82,11 @@ def _constant(value: object) -> Any:
 
 
 def model_of(refusal: type[OpenReserveError] | None) -> type[BaseModel]:
-    """The problem document of an error; None: of one that was not expected."""
+    """The problem document of an error. None: of an unhandled exception."""
     return _MODELS[refusal]
 
 
-def _made(refusal: type[OpenReserveError] | None) -> type[BaseModel]:
+def _create_model(refusal: type[OpenReserveError] | None) -> type[BaseModel]:
     status, code = UNHANDLED if refusal is None else STATUSES[refusal]
     details = _DETAILS.get(refusal, {}) if refusal else {}
     sentence = refusal.sentence() if refusal else UNHANDLED_SENTENCE
@@ -95,7 +97,7 @@ def model(
     status: int, code: str, sentence: str, details: Mapping[str, Any] | None = None
 ) -> type[BaseModel]:
     """The problem document of a code."""
-    made: type[BaseModel] = create_model(
+    problem: type[BaseModel] = create_model(
         f"{to_pascal(code)}Problem",
         __base__=_Documented,
         __doc__=sentence,
@@ -103,28 +105,28 @@ def model(
         code=(_constant(code), ...),
         **(details or {}),
     )
-    return made
+    return problem
 
 
-_MODELS = {refusal: _made(refusal) for refusal in (*STATUSES, None)}
-"""Each once, since a component has one model."""
+_MODELS = {refusal: _create_model(refusal) for refusal in (*STATUSES, None)}
+"""One model per error, since a component has one model."""
 
 
 def by_status(refusals: Iterable[type[OpenReserveError]]) -> dict[str, dict[str, Any]]:
-    """The responses of an operation that may be refused so, by status."""
+    """The error responses of an operation, by status."""
     grouped: dict[int, list[type[OpenReserveError]]] = {}
     for refusal in refusals:
         grouped.setdefault(STATUSES[refusal][0], []).append(refusal)
     return {str(status): _response(group) for status, group in sorted(grouped.items())}
 
 
-def unforeseen() -> dict[str, Any]:
-    """The response to what was not expected."""
+def unhandled() -> dict[str, Any]:
+    """The response to an unhandled exception."""
     return described(f"`{UNHANDLED[1]}`: {UNHANDLED_SENTENCE}", [model_of(None)])
 
 
 def described(description: str, models: list[type[BaseModel]], *headers: str) -> dict[str, Any]:
-    """A response that is one of these problem documents."""
+    """A response with one of these problem documents."""
     schemas = [reference(model) for model in models]
     return {
         "description": description,

@@ -22,7 +22,7 @@ _HEADERS: Mapping[str, Mapping[str, Any]] = {
         "type": "string",
         "minLength": 1,
         "maxLength": KEY_LENGTH_MAX,
-        # Bare and without a comma, or a quoted string (RFC 8941).
+        # Unquoted without a comma, or a quoted string (RFC 8941).
         "pattern": r'^ *([^\x00-\x20\x7f",][^\x00-\x1f\x7f,]*|'
         r'"([^"\\\x00-\x1f\x7f]|\\["\\])+" *)$',
     },
@@ -32,7 +32,7 @@ _HEADERS: Mapping[str, Mapping[str, Any]] = {
 
 
 class _PathParameters(BaseModel):
-    """What stands in paths."""
+    """Path parameters."""
 
     model_config = ConfigDict(alias_generator=to_camel)
 
@@ -43,12 +43,12 @@ class _PathParameters(BaseModel):
 
 def parameters(operation: Operation, path: str, examples: Examples) -> list[dict[str, Any]]:
     """All parameters of an operation at a path."""
-    found = [*_path_parameters(path), *_headers(operation), *_query(operation)]
-    for parameter in found:
+    result = [*_path_parameters(path), *_headers(operation), *_query(operation)]
+    for parameter in result:
         name = parameter["name"]
         if (example := examples.parameters.get(name.lower())) is not None:
             parameter["example"] = _typed(example, parameter["schema"])
-    return found
+    return result
 
 
 def body(model: type[BaseModel], examples: Examples) -> dict[str, Any]:
@@ -86,7 +86,7 @@ def _query(operation: Operation) -> Iterator[dict[str, Any]]:
 
 
 def _schema(described: Mapping[str, Any]) -> dict[str, Any]:
-    """A description belongs to the parameter, all else to its schema."""
+    """The description goes to the parameter, the rest to its schema."""
     schema = dict(described)
     description = schema.pop("description", None)
     return ({"description": description} if description else {}) | {"schema": schema}

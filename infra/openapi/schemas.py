@@ -1,4 +1,4 @@
-"""Component schemas, from the pydantic models of bodies and answers."""
+"""Component schemas from the pydantic models of requests and responses."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -13,27 +13,27 @@ _COMPONENT = "#/components/schemas/{model}"
 
 
 class _Generator(GenerateJsonSchema):
-    """JSON Schema as client generators read it best."""
+    """JSON Schema in the form that client generators handle best."""
 
     def field_title_should_be_set(self, schema: Any) -> bool:  # noqa: ARG002
-        """A title names a component here, so fields have none."""
+        """Fields have no title: titles name components."""
         return False
 
     def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
-        """No default in a request: openapi-typescript makes such a field mandatory."""
+        """Omit defaults in requests: openapi-typescript makes such fields mandatory."""
         described = super().default_schema(schema)
         if self.mode == "validation" or described.get("default") in (None, ""):
             described.pop("default", None)
         return described
 
     def nullable_schema(self, schema: core_schema.NullableSchema) -> JsonSchemaValue:
-        """A request may say null for what it leaves out; an answer and a query leave it out."""
+        """Only request bodies accept null for an omitted member. Responses and queries omit it."""
         if self.mode == "validation":
             return super().nullable_schema(schema)
         return self.generate_inner(schema["schema"])
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        """An answer may get new members in a later version, so it forbids none."""
+        """Responses allow additional members: later versions may add some."""
         described = super().model_schema(schema)
         if self.mode == "serialization":
             described.pop("additionalProperties", None)
@@ -41,30 +41,30 @@ class _Generator(GenerateJsonSchema):
 
 
 def reference(model: type[BaseModel] | str) -> Schema:
-    """The schema of a component."""
+    """A reference to a component."""
     name = model if isinstance(model, str) else model.__name__
     return {"$ref": _COMPONENT.format(model=name)}
 
 
 def components(
-    bodies: Iterable[type[BaseModel]], answers: Iterable[type[BaseModel]]
+    bodies: Iterable[type[BaseModel]], responses: Iterable[type[BaseModel]]
 ) -> dict[str, Schema]:
-    """The models, and each schema within them that has a title, as components by name."""
-    _, made = models_json_schema(
+    """The models and their titled subschemas, as components by name."""
+    _, generated = models_json_schema(
         [(model, "validation") for model in _by_name(bodies)]
-        + [(model, "serialization") for model in _by_name(answers)],
+        + [(model, "serialization") for model in _by_name(responses)],
         ref_template=_COMPONENT,
         schema_generator=_Generator,
     )
-    found: dict[str, Schema] = {}
-    for name, schema in made["$defs"].items():
+    schemas: dict[str, Schema] = {}
+    for name, schema in generated["$defs"].items():
         schema.pop("title", None)
-        _add(found, name, _hoisted(schema, found))
-    return dict(sorted(found.items()))
+        _add(schemas, name, _hoisted(schema, schemas))
+    return dict(sorted(schemas.items()))
 
 
 def fields_of(model: type[BaseModel]) -> Mapping[str, Schema]:
-    """The fields of a model whose values come as text: of a query, or of a path."""
+    """The fields of a model for parameters of a query or a path."""
     generator = _Generator(by_alias=True, ref_template=_COMPONENT)
     fields: Mapping[str, Schema] = generator.generate(
         model.__pydantic_core_schema__, mode="serialization"
@@ -73,7 +73,7 @@ def fields_of(model: type[BaseModel]) -> Mapping[str, Schema]:
 
 
 def references(value: Any) -> Iterator[str]:
-    """Every `$ref` in a part of the document."""
+    """All `$ref` values in a part of the document."""
     match value:
         case {"$ref": str(target)}:
             yield target
@@ -89,13 +89,13 @@ def _by_name(models: Iterable[type[BaseModel]]) -> list[type[BaseModel]]:
     return sorted(set(models), key=lambda model: model.__name__)
 
 
-def _hoisted(value: Any, found: dict[str, Schema]) -> Any:
-    """The same, with references instead of the schemas that have a title."""
+def _hoisted(value: Any, schemas: dict[str, Schema]) -> Any:
+    """The value, with titled schemas replaced by references."""
     if isinstance(value, list):
-        return [_hoisted(part, found) for part in value]
+        return [_hoisted(part, schemas) for part in value]
     if not isinstance(value, Mapping):
         return value
-    schema = {key: _hoisted(part, found) for key, part in value.items()}
+    schema = {key: _hoisted(part, schemas) for key, part in value.items()}
     if not isinstance(schema.get("title"), str):
         return schema
     name = schema.pop("title")
@@ -104,9 +104,9 @@ def _hoisted(value: Any, found: dict[str, Schema]) -> Any:
         if "enum" in schema and ("description" in schema)
         else {}
     )
-    _add(found, name, schema)
+    _add(schemas, name, schema)
     return reference(name) | described
 
 
-def _add(found: dict[str, Schema], name: str, schema: Schema) -> None:
-    assert found.setdefault(name, schema) == schema, f"two schemas are called {name}"
+def _add(schemas: dict[str, Schema], name: str, schema: Schema) -> None:
+    assert schemas.setdefault(name, schema) == schema, f"two schemas have the name {name}"

@@ -353,7 +353,7 @@ def test_blackfriday_is_what_make_blackfriday_is(runtime: Runtime) -> None:
     )
 
     assert said.code == 0, said
-    assert "7 distinct tokens were given out" in said.out
+    assert "7 distinct tokens were issued" in said.out
 
 
 def test_the_client_keeps_its_promises_against_the_running_api(

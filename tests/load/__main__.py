@@ -1,4 +1,4 @@
-"""`make blackfriday`: put stock on sale, let a crowd in with Locust, judge what came of it."""
+"""`make blackfriday`: creates stock, generates load with Locust, and verifies the result."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from tests.load.stage import Stage, authority
 
 RESOURCE = "ps5_sku_123"
 SETTLE_SECONDS_MAX = 10
-"""How long buyers of a soak may take to settle their last hold. In a sale all are done by then."""
+"""Time for buyers of a soak test to settle their last hold. Other shapes need none."""
 STOP_SECONDS_MAX = 60
 MEMORY_EVERY_SECONDS = 60.0
 RESTOCK_EVERY_SECONDS = 1.0
@@ -27,7 +27,7 @@ WIDTH = 59
 
 
 def main(variables: Mapping[str, str] | None = None) -> int:
-    """Run one, as the variables say. 0: exact; 1: not, and it says why; 2: it could not run."""
+    """Run a load test. 0: exact; 1: not exact, the output says why; 2: it could not run."""
     try:
         parameters = Parameters.of(os.environ if variables is None else variables)
         authority()
@@ -37,7 +37,7 @@ def main(variables: Mapping[str, str] | None = None) -> int:
             runtime = stack.enter_context(_own_runtime())
             return _run(replace(parameters, host=runtime.url), runtime)
     except CannotRun as reason:
-        sys.stderr.write(f"The load test cannot be run: {reason}\n")
+        sys.stderr.write(f"Could not run the load test: {reason}\n")
         return 2
 
 
@@ -71,12 +71,12 @@ def _run(parameters: Parameters, runtime: Runtime | None) -> int:
 
 @contextmanager
 def _own_runtime() -> Iterator[Runtime]:
-    """What `make run` starts, with data of its own that goes with it."""
+    """Start the runtime of `make run` with a temporary data folder."""
     with tempfile.TemporaryDirectory(prefix="openreserve-") as state, ExitStack() as stack:
         try:
             runtime = stack.enter_context(started(Path(state)))
-        except AssertionError as lines:
-            raise CannotRun(f"make run does not start: {str(lines).splitlines()[-1:]}") from None
+        except AssertionError as error:
+            raise CannotRun(f"make run did not start: {str(error).splitlines()[-1:]}") from None
         yield runtime
 
 
@@ -96,9 +96,11 @@ def _banner(parameters: Parameters, *, warm: bool) -> str:
     else:
         lines["Users"] = f"{parameters.rate} reservations per second for {parameters.duration:,}s"
     if parameters.retry_percent:
-        lines["Repeat"] = f"{parameters.retry_percent} % of them ask again with the same key"
+        lines["Repeat"] = (
+            f"{parameters.retry_percent} % of the requests are repeated with the same key"
+        )
     if warm:
-        lines["Warm-up"] = "its functions are started before the doors open (COLD=1: not)"
+        lines["Warm-up"] = "functions are started before the load (COLD=1: they are not)"
     title = {"blackfriday": "BLACK FRIDAY SIMULATION"}.get(
         parameters.shape, f"LOAD TEST, {parameters.shape.upper()}"
     )
@@ -114,7 +116,7 @@ def _banner(parameters: Parameters, *, warm: bool) -> str:
 
 
 def _locust(parameters: Parameters, folder: Path) -> int:
-    """The exit code that Locust's run came to; CannotRun if it came to no verdict."""
+    """Run Locust, and return its exit code. CannotRun: there is no verdict."""
     verdict = folder / "verdict.json"
     command = [
         *(sys.executable, "-m", "locust", "--locustfile", f"tests/load/{parameters.shape}.py"),
@@ -124,7 +126,7 @@ def _locust(parameters: Parameters, folder: Path) -> int:
         *("--stop-timeout", str(SETTLE_SECONDS_MAX if parameters.shape == "soak" else 0)),
         *("--parameters", parameters.as_json(), "--folder", str(folder)),
         *("--html", str(folder / "index.html")),
-        *_several(parameters),
+        *_distribution(parameters),
     ]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL) as locust:
         try:
@@ -133,11 +135,11 @@ def _locust(parameters: Parameters, folder: Path) -> int:
             if locust.poll() is None:
                 locust.terminate()
     if code != 2 and not verdict.exists():
-        raise CannotRun(f"Locust ended without a verdict, with exit code {code}")
+        raise CannotRun(f"Locust exited with code {code}, without a verdict")
     return code
 
 
-def _several(parameters: Parameters) -> list[str]:
+def _distribution(parameters: Parameters) -> list[str]:
     if parameters.workers:
         port = str(parameters.master_port)
         print(
@@ -156,7 +158,7 @@ def _several(parameters: Parameters) -> list[str]:
 
 
 def _wait(locust: subprocess.Popen[bytes]) -> int:
-    """Ctrl-C reaches Locust, too, which then says what there was until then."""
+    """Wait for Locust. On Ctrl-C, which Locust receives too, it reports the results so far."""
     try:
         return locust.wait()
     except KeyboardInterrupt:
@@ -165,10 +167,10 @@ def _wait(locust: subprocess.Popen[bytes]) -> int:
 
 @contextmanager
 def _restocking(stage: Stage, parameters: Parameters) -> Iterator[None]:
-    """Meanwhile as much as was sold is put on sale anew."""
+    """Periodically replace the units that were sold."""
 
     def restock() -> None:
-        with suppress(CannotRun):  # the crowd will notice, too
+        with suppress(CannotRun):  # the buyers report the error, too
             sold = stage.stock(parameters.resource).committed
             stage.set_total(parameters.resource, parameters.stock + sold)
 
@@ -191,10 +193,10 @@ def _watching(runtime: Runtime) -> Iterator[None]:
 
 @contextmanager
 def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    over = threading.Event()
+    stop = threading.Event()
 
     def run() -> None:
-        while not over.wait(seconds):
+        while not stop.wait(seconds):
             action()
 
     thread = threading.Thread(target=run)
@@ -202,10 +204,12 @@ def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         thread.join()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))  # so that what was started is stopped
+    signal.signal(
+        signal.SIGTERM, lambda *_: sys.exit(2)
+    )  # so that the runtime and Locust are stopped
     sys.exit(main())

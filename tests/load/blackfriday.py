@@ -1,21 +1,21 @@
-"""Locustfile: everybody wants one of the same few units, once, within seconds."""
+"""Locustfile: each buyer requests one unit of the same resource, once, within seconds."""
 
 from collections.abc import Mapping
 
 from locust import task
 
-from tests.load.buyers import GONE, Buyer, Shape, attach
+from tests.load.buyers import NEVER, Buyer, Shape, attach
 from tests.load.parameters import Parameters
 from tests.load.verdict import Stock, Tally, judge_black_friday
 
 TTL_SECONDS = 3_600
-"""Longer than the run: what is held stays held until it is counted."""
+"""Longer than the run, so that holds do not expire before they are counted."""
 
 
 class Shopper(Buyer):
-    """Comes, asks for one unit, and goes."""
+    """Requests one unit once."""
 
-    wait_time = GONE
+    wait_time = NEVER
 
     @task
     def buy(self) -> None:

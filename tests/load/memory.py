@@ -1,4 +1,4 @@
-"""What the processes of a local runtime take of this machine's memory."""
+"""Memory usage of the processes of a local runtime."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -10,7 +10,7 @@ from tests.e2e.runtime import Runtime
 
 
 def megabytes(runtime: Runtime) -> dict[str, float]:
-    """By kind of process: the proportional set size, which counts shared pages once in all."""
+    """Proportional set size by kind of process. It counts shared pages only once."""
     sizes: dict[str, float] = {}
     for kind, process in _processes(runtime):
         with suppress(psutil.NoSuchProcess):
@@ -37,7 +37,7 @@ def _processes(runtime: Runtime) -> Iterator[tuple[str, psutil.Process]]:
 
 
 def _pid(file: Path) -> int:
-    """The first line of it; 0, which is nobody, if there is none."""
+    """The PID in the first line. 0, which is no process, without a file."""
     try:
         return int(file.read_text().splitlines()[0])
     except (OSError, ValueError, IndexError):

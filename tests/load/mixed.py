@@ -1,11 +1,11 @@
-"""Locustfile: carts of several items over many resources, all or nothing."""
+"""Locustfile: carts with several items over many resources, reserved all or nothing."""
 
 import random
 from collections.abc import Mapping
 
 from locust import task
 
-from tests.load.buyers import GONE, Buyer, Shape, attach
+from tests.load.buyers import NEVER, Buyer, Shape, attach
 from tests.load.parameters import Parameters
 from tests.load.verdict import Stock, Tally, judge_sale
 
@@ -15,15 +15,19 @@ QUANTITY_MAX = 3
 
 
 class Collector(Buyer):
-    """Comes, asks for one cart, and goes."""
+    """Requests one cart once."""
 
-    wait_time = GONE
+    wait_time = NEVER
 
     @task
     def buy(self) -> None:
         try:
-            wanted = random.sample(list(self.parameters.stocks()), random.randint(1, ITEMS_MAX))
-            cart = tuple((resource_id, random.randint(1, QUANTITY_MAX)) for resource_id in wanted)
+            resource_ids = random.sample(
+                list(self.parameters.stocks()), random.randint(1, ITEMS_MAX)
+            )
+            cart = tuple(
+                (resource_id, random.randint(1, QUANTITY_MAX)) for resource_id in resource_ids
+            )
             self.reserve(cart, TTL_SECONDS)
         finally:
             self.tally.buyers += 1

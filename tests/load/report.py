@@ -1,4 +1,4 @@
-"""What a load test prints at its end, and each minute of a soak."""
+"""Output of a load test at its end, and each minute of a soak test."""
 
 import csv
 import json
@@ -16,61 +16,61 @@ from tests.load.verdict import Stock, Tally
 WIDTH = 80
 PERCENTILES = [0.5, 0.95, 0.99]
 TAKEN_EVERY_SECONDS = 5
-"""How often Locust writes its history; each entry is about the 10 seconds before."""
+"""Interval of Locust's history. Each entry covers the previous 10 seconds."""
 
 
 def verdict(
     environment: Environment, tally: Tally, stocks: Mapping[str, Stock], faults: Iterable[str]
 ) -> None:
-    """Print the answers, the books and what is wrong with them."""
-    _title("Answers", "count      min     mean      p95      p99      max  ms")
+    """Print the responses, the final stock and the faults."""
+    _title("Responses", "count      min     mean      p95      p99      max  ms")
     for entry in sorted(environment.stats.entries.values(), key=lambda entry: entry.name):
-        _say(_answers(entry))
-    _title("Conservation", "as GET /resources/{resourceId} tells it")
+        _print(_row(entry))
+    _title("Conservation", "from GET /resources/{resourceId}")
     for resource_id, stock in stocks.items():
-        _say(
+        _print(
             f"> {resource_id}: total {stock.total:,} = available {stock.available:,}"
             f" + held {stock.held:,} + committed {stock.committed:,}"
         )
-    _say(f"> {len(tally.held):,} distinct tokens were given out")
-    _say("=" * WIDTH)
+    _print(f"> {len(tally.held):,} distinct tokens were issued")
+    _print("=" * WIDTH)
     for fault in faults:
-        _say(f"✗ {fault}")
+        _print(f"✗ {fault}")
     if not faults:
-        _say("✓ Exact: every unit is accounted for, and nothing else was answered")
+        _print("✓ Exact: every unit is accounted for, with no unexpected responses")
 
 
-def write(environment: Environment, folder: Path, told: Mapping[str, Any]) -> None:
-    """Keep the verdict and the counts in a folder.
+def write(environment: Environment, folder: Path, result: Mapping[str, Any]) -> None:
+    """Write the verdict and the counts to a folder.
 
-    Not by Locust's --csv, which may miss the last second, and trips over its own closed files.
+    Locust's --csv is not used: it may miss the last second, and fails on its own closed files.
     """
-    (folder / "verdict.json").write_text(json.dumps(told, indent=2) + "\n")
+    (folder / "verdict.json").write_text(json.dumps(result, indent=2) + "\n")
     with (folder / "stats.csv").open("w", newline="") as file:
         StatsCSV(environment, PERCENTILES_TO_REPORT).requests_csv(csv.writer(file))
 
 
 def minute(environment: Environment, number: int) -> None:
-    """Print the latency in the minute that has ended: the median of what Locust took down."""
-    taken = environment.stats.history[-60 // TAKEN_EVERY_SECONDS :]
+    """Print the latency of the last minute: the median of Locust's history."""
+    entries = environment.stats.history[-60 // TAKEN_EVERY_SECONDS :]
     p50, p95, p99 = (
-        median(entry[f"response_time_percentile_{percentile}"][1] for entry in taken)
+        median(entry[f"response_time_percentile_{percentile}"][1] for entry in entries)
         for percentile in PERCENTILES
     )
-    rate = median(entry["current_rps"][1] for entry in taken)
-    _say(f"minute {number}: {rate:.0f} calls/s, p50 {p50:.0f} ms, p95 {p95:.0f}, p99 {p99:.0f}")
+    rate = median(entry["current_rps"][1] for entry in entries)
+    _print(f"minute {number}: {rate:.0f} calls/s, p50 {p50:.0f} ms, p95 {p95:.0f}, p99 {p99:.0f}")
 
 
 def cannot_run(reason: Exception) -> None:
-    sys.stderr.write(f"The load test cannot be run: {reason}\n")
+    sys.stderr.write(f"Could not run the load test: {reason}\n")
 
 
-def _answers(entry: StatsEntry) -> str:
+def _row(entry: StatsEntry) -> str:
     most = entry.max_response_time
     times = (
         entry.min_response_time or 0,
         entry.avg_response_time,
-        min(most, entry.get_response_time_percentile(0.95)),  # Locust rounds it, and up too
+        min(most, entry.get_response_time_percentile(0.95)),  # Locust may round it up
         min(most, entry.get_response_time_percentile(0.99)),
         most,
     )
@@ -78,9 +78,9 @@ def _answers(entry: StatsEntry) -> str:
 
 
 def _title(title: str, rest: str) -> None:
-    _say("=" * WIDTH)
-    _say(f"---- {title} {'-' * (22 - len(title))} {rest}")
+    _print("=" * WIDTH)
+    _print(f"---- {title} {'-' * (22 - len(title))} {rest}")
 
 
-def _say(line: str) -> None:
+def _print(line: str) -> None:
     print(line, flush=True)

@@ -1,6 +1,6 @@
-"""Locustfile: holds that are committed, released or left to end, at a steady rate for minutes.
+"""Locustfile: holds that are committed, released or left to expire, at a constant rate for minutes.
 
-What is committed is put on sale anew by __main__.py, so that it can go on for ever.
+__main__.py replaces committed units, so that a run can be of any length.
 """
 
 import random
@@ -21,21 +21,21 @@ RELEASED_SHARE = 0.3
 
 
 class Regular(Buyer):
-    """Comes once a second: as many of them as reservations are wanted per second."""
+    """Reserves once a second. The number of users is the rate of reservations per second."""
 
     wait_time = constant_pacing(1)
 
     def __init__(self, environment: Environment) -> None:
         super().__init__(environment)
-        self._left: deque[tuple[float, str]] = deque()
+        self._abandoned: deque[tuple[float, str]] = deque()
 
     @task
     def buy(self) -> None:
         answer = self.reserve(((self.parameters.resource, 1),), TTL_SECONDS)
         if answer.status == 200:
             self._settle(answer.token)
-        if self._left and self._left[0][0] < time.monotonic():
-            self.post("late commit", "commit", {"token": self._left.popleft()[1]})
+        if self._abandoned and self._abandoned[0][0] < time.monotonic():
+            self.post("late commit", "commit", {"token": self._abandoned.popleft()[1]})
 
     def _settle(self, token: str) -> None:
         chance = random.random()
@@ -44,11 +44,11 @@ class Regular(Buyer):
         elif chance < COMMITTED_SHARE + RELEASED_SHARE:
             self.post("release", "release", {"token": token})
         else:
-            self._left.append((time.monotonic() + TTL_SECONDS, token))
+            self._abandoned.append((time.monotonic() + TTL_SECONDS, token))
 
 
 def judge(tally: Tally, stocks: Mapping[str, Stock], _parameters: Parameters) -> list[str]:
     return judge_soak(tally, stocks)
 
 
-attach(Shape(judge, has_duration=True, holds_end=True))
+attach(Shape(judge, has_duration=True, holds_expire=True))

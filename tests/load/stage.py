@@ -1,6 +1,6 @@
-"""The API under load, seen from outside: where it is, with whose authority, and what it answers.
+"""A client for the API under load, with authorization by bearer token or SigV4.
 
-botocore is loaded for SigV4 alone.
+botocore is imported only for SigV4.
 """
 
 import json
@@ -21,9 +21,9 @@ from tests.load.parameters import CannotRun
 from tests.load.verdict import Stock
 
 Authorize = Callable[[str, str, bytes], Mapping[str, str]]
-"""Method, URL and body to the headers that say who asks."""
+"""Takes method, URL and body. Returns the authorization headers."""
 
-WARM_UP_AT_ONCE = 64
+WARM_UP_THREADS = 64
 WARM_UP_CALLS = 512
 
 
@@ -34,17 +34,17 @@ class Stage:
     host: str
 
     def check(self) -> None:
-        """CannotRun, unless it is there and has its Postgres."""
+        """Check that the API and its Postgres are healthy. Raises CannotRun."""
         status, view = self._call("GET", "health")
         if status != 200:
             raise CannotRun(f"{self.host} is not healthy: {status} {json.dumps(view)}")
 
     def create(self, resource_id: str, total_stock: int) -> None:
-        """CannotRun if there is such a resource: it may be somebody's real stock."""
+        """Create a resource. CannotRun: it exists, and may be production stock."""
         status, _ = self._call("GET", f"resources/{quote(resource_id, safe='')}")
         if status != 404:
             raise CannotRun(
-                f"{resource_id} is at {self.host} already ({status}), and is left as it is; name"
+                f"{resource_id} already exists at {self.host} ({status}), and was not changed; set"
                 " another RESOURCE, or none"
             )
         self.set_total(resource_id, total_stock)
@@ -53,23 +53,23 @@ class Stage:
         body = {"resourceId": resource_id, "totalStock": total_stock}
         status, view = self._call("POST", "resources", body)
         if status not in (200, 201):
-            raise CannotRun(f"{resource_id} was not set to {total_stock}: {status} {view}")
+            raise CannotRun(f"Could not set {resource_id} to {total_stock}: {status} {view}")
 
     def warm_up(self, resource_id: str) -> None:
-        """Have every environment of reserve started, by more calls at once than there are."""
+        """Start all environments of reserve, by more concurrent calls than environments."""
         self.set_total(resource_id, WARM_UP_CALLS)
         body = {"resourceId": resource_id, "quantity": 1}
 
         def reserve(_: int) -> None:
             self._call("POST", "reserve", body, {"Idempotency-Key": uuid4().hex})
 
-        with ThreadPoolExecutor(WARM_UP_AT_ONCE) as pool:
+        with ThreadPoolExecutor(WARM_UP_THREADS) as pool:
             list(pool.map(reserve, range(WARM_UP_CALLS)))
 
     def stock(self, resource_id: str) -> Stock:
         status, view = self._call("GET", f"resources/{quote(resource_id, safe='')}")
         if status != 200:
-            raise CannotRun(f"{resource_id} cannot be read: {status} {view}")
+            raise CannotRun(f"Could not read {resource_id}: {status} {view}")
         return Stock.of(view)
 
     def _call(
@@ -95,7 +95,7 @@ class Stage:
                 return answer.code, _document(answer.read())
         except (urllib.error.URLError, OSError) as error:
             reason = getattr(error, "reason", error)
-            raise CannotRun(f"{self.host} does not answer: {reason}") from None
+            raise CannotRun(f"{self.host} is unreachable: {reason}") from None
 
 
 def _document(content: bytes) -> Any:
@@ -107,7 +107,7 @@ def _document(content: bytes) -> Any:
 
 @cache
 def authority() -> Authorize:
-    """AUTHORIZATION=bearer with OPENRESERVE_TOKEN, or sigv4 as the AWS tools do; or nobody's."""
+    """Signs calls as AUTHORIZATION says: bearer (OPENRESERVE_TOKEN), sigv4, or empty for none."""
     kind = os.environ.get("AUTHORIZATION", "")
     if kind == "":
         return lambda _method, _url, _body: {}
@@ -125,7 +125,7 @@ def _bearer(token: str) -> Authorize:
 
 
 def _sigv4() -> Authorize:
-    """Per address, since an address of API Gateway tells the region."""
+    """One signer per address: the address of an API Gateway contains the region."""
     sign_at = cache(signing.sigv4)
 
     def authorize(method: str, url: str, body: bytes) -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""What a load test saw, and whether that is what must be. Pure: no clock, no I/O."""
+"""Results of a load test, and their verification. Pure: no clock, no I/O."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 Cart = tuple[tuple[str, int], ...]
-"""Units of resources: what one reservation asks for."""
+"""The items of one reservation: resource id and quantity."""
 
 RESERVED = "reserve 200"
 SOLD_OUT = "reserve 409 out_of_stock"
@@ -18,13 +18,13 @@ COMMITTED = "commit 200"
 RELEASED = "release 200"
 TOO_LATE = "late commit 410 hold_expired"
 
-OF_A_SALE = {RESERVED, SOLD_OUT, RESERVED_AGAIN, SOLD_OUT_AGAIN}
-OF_A_SOAK = {RESERVED, SOLD_OUT, COMMITTED, RELEASED, TOO_LATE}
+SALE_RESPONSES = {RESERVED, SOLD_OUT, RESERVED_AGAIN, SOLD_OUT_AGAIN}
+SOAK_RESPONSES = {RESERVED, SOLD_OUT, COMMITTED, RELEASED, TOO_LATE}
 
 
 @dataclass(slots=True)
 class Tally:
-    """What buyers were answered. Those of several processes add up, in any order."""
+    """Counts of responses. Those of several processes can be added in any order."""
 
     buyers: int = 0
     answers: Counter[str] = field(default_factory=Counter)
@@ -33,7 +33,7 @@ class Tally:
     wrong: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: Tally) -> None:
-        """A token of both is one token: then there are fewer of them than answers."""
+        """Add another tally. A duplicate token counts once: fewer tokens than holds."""
         self.buyers += other.buyers
         self.answers += other.answers
         self.held |= other.held
@@ -41,7 +41,7 @@ class Tally:
         self.wrong += other.wrong
 
     def message(self) -> dict[str, Any]:
-        """For another process."""
+        """The form for sending it to another process."""
         return {
             "buyers": self.buyers,
             "answers": dict(self.answers),
@@ -52,7 +52,7 @@ class Tally:
 
     @classmethod
     def of_message(cls, message: Mapping[str, Any]) -> Tally:
-        """Of another process, where tuples became lists."""
+        """Read the form of another process, in which tuples became lists."""
         return cls(
             message["buyers"],
             Counter(message["answers"]),
@@ -64,7 +64,7 @@ class Tally:
 
 @dataclass(frozen=True, slots=True)
 class Stock:
-    """A resource as the API tells it."""
+    """The stock of a resource, as reported by the API."""
 
     total: int
     available: int
@@ -80,11 +80,11 @@ class Stock:
 def judge_black_friday(
     tally: Tally, stocks: Mapping[str, Stock], users: int, on_sale: Mapping[str, int]
 ) -> list[str]:
-    """What is wrong with a sale of one unit to each buyer: all there are must be sold, no more."""
+    """Faults of a sale of one unit per buyer: all units must be sold, and no more."""
     sold = min(users, sum(on_sale.values()))
     expected = {RESERVED: sold, SOLD_OUT: users - sold}
     return [
-        f"{tally.answers[answer]:,} x {answer}, and not {count:,}"
+        f"{tally.answers[answer]:,} x {answer}, expected {count:,}"
         for answer, count in expected.items()
         if tally.answers[answer] != count
     ] + judge_sale(tally, stocks, users, on_sale)
@@ -93,65 +93,64 @@ def judge_black_friday(
 def judge_sale(
     tally: Tally, stocks: Mapping[str, Stock], users: int, on_sale: Mapping[str, int]
 ) -> list[str]:
-    """What is wrong after each user asked for a cart, and nobody gave anything back.
+    """Faults of a sale in which each user reserves one cart and no stock is returned.
 
-    What is held is what was told to be, and who was refused could not have been served: stock only
-    went down, so it would still be there.
+    The units held must match the responses. A refused cart must not be available: stock only
+    decreased, so it would still be available now.
     """
-    faults = _faults_of_answers(tally, OF_A_SALE)
+    faults = _response_faults(tally, SALE_RESPONSES)
     if tally.buyers != users:
-        faults.append(f"{tally.buyers:,} buyers were answered, and not {users:,}")
-    told = _units(tally.held.values())
+        faults.append(f"{tally.buyers:,} buyers got a response, expected {users:,}")
+    reported = _units(tally.held.values())
     for resource_id, stock in stocks.items():
-        faults += _faults_of_books(resource_id, stock)
+        faults += _stock_faults(resource_id, stock)
         if stock.total != on_sale[resource_id]:
-            faults.append(f"{resource_id}: the total is {stock.total:,}: somebody else changed it")
-        if stock.held + stock.committed != told[resource_id]:
+            faults.append(f"{resource_id}: the total is {stock.total:,}: another client changed it")
+        if stock.held + stock.committed != reported[resource_id]:
             faults.append(
                 f"{resource_id}: {stock.held + stock.committed:,} units are held or committed,"
-                f" and buyers were told of {told[resource_id]:,}"
+                f" but responses report {reported[resource_id]:,}"
             )
     for cart, count in tally.refused.items():
         if all(stocks[resource_id].available >= quantity for resource_id, quantity in cart):
-            faults.append(f"{count:,} x refused, though it is there: {_text(cart)}")
+            faults.append(f"{count:,} x refused although available: {_text(cart)}")
     return faults
 
 
 def judge_soak(tally: Tally, stocks: Mapping[str, Stock]) -> list[str]:
-    """What is wrong after all holds have ended: what is sold is what buyers were told is."""
-    faults = _faults_of_answers(tally, OF_A_SOAK)
+    """Faults of a soak test after all holds have ended: stock must match the responses."""
+    faults = _response_faults(tally, SOAK_RESPONSES)
     ended = tally.answers[COMMITTED] + tally.answers[RELEASED]
     if not 0 < ended <= len(tally.held):
         faults.append(f"{ended:,} holds were settled, of {len(tally.held):,}")
     for resource_id, stock in stocks.items():
-        faults += _faults_of_books(resource_id, stock)
+        faults += _stock_faults(resource_id, stock)
         if stock.held:
             faults.append(f"{resource_id}: {stock.held:,} units are still held")
     committed = sum(stock.committed for stock in stocks.values())
     if committed != tally.answers[COMMITTED]:
         faults.append(
-            f"{committed:,} units are committed, and buyers were told of"
-            f" {tally.answers[COMMITTED]:,}"
+            f"{committed:,} units are committed, but responses report {tally.answers[COMMITTED]:,}"
         )
     return faults
 
 
-def _faults_of_answers(tally: Tally, expected: set[str]) -> list[str]:
+def _response_faults(tally: Tally, expected: set[str]) -> list[str]:
     faults = [
         f"{count:,} x {answer}" for answer, count in tally.answers.items() if answer not in expected
     ]
-    faults += [f"{count:,} x {what}" for what, count in tally.wrong.items()]
+    faults += [f"{count:,} x {text}" for text, count in tally.wrong.items()]
     if tally.answers[RESERVED] != len(tally.held):
         faults.append(f"{tally.answers[RESERVED]:,} holds, of {len(tally.held):,} distinct tokens")
     return faults
 
 
-def _faults_of_books(resource_id: str, stock: Stock) -> list[str]:
+def _stock_faults(resource_id: str, stock: Stock) -> list[str]:
     faults = []
     if stock.total != stock.available + stock.held + stock.committed:
-        faults.append(f"{resource_id}: units were lost or made: {stock}")
+        faults.append(f"{resource_id}: units were lost or created: {stock}")
     if min(stock.available, stock.held, stock.committed) < 0:
-        faults.append(f"{resource_id}: less than nothing: {stock}")
+        faults.append(f"{resource_id}: negative stock: {stock}")
     return faults
 
 

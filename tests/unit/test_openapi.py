@@ -77,7 +77,7 @@ def listed(value: Any) -> list[Any]:
 def test_every_operation_documents_exactly_its_error_codes() -> None:
     for operation in operations():
         expected: dict[str, set[str]] = {str(UNHANDLED[0]): {UNHANDLED[1]}}
-        for refusal in openapi.refusals_of(operation):
+        for refusal in openapi.errors_of(operation):
             status, code = STATUSES[refusal]
             expected.setdefault(str(status), set()).add(code)
         for route in operation.routes:

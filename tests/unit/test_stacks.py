@@ -205,7 +205,7 @@ def test_functions_use_the_security_groups_of_their_connections() -> None:
         if function["Type"] != "AWS::Serverless::Function" or network is None:
             continue
         (reference,) = network["SecurityGroupIds"]
-        whose = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
+        group = "migrations" if name in {"AuditFunction", "MigrateFunction"} else "functions"
         default = APP["Parameters"][reference.argument]["Default"]
         assert default == f"/openreserve/dev/network/{group}-security-group-id", name
 

@@ -91,7 +91,7 @@ def test_a_refusal_of_available_stock_is_wrong() -> None:
     plenty, short = Stock(2, 2, 0, 0), Stock(1, 1, 0, 0)
 
     assert judge_sale(tally, {"a": plenty, "b": short}, 1, on_sale) == [
-        "1 x refused, though it is there: 2 of a, 1 of b"
+        "1 x refused although available: 2 of a, 1 of b"
     ]
     tally.held, tally.answers, tally.buyers = (
         {"t": (("b", 1),)},
