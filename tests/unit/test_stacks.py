@@ -380,7 +380,7 @@ def test_only_keys_are_all_of_the_accounts() -> None:
         actions = statement["Action"]
         actions = [actions] if isinstance(actions, str) else actions
         is_key = name == "database.Key"
-        if not (is_key and statement["Sid"] == "IamDecides"):
+        if not (is_key and statement["Sid"] == "DelegateToIam"):
             assert not [action for action in actions if "*" in action], name
         assert is_key or statement.get("Resource") != "*", name
 
