@@ -159,13 +159,13 @@ def test_a_server_that_was_busy_is_asked_again_within_patience() -> None:
     [
         (
             problem(404, "resource_not_found", resourceId="a"),
-            "resource_not_found: The request was not carried out: there is no such resource. (a)",
+            "resource_not_found: The request was not processed: the resource does not exist. (a)",
         ),
         (
             problem(400, "body_invalid", errors=[{"pointer": "/x", "message": "is wrong"}]),
             (
-                "body_invalid: The request was not read: fields of its body are missing, unknown"
-                " or of the wrong form. (x: is wrong)"
+                "body_invalid: The request was not processed: fields of its body are missing,"
+                " unknown or invalid. (x: is wrong)"
             ),
         ),
     ],
