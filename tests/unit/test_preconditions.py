@@ -51,7 +51,7 @@ def test_a_tag_that_the_api_does_not_issue_is_refused_on_a_write(tag: str) -> No
     listed = Tags(strong=frozenset({tag, '"3"'}))
 
     for conditions in ((listed, None), (None, listed), (Tags(weak=frozenset({tag})), None)):
-        with pytest.raises(ValueError, match="is not a tag that this API gives out"):
+        with pytest.raises(ValueError, match="is not a tag that this API issues"):
             OnVersion(*conditions)
 
 

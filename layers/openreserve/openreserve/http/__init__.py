@@ -1,1 +1,1 @@
-"""HTTP in and out, as API Gateway delivers and expects it."""
+"""HTTP requests and responses in the format of API Gateway (payload version 2.0)."""

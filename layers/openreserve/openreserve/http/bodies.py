@@ -1,4 +1,4 @@
-"""Reads what a request carries, its body or its query, into a model of it."""
+"""Parses the body or the query of a request into its model."""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -7,10 +7,10 @@ from pydantic import BaseModel, ValidationError
 
 from openreserve.domain import errors
 from openreserve.http import strict_json
-from openreserve.http.schemas.fields import faults
+from openreserve.http.schemas.fields import invalid_fields
 from openreserve.runtime.settings import settings
 
-_AS_IT_IS = {"", "identity"}
+_IDENTITY_ENCODINGS = {"", "identity"}
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -20,7 +20,7 @@ def read(headers: Mapping[str, str], content: bytes, model: type[Model]) -> Mode
 
     Raises:
         ContentEncodingUnsupported, ContentTypeUnsupported, BodyTooLarge, BodyMissing,
-        BodyMalformed, BodyInvalid: what the names say, the first that applies.
+        BodyMalformed, BodyInvalid: the first that applies, in this order.
     """
     _check_headers(headers)
     if len(content) > settings().body_bytes_max:
@@ -29,30 +29,30 @@ def read(headers: Mapping[str, str], content: bytes, model: type[Model]) -> Mode
         raise errors.BodyMissing
     try:
         document = strict_json.parsed(content)
-    except ValueError as malformed:
-        raise errors.BodyMalformed from malformed
+    except ValueError as error:
+        raise errors.BodyMalformed from error
     try:
         return model.model_validate(document)
-    except ValidationError as invalid:
-        raise errors.BodyInvalid(errors=faults(invalid)) from invalid
+    except ValidationError as error:
+        raise errors.BodyInvalid(errors=invalid_fields(error)) from error
 
 
 def read_query(query: Mapping[str, str], model: type[Model]) -> Model:
     """The query as the model.
 
     Raises:
-        QueryInvalid: a parameter is unknown or not of its form.
+        QueryInvalid: a parameter is unknown or invalid.
     """
     try:
         return model.model_validate(query)
-    except ValidationError as invalid:
-        raise errors.QueryInvalid(errors=faults(invalid)) from invalid
+    except ValidationError as error:
+        raise errors.QueryInvalid(errors=invalid_fields(error)) from error
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:
-    """API Gateway hands an encoded body over as it came, so nothing here decodes one either."""
-    encoding = headers.get("content-encoding")
-    if encoding and not {coding.strip().lower() for coding in encoding.split(",")} <= _AS_IT_IS:
+    """Reject encoded bodies: neither API Gateway nor this code decodes them."""
+    encodings = {name.strip().lower() for name in headers.get("content-encoding", "").split(",")}
+    if not encodings <= _IDENTITY_ENCODINGS:
         raise errors.ContentEncodingUnsupported
     media_type = headers.get("content-type", "application/json").partition(";")[0].strip()
     if media_type.lower() != "application/json":

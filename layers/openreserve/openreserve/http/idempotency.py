@@ -1,4 +1,4 @@
-"""The Idempotency-Key header. Pure.
+"""Parses and writes the Idempotency-Key header. Pure: no I/O.
 
 https://datatracker.ietf.org/doc/draft-ietf-httpapi-idempotency-key-header/
 """
@@ -11,13 +11,13 @@ _QUOTED = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
 
 
 def parsed_key(field: str) -> str:
-    """The key: what is in a quoted string (RFC 8941), or bare text without a comma.
+    """The key: the content of a quoted string (RFC 8941), or bare text without a comma.
 
-    API Gateway joins lines of one name with a comma. So a comma outside quotes may mean two keys,
-    and a client that repeats the request with one of them would hold twice.
+    API Gateway joins repeated headers with a comma, so a comma outside quotes may mean two keys. A
+    client that repeats the request with only one of them would create a second hold.
 
     Raises:
-        ValueError: it is neither, or empty, too long or not printable.
+        ValueError: it is neither, or it is empty, too long or not printable.
     """
     key = field.strip(" \t")
     if key.startswith('"'):
@@ -30,14 +30,14 @@ def parsed_key(field: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    found = _QUOTED.fullmatch(text)
-    if found is None:
+    match = _QUOTED.fullmatch(text)
+    if match is None:
         raise ValueError("is not one key")
-    return re.sub(r"\\(.)", r"\1", found[1])
+    return re.sub(r"\\(.)", r"\1", match[1])
 
 
 def as_field(key: str) -> str:
-    """The header for a key: bare, where that is read as this key, else quoted."""
+    """The header for a key: bare if that is unambiguous, else a quoted string."""
     if "," not in key and not key.startswith('"') and key == key.strip(" \t"):
         return key
     return '"' + re.sub(r'(["\\])', r"\\\1", key) + '"'

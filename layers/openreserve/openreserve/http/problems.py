@@ -1,4 +1,4 @@
-"""Which status and code each error has: the one table, and the problem documents made from it."""
+"""The HTTP status and code of each error, and the problem documents (RFC 9457)."""
 
 import json
 from collections.abc import Mapping
@@ -51,13 +51,13 @@ RETRY_AFTER_SECONDS: Mapping[type[OpenReserveError], int] = {
     errors.DatabaseUnavailable: 1,
     errors.ServiceUnavailable: 1,
 }
-"""The errors that the same request, repeated, may well not meet again."""
+"""The errors that a repeat of the same request may avoid."""
 
 
 def problem(error: OpenReserveError | None, instance: str, request_id: str) -> tuple[int, str, str]:
-    """Status, code and problem document of an error; None is an error that was not foreseen.
+    """Status, code and problem document of an error; None: an unhandled exception.
 
-    `instance` is a reference to the request's URL, with what needs it percent-encoded.
+    `instance` is a percent-encoded reference to the URL of the request.
     """
     status, code = UNHANDLED if error is None else STATUSES[type(error)]
     document: dict[str, Any] = {
@@ -70,7 +70,7 @@ def problem(error: OpenReserveError | None, instance: str, request_id: str) -> t
         "requestId": request_id,
     }
     details = error.details if error else {}
-    assert not details.keys() & document.keys(), "a detail must not pass for a standard member"
+    assert not details.keys() & document.keys(), "a detail must not replace a standard member"
     document |= details
     return status, code, json.dumps(document, separators=(",", ":"), default=_text)
 

@@ -1,26 +1,26 @@
-"""Reads JSON that has one meaning only (RFC 8259, with the rules of RFC 7493). Pure.
+"""Parses JSON strictly: only documents with one interpretation (RFC 8259, RFC 7493). Pure: no I/O.
 
-Python's own reader keeps the last of two members of one name, and takes NaN, other encodings than
-UTF-8 and halves of surrogate pairs. Two programs that read such a document may read two things.
+Python's parser accepts duplicate members, NaN, encodings other than UTF-8 and lone surrogates.
+Different programs may interpret such a document differently.
 """
 
 import json
 from typing import Any
 
 _EXACT_MAX = 2**53
-"""Up to here every integer has a float of its own."""
+"""Up to this value a float represents every integer exactly."""
 
 
 def parsed(content: bytes) -> Any:
-    """The document. A number without a fraction is an integer, however it is written: 1.0, 1e3.
+    """The document. A number without a fraction is an integer in any notation: 1.0, 1e3.
 
     Raises:
-        ValueError: it is not JSON in UTF-8, or an object in it names a member twice.
+        ValueError: it is not JSON in UTF-8, or an object has a duplicate member.
     """
     text = content.decode()
     try:
         document = _DECODER.decode(text)
-        if "\\u" in text:  # half a surrogate pair can be escaped, and no UTF-8 can have it
+        if "\\u" in text:  # a lone surrogate can be escaped, but not encoded in UTF-8
             json.dumps(document, ensure_ascii=False).encode()
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
@@ -30,7 +30,7 @@ def parsed(content: bytes) -> Any:
 def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     members = dict(pairs)
     if len(members) != len(pairs):
-        raise ValueError("an object names a member twice")
+        raise ValueError("an object has a duplicate member")
     return members
 
 

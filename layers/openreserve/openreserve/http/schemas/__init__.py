@@ -1,1 +1,1 @@
-"""What callers send and receive: field names, types and limits."""
+"""Request and response bodies: fields, types and limits. The source of the OpenAPI document."""

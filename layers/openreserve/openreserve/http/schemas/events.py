@@ -20,11 +20,11 @@ from openreserve.http.schemas.fields import (
     Instant,
     Json,
     PageSize,
-    _flag,
     decoded,
+    parsed_flag,
 )
 
-_PLACE = re.compile(r"\d{1,18}\.\d{1,18}", re.ASCII)
+_CURSOR = re.compile(r"\d{1,18}\.\d{1,18}", re.ASCII)
 
 
 class EventView(Json):
@@ -34,14 +34,15 @@ class EventView(Json):
     type: EventTypeText
     resource_id: str
     value: int = Field(
-        description="Units that are available then; or of the reservation's item.",
+        description="Stock event: the units available after it. Reservation event: the quantity of "
+        "the item.",
         json_schema_extra={"minimum": 0, **INT64},
     )
     timestamp: Instant
     sequence: Annotated[int, Field(json_schema_extra=INT64)] | None = Field(
-        None, description="Counts the stock events of the resource, without a gap."
+        None, description="Counts the stock events of the resource without gaps."
     )
-    tokens: list[UUID] = Field(description="The reservations concerned.")
+    tokens: list[UUID] = Field(description="The reservations that caused the event.")
 
     @classmethod
     def of(cls, event: Event) -> Self:
@@ -58,21 +59,23 @@ class EventView(Json):
 
 
 class EventQuery(Json):
-    """Which events to list: those behind the cursor `after`, the oldest first."""
+    """Which events to list: those after the cursor `after`, the oldest first."""
 
-    model_config = ConfigDict(strict=False)  # a query parameter is a text
+    model_config = ConfigDict(strict=False)  # a query parameter is a string
 
-    after: str = Field("", description="`cursor` of the page before; empty: from the first event.")
-    newest: Annotated[bool, BeforeValidator(_flag)] = Field(
-        default=False, description="The last `limit` events there are."
+    after: str = Field(
+        "", description="`cursor` of the previous page; empty: start at the first event."
+    )
+    newest: Annotated[bool, BeforeValidator(parsed_flag)] = Field(
+        default=False, description="`true`: the newest `limit` events."
     )
     limit: PageSize = 50
 
     @field_validator("after")
     @classmethod
     def _decodes(cls, cursor: str) -> str:
-        if cursor and not _PLACE.fullmatch(decoded(cursor)):
-            raise ValueError("is not a cursor that this API gave out")
+        if cursor and not _CURSOR.fullmatch(decoded(cursor)):
+            raise ValueError("is not a cursor that this API issued")
         return cursor
 
     @model_validator(mode="after")
@@ -83,7 +86,7 @@ class EventQuery(Json):
 
     @property
     def place(self) -> EventCursor:
-        """Behind which place to begin."""
+        """The decoded cursor."""
         if not self.after:
             return EventCursor()
         written_by, _, position = decoded(self.after).partition(".")
@@ -91,14 +94,14 @@ class EventQuery(Json):
 
 
 class EventPage(Json):
-    """Some events, in an order in which none is ever missed. `cursor` leads to the next ones."""
+    """A page of events, in an order that never misses one. `cursor` continues after it."""
 
     events: list[EventView]
     cursor: str
 
     @classmethod
     def of(cls, events: list[Event], after: EventCursor) -> Self:
-        """The view of a page behind a place."""
+        """The view of a page after a cursor."""
         last = events[-1].cursor if events else after
         cursor = urlsafe_b64encode(f"{last.written_by}.{last.position}".encode()).decode()
         return cls.model_construct(events=[EventView.of(event) for event in events], cursor=cursor)

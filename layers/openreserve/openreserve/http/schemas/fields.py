@@ -30,33 +30,33 @@ from openreserve.runtime.settings import Settings, settings
 PRINTABLE_NOT_BLANK = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f][^\x00-\x1f\x7f]*$"
 RESOURCE_ID_PATTERN = r"^[^/\x00-\x20\x7f]([^/\x00-\x1f\x7f]*[^/\x00-\x20\x7f])?$"
 PREFIX_PATTERN = r"^([^/\x00-\x20\x7f][^/\x00-\x1f\x7f]*)?$"
-"""For the OpenAPI document: the part of Python's `isprintable` that every regex engine knows."""
+"""For the OpenAPI document: the part of Python's `isprintable` that every regex engine supports."""
 INT64: JsonDict = {"format": "int64"}
-"""For the OpenAPI document: generated clients read an integer without a format as 32 bits."""
+"""For the OpenAPI document: generated clients use 32 bits for an integer without a format."""
 _DIGITS = re.compile(r"\d{1,9}", re.ASCII)
-_IN_WORDS_OF_JSON = {
+_JSON_MESSAGES = {
     "model_type": "Input should be an object",
     "list_type": "Input should be a valid array",
     "uuid_type": "Input should be a string that is a UUID",
 }
-"""Where pydantic speaks of Python's types."""
+"""Replacements for pydantic's messages that name Python types."""
 
 
-def faults(invalid: ValidationError) -> list[dict[str, str]]:
-    """Where in the request (RFC 6901) and what is wrong there, without repeating what was sent."""
+def invalid_fields(error: ValidationError) -> list[dict[str, str]]:
+    """The JSON pointer (RFC 6901) and a message for each invalid field, without its value."""
     return [
         {
-            "pointer": "".join(f"/{part}" for part in error["loc"]),
-            "message": _IN_WORDS_OF_JSON.get(
-                error["type"], error["msg"].removeprefix("Value error, ")
+            "pointer": "".join(f"/{part}" for part in detail["loc"]),
+            "message": _JSON_MESSAGES.get(
+                detail["type"], detail["msg"].removeprefix("Value error, ")
             ),
         }
-        for error in invalid.errors(include_url=False, include_input=False)
+        for detail in error.errors(include_url=False, include_input=False)
     ]
 
 
 def decoded(cursor: str) -> str:
-    """The text in a cursor; empty, if there is none in it, or not as this API writes it."""
+    """The text in a cursor; empty if this API did not issue it."""
     try:
         text = urlsafe_b64decode(cursor).decode()
     except ValueError:  # of base64 or of UTF-8
@@ -65,7 +65,7 @@ def decoded(cursor: str) -> str:
 
 
 def _at_most(limit: Callable[[Settings], int]) -> AfterValidator:
-    """A limit that each stage may set: looked up when a request comes, not at import."""
+    """A limit that is a setting: read when a request is validated, not at import."""
 
     def check(number: int) -> int:
         if number > limit(settings()):
@@ -75,32 +75,32 @@ def _at_most(limit: Callable[[Settings], int]) -> AfterValidator:
     return AfterValidator(check)
 
 
-def _may_be_stored(text: str) -> bool:
-    """Whether an id like this may be in Postgres: the rule for ids was less strict once."""
+def is_storable_id(text: str) -> bool:
+    """Whether Postgres may have such an id: the rule for ids was less strict in the past."""
     return 1 <= len(text) <= RESOURCE_ID_LENGTH_MAX and not {"/", "\0"} & set(text)
 
 
 def _digits(text: object) -> object:
-    """A whole number in a query: pydantic would read 1_0, +5 and the digits of any script, too."""
+    """A number in a query: pydantic would also accept 1_0, +5 and the digits of any script."""
     if isinstance(text, str) and not _DIGITS.fullmatch(text):
         raise ValueError("must be a whole number, in the digits 0 to 9")
     return text
 
 
-def _flag(text: object) -> object:
-    """A truth value in a query, in JSON's words: pydantic would read yes and on, too."""
+def parsed_flag(text: object) -> object:
+    """A boolean in a query: pydantic would also accept yes and on."""
     if isinstance(text, str) and text not in ("true", "false"):
         raise ValueError("must be true or false")
     return text
 
 
 def one_of(name: str, *values: str) -> Any:
-    """The metadata of a text that has one of these values: an enum, which OpenAPI names so."""
+    """The metadata of a string with these values: an enum named `name` in OpenAPI."""
     return Field(json_schema_extra={"title": name, "enum": list(values)})
 
 
 def _instant(moment: datetime) -> str:
-    """RFC 3339, in UTC, to the millisecond: deadlines are exact to it."""
+    """RFC 3339 in UTC, with milliseconds, the precision of deadlines."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -108,8 +108,8 @@ ResourceId = Annotated[
     str,
     AfterValidator(normalized_resource_id),
     Field(
-        description="1 to 200 printable characters in Unicode's form NFC, without a slash, without "
-        "a space at either end; neither `.` nor `..`.",
+        description="1 to 200 printable characters in Unicode normalization form NFC, without a "
+        "slash and without leading or trailing spaces; not `.` or `..`.",
         json_schema_extra={
             "minLength": 1,
             "maxLength": RESOURCE_ID_LENGTH_MAX,
@@ -135,21 +135,24 @@ InvalidFields = Annotated[
         json_schema_extra={
             "items": {
                 "title": "InvalidField",
-                "description": "A field that is not of its documented form.",
+                "description": "An invalid field.",
                 "type": "object",
                 "properties": {
-                    "pointer": {"type": "string", "description": "Where it is (RFC 6901)."},
-                    "message": {"type": "string", "description": "What is wrong, for people."},
+                    "pointer": {
+                        "type": "string",
+                        "description": "JSON pointer to the field (RFC 6901).",
+                    },
+                    "message": {"type": "string", "description": "The error, for people."},
                 },
                 "required": ["pointer", "message"],
             }
         }
     ),
 ]
-"""What `faults` returns."""
+"""The result of `invalid_fields`."""
 Stock = Annotated[int, Field(json_schema_extra={"minimum": 0, **INT64})]
 EventTypeText = Annotated[str, one_of("EventType", *EVENT_TYPES)]
-Token = Annotated[UUID, Field(strict=False)]  # JSON has no UUIDs but their text
+Token = Annotated[UUID, Field(strict=False)]  # in JSON a UUID is a string
 Instant = Annotated[
     datetime,
     PlainSerializer(_instant),
@@ -158,7 +161,7 @@ Instant = Annotated[
 
 
 class Json(BaseModel):
-    """Camel case outside, snake case inside; no field that is not named here; no conversions."""
+    """The base model: camel case in JSON, snake case in Python; strict types; no unknown fields."""
 
     model_config = ConfigDict(
         alias_generator=to_camel,

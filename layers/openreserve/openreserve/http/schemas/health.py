@@ -1,4 +1,4 @@
-"""Response bodies of the health check and of every error."""
+"""Response bodies of the health check and of errors."""
 
 from typing import Annotated
 
@@ -12,7 +12,7 @@ from openreserve.http.schemas.fields import Json, one_of
 
 
 class HealthView(Json):
-    """`status` is ok, degraded (slower, but nothing is lost) or unavailable."""
+    """`status`: ok, degraded (slower, without loss of data or function) or unavailable."""
 
     status: Annotated[str, one_of("HealthStatus", "ok", "degraded", "unavailable")]
     postgres: Annotated[str, one_of("PostgresStatus", "ok", "unavailable")]
@@ -20,7 +20,7 @@ class HealthView(Json):
 
 
 class Problem(BaseModel):
-    """A problem document (RFC 9457). Members beyond these depend on the `code`."""
+    """A problem document (RFC 9457). Further members depend on the `code`."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -29,5 +29,5 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str
-    code: str = Field(description="For programs: it is stable.")
-    request_id: str = Field(alias="requestId", description="Names the request in the log.")
+    code: str = Field(description="The stable error code, for programs.")
+    request_id: str = Field(alias="requestId", description="The id of the request in the logs.")

@@ -15,9 +15,7 @@ from pydantic import (
 )
 
 from openreserve.domain.reservations import SETTLED, Reservation, ReservationCursor, Status
-from openreserve.domain.resources import (
-    Item,
-)
+from openreserve.domain.resources import Item
 from openreserve.http.schemas.fields import (
     Instant,
     Json,
@@ -32,7 +30,7 @@ from openreserve.runtime.settings import Settings
 TtlSeconds = Annotated[
     int,
     Field(
-        # Whole numbers out of the documented range get their own error, from Postgres.
+        # Integers outside the documented range have their own error: ttl_out_of_range.
         ge=-(2**63),
         le=2**63 - 1,
         json_schema_extra={"minimum": 1, "maximum": Settings.ttl_seconds_max},
@@ -41,25 +39,25 @@ TtlSeconds = Annotated[
 
 
 class ItemBody(Json):
-    """Some units of one resource."""
+    """A quantity of one resource."""
 
     resource_id: ResourceId
     quantity: Quantity
 
 
 class ItemView(Json):
-    """Some units of one resource. Lines of the request for one resource are added up."""
+    """A quantity of one resource. Items of the request for the same resource are added up."""
 
     resource_id: str
     quantity: Annotated[int, Field(json_schema_extra={"minimum": 1})]
 
 
 def _two_forms(schema: dict[str, Any]) -> None:
-    """Describe each form of reserve as an object of its own, of which clients generate a type."""
+    """Describe each form of the body as a separate object, so that clients generate a type each."""
     fields = schema.pop("properties")
     forms = {
-        "ReserveResource": ("Some units of one resource.", ["resourceId", "quantity"]),
-        "ReserveItems": ("Some units of each of several resources: all, or none.", ["items"]),
+        "ReserveResource": ("A quantity of one resource.", ["resourceId", "quantity"]),
+        "ReserveItems": ("Quantities of several resources: all or nothing.", ["items"]),
     }
     schema["oneOf"] = [
         {
@@ -76,12 +74,14 @@ def _two_forms(schema: dict[str, Any]) -> None:
     for form in schema["oneOf"]:
         for field in form["required"]:
             (form["properties"][field],) = (
-                kind for kind in form["properties"][field].pop("anyOf") if kind["type"] != "null"
+                option
+                for option in form["properties"][field].pop("anyOf")
+                if option["type"] != "null"
             )
 
 
 class ReserveBody(Json):
-    """Either `resourceId` and `quantity`, or `items`. Lines of one resource are added up."""
+    """Either `resourceId` and `quantity`, or `items`. Items of the same resource are added up."""
 
     model_config = ConfigDict(json_schema_extra=_two_forms)
 
@@ -96,15 +96,15 @@ class ReserveBody(Json):
     ) = None
     ttl_seconds: TtlSeconds | None = Field(
         None,
-        description=f"How long the hold lasts: 1 to {Settings.ttl_seconds_max:,} seconds; "
-        f"{Settings.ttl_seconds_default} if left out.",
+        description=f"Duration of the hold: 1 to {Settings.ttl_seconds_max:,} seconds. Default: "
+        f"{Settings.ttl_seconds_default}.",
     )
 
     @model_validator(mode="after")
     def _one_form(self) -> Self:
         single = (self.resource_id is None, self.quantity is None)
         if single == (True, True) and self.items is None:
-            raise ValueError("names nothing to reserve: give resourceId and quantity, or items")
+            raise ValueError("needs either resourceId and quantity, or items")
         if self.items is None and single != (False, False):
             raise ValueError("needs both resourceId and quantity")
         if self.items is not None and single != (True, True):
@@ -112,31 +112,31 @@ class ReserveBody(Json):
         return self
 
     def lines(self) -> list[Item]:
-        """What is asked for, line by line."""
+        """The requested items, in the order of the request."""
         if self.resource_id is not None and self.quantity is not None:
             return [Item(self.resource_id, self.quantity)]
         return [Item(line.resource_id, line.quantity) for line in self.items or ()]
 
 
 class CommitBody(Json):
-    """The hold to settle; `ifExpired: reacquire` takes its stock anew if the hold is over."""
+    """The hold to commit. `ifExpired: reacquire` takes its stock again if the hold has expired."""
 
     token: Token
     if_expired: Annotated[Literal["refuse", "reacquire"], Field(title="IfExpired")] = Field(
         "refuse",
-        description="`refuse`, also if left out: a hold that is over stays over. `reacquire`: its "
-        "stock is taken anew, if there is enough.",
+        description="`refuse`, the default: an expired hold is not committed. `reacquire`: the "
+        "stock of an expired hold is taken again, if there is enough.",
     )
 
 
 class ReleaseBody(Json):
-    """The hold to give back."""
+    """The hold to release."""
 
     token: Token
 
 
 class ReservationView(Json):
-    """A reservation. `resourceId` and `quantity` repeat its item when it has just one."""
+    """A reservation. `resourceId` and `quantity` are present if it has exactly one item."""
 
     token: UUID
     resource_id: str | None = None
@@ -145,7 +145,7 @@ class ReservationView(Json):
     status: Status
     expires_at: Instant
     reacquired: bool | None = Field(
-        None, description="true: the hold was over, and its stock was taken anew for the commit."
+        None, description="`true`: the hold had expired, and the commit took its stock again."
     )
 
     @classmethod
@@ -172,63 +172,63 @@ _SETTLED = re.compile(r"settled ([0-9a-f-]{36})", re.ASCII)
 
 
 class ReservationQuery(Json):
-    """Which reservations to list: of a resource, with a status, from the cursor on."""
+    """Which reservations to list: by resource, by status, after the cursor."""
 
-    model_config = ConfigDict(strict=False)  # a query parameter is a text
+    model_config = ConfigDict(strict=False)  # a query parameter is a string
 
     resource_id: ResourceId | None = None
     status: Status | None = None
-    cursor: str = Field("", description="`nextCursor` of the page before.")
+    cursor: str = Field("", description="`nextCursor` of the previous page.")
     limit: PageSize = 50
 
     @field_validator("cursor")
     @classmethod
     def _decodes(cls, cursor: str) -> str:
-        if cursor and _place(decoded(cursor)) is None:
-            raise ValueError("is not a cursor that this API gave out")
+        if cursor and _parsed(decoded(cursor)) is None:
+            raise ValueError("is not a cursor that this API issued")
         return cursor
 
     @property
     def after(self) -> ReservationCursor:
-        """Behind which place to begin."""
-        return _place(decoded(self.cursor)) or ReservationCursor()
+        """The decoded cursor."""
+        return _parsed(decoded(self.cursor)) or ReservationCursor()
 
 
 class ReservationPage(Json):
-    """Some reservations: those that hold stock first, by deadline.
+    """A page of reservations: first those that hold stock, by deadline.
 
-    `nextCursor` leads to those behind them; without it there are none. A page can have fewer rows
-    than asked for, also none, and yet lead on.
+    `nextCursor` continues after it; it is absent on the last page. A page may have fewer rows than
+    `limit`, even none, and still have a next page.
     """
 
     reservations: list[ReservationView]
     next_cursor: str | None = None
 
     @classmethod
-    def of(cls, reservations: Sequence[Reservation], next_place: ReservationCursor | None) -> Self:
-        """The view of a page, and the way to the next if there is more."""
+    def of(cls, reservations: Sequence[Reservation], following: ReservationCursor | None) -> Self:
+        """The view of a page, with the cursor of the following one, if there is one."""
         return cls.model_construct(
             reservations=[ReservationView.of(reservation) for reservation in reservations],
-            next_cursor=None if next_place is None else _cursor(next_place),
+            next_cursor=None if following is None else _encoded(following),
         )
 
 
-def _cursor(place: ReservationCursor) -> str:
-    if place.expires_at is None:
-        text = f"settled {place.token}"
+def _encoded(cursor: ReservationCursor) -> str:
+    if cursor.expires_at is None:
+        text = f"settled {cursor.token}"
     else:
-        # In whole milliseconds, which deadlines are exact to.
-        text = f"held {(place.expires_at - _EPOCH) // timedelta(milliseconds=1)} {place.token}"
+        # In milliseconds, the precision of deadlines.
+        text = f"held {(cursor.expires_at - _EPOCH) // timedelta(milliseconds=1)} {cursor.token}"
     return urlsafe_b64encode(text.encode()).decode()
 
 
-def _place(text: str) -> ReservationCursor | None:
+def _parsed(text: str) -> ReservationCursor | None:
     try:
-        if found := _HELD.fullmatch(text):
-            moment = _EPOCH + timedelta(milliseconds=int(found[1]))
-            return ReservationCursor(UUID(found[2]), moment)
-        if found := _SETTLED.fullmatch(text):
-            return ReservationCursor(UUID(found[1]), settled=SETTLED.settled)
+        if match := _HELD.fullmatch(text):
+            moment = _EPOCH + timedelta(milliseconds=int(match[1]))
+            return ReservationCursor(UUID(match[2]), moment)
+        if match := _SETTLED.fullmatch(text):
+            return ReservationCursor(UUID(match[1]), settled=SETTLED.settled)
     except (ValueError, OverflowError):
         pass
     return None

@@ -33,23 +33,23 @@ from openreserve.http.schemas.fields import (
     PageSize,
     ResourceId,
     Stock,
-    _may_be_stored,
     decoded,
-    faults,
+    invalid_fields,
+    is_storable_id,
     one_of,
 )
 from openreserve.runtime.settings import Settings, settings
 
 
 class ResourceBody(Json):
-    """A resource and how many units there are of it, in all."""
+    """A resource and its total number of units."""
 
     resource_id: ResourceId
     total_stock: int = Field(ge=0, le=TOTAL_STOCK_MAX, json_schema_extra=INT64)
 
 
 class ResourceView(Json):
-    """A resource as it stands. totalStock = availableStock + heldStock + committedStock."""
+    """A resource and its stock. totalStock = availableStock + heldStock + committedStock."""
 
     resource_id: str
     total_stock: Stock
@@ -76,43 +76,43 @@ class ResourceView(Json):
 
 
 class ResourceQuery(Json):
-    """Which resources to list: those whose ids start with the prefix, from the cursor on."""
+    """Which resources to list: those whose ids start with the prefix, after the cursor."""
 
-    model_config = ConfigDict(strict=False)  # a query parameter is a text
+    model_config = ConfigDict(strict=False)  # a query parameter is a string
 
     prefix: Annotated[str, AfterValidator(normalized_prefix)] = Field(
         "",
-        description="How the ids begin.",
+        description="The prefix of the ids.",
         json_schema_extra={
             "maxLength": RESOURCE_ID_LENGTH_MAX,
             "pattern": PREFIX_PATTERN,
         },
     )
-    cursor: str = Field("", description="`nextCursor` of the page before.")
+    cursor: str = Field("", description="`nextCursor` of the previous page.")
     limit: PageSize = 50
 
     @field_validator("cursor")
     @classmethod
     def _decodes(cls, cursor: str) -> str:
-        if cursor and not _may_be_stored(decoded(cursor)):
-            raise ValueError("is not a cursor that this API gave out")
+        if cursor and not is_storable_id(decoded(cursor)):
+            raise ValueError("is not a cursor that this API issued")
         return cursor
 
     @property
     def after(self) -> str:
-        """The id of the last resource of the page before; empty: this is the first page."""
+        """The id of the last resource of the previous page; empty on the first page."""
         return decoded(self.cursor)
 
 
 class ResourcePage(Json):
-    """Some resources, by id. `nextCursor` leads to those behind them; without it there are none."""
+    """A page of resources, by id. `nextCursor` continues after it; the last page has none."""
 
     resources: list[ResourceView]
     next_cursor: str | None = None
 
     @classmethod
     def of(cls, resources: list[Resource], *, more: bool) -> Self:
-        """The view of a page, and the way to the next if there is more."""
+        """The view of a page, with the cursor of the next one, if there is one."""
         cursor = urlsafe_b64encode(resources[-1].resource_id.encode()).decode() if more else None
         return cls.model_construct(
             resources=[ResourceView.of(resource) for resource in resources], next_cursor=cursor
@@ -141,7 +141,7 @@ def _printable(text: str) -> str:
 
 
 class _Rows:
-    """Rows are validated one by one, so that a wrong one spoils no other; OpenAPI has the model."""
+    """Describes the rows in OpenAPI. They are validated one by one: an invalid one fails alone."""
 
     def __get_pydantic_json_schema__(
         self, _schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -155,7 +155,7 @@ class _Rows:
 
 
 class BatchBody(Json):
-    """Resources and how many units there are of each. A row that is wrong spoils no other."""
+    """Resources and their totals. An invalid row does not affect the others."""
 
     resources: Annotated[
         list[Any],
@@ -165,20 +165,20 @@ class BatchBody(Json):
     ]
 
     def totals(self) -> list[Total | ValidationError]:
-        """What each row asks for, or what is wrong with it."""
+        """Each row as a total, or its validation error."""
         return [_total(row) for row in self.resources]
 
 
 def _total(row: Any) -> Total | ValidationError:
     try:
         body = ResourceBody.model_validate(row)
-    except ValidationError as invalid:
-        return invalid
+    except ValidationError as error:
+        return error
     return Total(body.resource_id, body.total_stock)
 
 
 class RowView(Json):
-    """What became of a row: `created`, `changed`, `unchanged`, or the code of its refusal."""
+    """The outcome of a row: `created`, `changed`, `unchanged`, or an error code."""
 
     resource_id: str | None = None
     outcome: Annotated[
@@ -186,15 +186,15 @@ class RowView(Json):
         one_of("RowOutcome", "created", "changed", "unchanged", "below_allocated", "body_invalid"),
     ]
     allocated_stock: Stock | None = Field(
-        None, description="With `below_allocated`: units that are held or committed."
+        None, description="With `below_allocated`: the units that are held or committed."
     )
     errors: InvalidFields | None = Field(
-        None, description="With `body_invalid`: where in the row (`pointer`) and what is wrong."
+        None, description="With `body_invalid`: the invalid fields of the row."
     )
 
 
 class BatchView(Json):
-    """What became of each row, in the order of the request."""
+    """The outcome of each row, in the order of the request."""
 
     results: list[RowView]
 
@@ -204,26 +204,26 @@ class BatchView(Json):
         rows: Sequence[Total | ValidationError],
         outcomes: Sequence[tuple[str, int | None]],
     ) -> Self:
-        """The view of rows and of the outcomes of those that could be tried."""
-        tried = iter(outcomes)
+        """The view of all rows; `outcomes` has those of the valid rows."""
+        remaining = iter(outcomes)
         return cls.model_construct(
             results=[
-                RowView.model_construct(outcome="body_invalid", errors=faults(row))
+                RowView.model_construct(outcome="body_invalid", errors=invalid_fields(row))
                 if isinstance(row, ValidationError)
-                else _tried(row, *next(tried))
+                else _valid_row(row, *next(remaining))
                 for row in rows
             ]
         )
 
 
-def _tried(row: Total, outcome: str, allocated: int | None) -> RowView:
+def _valid_row(row: Total, outcome: str, allocated: int | None) -> RowView:
     return RowView.model_construct(
         resource_id=row.resource_id, outcome=outcome, allocated_stock=allocated
     )
 
 
 class AdjustmentBody(Json):
-    """By how many units to move the total of a resource, up or down, and why."""
+    """A change of a resource's total by a difference, with its reason."""
 
     resource_id: ResourceId
     difference: Annotated[
@@ -248,7 +248,7 @@ class AdjustmentBody(Json):
 
 
 class AdjustmentView(Json):
-    """A total that was moved. `totalStock` is what it was then."""
+    """An adjustment. `totalStock` is the total directly after it."""
 
     resource_id: str
     difference: Annotated[int, Field(json_schema_extra=INT64)]

@@ -14,50 +14,50 @@ from openreserve.runtime.settings import settings
 URL_LENGTH_MAX = 2_000
 
 
-def _known_as_url(text: str) -> str:
+def _checked_url(text: str) -> str:
     fault = url_fault(text, development=bool(settings().webhook_development))
     if fault:
         raise ValueError(fault)
     return text
 
 
-def _known_as_event_type(text: str) -> str:
+def _checked_event_type(text: str) -> str:
     if text not in EVENT_TYPES:
         raise ValueError(f"must be one of {', '.join(EVENT_TYPES)}")
     return text
 
 
 EndpointId = Annotated[str, Field(pattern=f"^{ENDPOINT_ID.pattern}$")]
-EventType = Annotated[EventTypeText, AfterValidator(_known_as_event_type)]
+EventType = Annotated[EventTypeText, AfterValidator(_checked_event_type)]
 
 
 class EndpointBody(Json):
-    """A URL that wants events: of these types, or of all if none is named."""
+    """A URL to subscribe to events of the given types, or of all types."""
 
     endpoint_id: EndpointId
     url: Annotated[
         str,
         Field(
             max_length=URL_LENGTH_MAX,
-            description="Absolute, in ASCII, without a user and a fragment. With "
+            description="An absolute https URL in ASCII, without user and fragment. With "
             "WebhookDevelopment=1 also http.",
             json_schema_extra={"format": "uri", "pattern": "^https://"},
         ),
-        AfterValidator(_known_as_url),
+        AfterValidator(_checked_url),
     ]
     events: list[EventType] = Field(
-        default_factory=list, description="The types that it wants. None, or left out: all."
+        default_factory=list, description="The types of the subscription. Empty or absent: all."
     )
 
 
 class EndpointView(Json):
-    """An endpoint. Its `secret` is shown when it is made, and never again."""
+    """An endpoint. Its `secret` is present only in the response that creates it."""
 
     endpoint_id: str
     url: Annotated[str, Field(json_schema_extra={"format": "uri"})]
     events: list[EventTypeText]
-    disabled: str | None = Field(None, description="Since when and why it gets nothing.")
-    secret: str | None = Field(None, description="What deliveries are signed with.")
+    disabled: str | None = Field(None, description="When and why the endpoint was disabled.")
+    secret: str | None = Field(None, description="The signing secret of deliveries.")
 
     @classmethod
     def of(cls, endpoint: Endpoint, secret: str | None = None) -> Self:
@@ -78,31 +78,31 @@ class EndpointList(Json):
 
 
 class PingView(Json):
-    """What became of a test event: delivered, or why not."""
+    """The result of the delivery of a test event."""
 
     id: Annotated[str, Field(json_schema_extra={"format": "uuid"})]
     delivered: bool
-    status: int | None = Field(None, description="The HTTP status that the endpoint answered.")
+    status: int | None = Field(None, description="The HTTP status of the endpoint's response.")
     reason: str | None = Field(None, description="Why the endpoint was not reached.")
-    duration_ms: float | None = Field(None, description="How long it took to answer.")
+    duration_ms: float | None = Field(None, description="The response time of the endpoint.")
 
 
 class DeadLetterQuery(Json):
-    """How many dead letters to look at."""
+    """How many dead letters to list."""
 
-    model_config = ConfigDict(strict=False)  # a query parameter is a text
+    model_config = ConfigDict(strict=False)  # a query parameter is a string
 
     limit: PageSize = 50
 
 
 class DeadLetterView(Json):
-    """An event that was given up for an endpoint; without one, before it was sent to any.
+    """An event that could not be delivered; without `endpointId`, to any endpoint.
 
-    `content` instead of `event`: what is no event.
+    `content` replaces `event` if the message is not an event.
     """
 
     endpoint_id: str | None = None
-    attempts: int = Field(description="Attempts to deliver it that were made.")
+    attempts: int = Field(description="The number of delivery attempts.")
     sent_at: Instant = Field(description="When it became a dead letter.")
     event: EventView | None = None
     content: str | None = None
@@ -121,25 +121,25 @@ class DeadLetterView(Json):
 
 
 class DeadLetterList(Json):
-    """Some dead letters, in no order."""
+    """A sample of the dead letters, in no particular order."""
 
     dead_letters: list[DeadLetterView]
 
 
 class ResendBody(Json):
-    """Whose dead letters to send again: of one endpoint, or of all."""
+    """The dead letters to send again: those of one endpoint, or all."""
 
     endpoint_id: EndpointId | None = None
 
 
 class ResentView(Json):
-    """How many dead letters were sent again."""
+    """The number of dead letters that were sent again."""
 
     resent: int
 
 
 def ping_content(event_id: str, moment: datetime) -> str:
-    """A test event: it has the members of a real one that every event has."""
+    """A test event, with the members that all events have."""
     timestamp = moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
     return json.dumps({"id": event_id, "type": "PING", "timestamp": timestamp})
 

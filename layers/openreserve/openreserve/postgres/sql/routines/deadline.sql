@@ -1,6 +1,6 @@
 -- The deadline rule. A hold is live while its status is HELD and its deadline, expires_at, lies
 -- ahead of the database's clock. From the deadline on it is over, whether or not a sweep has closed
--- it. Every routine and view asks deadline_passed; no other SQL compares a deadline with a clock.
+-- it. Every routine and view calls deadline_passed; no other SQL compares a deadline with a clock.
 --
 -- A routine that settles a hold must read the clock after it has locked the reservation. With a
 -- clock from before the wait for the lock, a hold could be committed after its deadline. So now(),

@@ -2,7 +2,7 @@
 -- caller has moved each reservation out of HELD in this transaction, which only one transaction
 -- can do: that makes the return happen once.
 --
--- As many statements for a hundred resources as for one.
+-- The number of statements does not depend on the number of resources.
 CREATE OR REPLACE FUNCTION openreserve.return_stock(tokens uuid[]) RETURNS void
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -25,17 +25,19 @@ BEGIN
     END IF;
 
     -- Summed per resource: a joined UPDATE applies only one row of the join to each target row.
-    WITH back AS (
-        SELECT i.resource_id, sum(i.quantity) AS units, array_agg(i.token ORDER BY i.token) AS holds
+    WITH returned AS (
+        SELECT i.resource_id,
+               sum(i.quantity) AS quantity,
+               array_agg(i.token ORDER BY i.token) AS holds
           FROM openreserve.reservation_items AS i
          WHERE i.token = ANY (tokens)
          GROUP BY i.resource_id
     ), moved AS (
         UPDATE openreserve.resources AS r
-           SET available_stock = r.available_stock + b.units,
+           SET available_stock = r.available_stock + b.quantity,
                event_sequence = r.event_sequence + 1,
                updated_at = clock_timestamp()
-          FROM back AS b
+          FROM returned AS b
          WHERE r.resource_id = b.resource_id
      RETURNING r.resource_id, r.available_stock, r.event_sequence, b.holds
     )

@@ -1,4 +1,4 @@
--- Takes units of resources for a reservation. The resource_ids are sorted, which is the lock order.
+-- Takes quantities of resources for a reservation. The resource_ids are sorted: the lock order.
 -- Returns false if a resource has too little stock; the caller then rolls back.
 --
 -- Called last, so that the hot row is locked for as short as possible.
@@ -29,8 +29,8 @@ END
 $$;
 
 
--- What keeps these units from being taken, without a lock: a reserve of a sold-out resource costs
--- two index look-ups.
+-- Why these quantities cannot be taken, read without a lock: a reserve of a sold-out resource costs
+-- two index lookups.
 --     shortages      null, or {resourceId, requested, available} of each resource with too little
 --     unknown_id     the first resource_id that does not exist
 --     reclaimable    a resource with too little stock and a hold whose deadline has passed
