@@ -13,8 +13,8 @@ import psycopg
 import pytest
 
 from functions.audit import app
-from openreserve.postgres.audit import AuditFailed
 from openreserve_client.cli import stages
+from openreserve_client.cli.audit_results import AuditFailed
 from tests.conftest import Engine, forget
 from tests.support.handlers import EVENTS, available, hold, set_stock
 from tests.support.postgres_tap import Wire, tapped

@@ -257,7 +257,7 @@ class FakeClient:
         self.closed += 1
 
 
-def lanes_to(client: FakeClient, count: int = 3, batch_rows: int = 4) -> ImportWorkers:
+def workers_of(client: FakeClient, count: int = 3, batch_rows: int = 4) -> ImportWorkers:
     return ImportWorkers(
         cast("Client", client), lambda *_: None, count=count, batch_rows=batch_rows
     )
@@ -265,18 +265,18 @@ def lanes_to(client: FakeClient, count: int = 3, batch_rows: int = 4) -> ImportW
 
 @settings(max_examples=50)
 @given(st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 99)), max_size=100))
-def test_the_last_line_about_a_resource_counts_however_many_lanes_there_are(
+def test_the_last_line_about_a_resource_counts_whatever_the_number_of_workers(
     rows: list[tuple[str, int]],
 ) -> None:
     client = FakeClient()
-    lanes = lanes_to(client)
+    workers = workers_of(client)
 
-    lanes.send(Line(number, *row) for number, row in enumerate(rows, 1))
+    workers.send(Line(number, *row) for number, row in enumerate(rows, 1))
 
     assert client.stock == dict(rows)
     assert sorted(row for batch in client.batches for row in batch) == sorted(rows)
     assert all(len(threads) == 1 for threads in client.threads.values())
-    assert (lanes.failure, client.closed) == (None, 3)
+    assert (workers.failure, client.closed) == (None, 3)
 
 
 @settings(max_examples=50)
@@ -285,7 +285,7 @@ def test_when_the_server_goes_away_all_lines_before_the_one_that_is_named_are_do
     count: int, fails_at: int
 ) -> None:
     client = FakeClient(fails_at)
-    lanes = lanes_to(client)
+    workers = workers_of(client)
     lines = [Line(number, f"r-{number}", number) for number in range(1, count + 1)]
     read = 0
 
@@ -295,11 +295,11 @@ def test_when_the_server_goes_away_all_lines_before_the_one_that_is_named_are_do
             read = line.number
             yield line
 
-    lanes.send(reading())
-    lanes.stop(5)
+    workers.send(reading())
+    workers.stop(5)
 
-    if lanes.failure is not None:
-        stopped_at = lanes.first_open(read)
+    if workers.failure is not None:
+        stopped_at = workers.first_open(read)
         assert 1 <= stopped_at <= count
         assert {(f"r-{n}", n) for n in range(1, stopped_at)} <= client.done
         assert (f"r-{stopped_at}", stopped_at) not in client.done
@@ -311,7 +311,7 @@ def test_no_batch_has_more_than_the_api_takes() -> None:
     client = FakeClient()
     long = [Line(number, f"{number:04}" + "\U0001f9c0" * 190, 1) for number in range(1, 600)]
 
-    lanes_to(client, count=1, batch_rows=500).send(long)
+    workers_of(client, count=1, batch_rows=500).send(long)
 
     assert sum(map(len, client.batches)) == 599
     for batch in client.batches:
@@ -320,12 +320,12 @@ def test_no_batch_has_more_than_the_api_takes() -> None:
         assert sum(len(one.encode("utf-16-be")) * 3 for one, _ in batch) < BATCH_BYTES_MAX
 
 
-def test_a_bug_in_a_lane_stops_the_import_instead_of_hanging_it() -> None:
+def test_a_bug_in_a_worker_stops_the_import_instead_of_hanging_it() -> None:
     class Broken(FakeClient):
         def set_stock_of_many(self, totals: Sequence[tuple[str, int]]) -> list[RowResult]:
             raise KeyError(len(totals))
 
-    lanes = lanes_to(Broken())
-    lanes.send(Line(number, f"r-{number}", 1) for number in range(1, 1_000))
+    workers = workers_of(Broken())
+    workers.send(Line(number, f"r-{number}", 1) for number in range(1, 1_000))
 
-    assert isinstance(lanes.failure, KeyError)
+    assert isinstance(workers.failure, KeyError)
