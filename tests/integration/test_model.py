@@ -1,23 +1,32 @@
-"""The engine against a model of itself that fits on a page: any calls, in any order."""
+"""Random sequences of calls, compared with a model after every step.
 
+MODEL_SEED=<seed> repeats a run. MODEL_EXAMPLES=<number> sets the number of sequences.
+"""
+
+import os
 from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import SystemRandom
 from typing import Any
 from uuid import uuid4
 
+import hypothesis
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
     invariant,
     multiple,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
 
-from tests.conftest import Engine
+from tests.conftest import SHOWN, Engine, ask_redis
+from tests.integration.model import Hold, Model
 from tests.integration.test_settle import past
 from tests.support.handlers import (
     commit,
@@ -28,154 +37,150 @@ from tests.support.handlers import (
     set_stock,
 )
 
-NAMES = ("a", "b", "c")
+STEPS = 25
+SEED = int(os.environ.get("MODEL_SEED") or SystemRandom().getrandbits(32))
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES") or 25)
+
+names = st.sampled_from(["a", "b", "c"])
+carts = st.lists(st.tuples(names, st.integers(1, 4)), min_size=1, max_size=3)
 
 
-@dataclass
-class Hold:
-    items: Counter[str]
-    status: str = "HELD"
-    over: bool = False
-    """Past its deadline, whether or not anybody has closed it."""
+@dataclass(frozen=True)
+class Order:
+    """A reserve that succeeded."""
 
-    @property
-    def shown(self) -> str:
-        return "EXPIRED" if self.status == "HELD" and self.over else self.status
+    key: str
+    items: tuple[tuple[str, int], ...]
+    response: str
+    token: str
 
 
-@dataclass
-class Model:
-    totals: dict[str, int] = field(default_factory=dict)
-    holds: dict[str, Hold] = field(default_factory=dict)
-
-    def units(self, resource_id: str, *statuses: str) -> int:
-        return sum(
-            hold.items[resource_id] for hold in self.holds.values() if hold.shown in statuses
-        )
-
-    def available(self, resource_id: str) -> int:
-        return self.totals[resource_id] - self.units(resource_id, "HELD", "COMMITTED")
+def summed(cart: Sequence[tuple[str, int]]) -> Counter[str]:
+    quantities: Counter[str] = Counter()
+    for name, quantity in cart:
+        quantities[name] += quantity
+    return quantities
 
 
-def machine(  # noqa: C901 - eight small methods
-    engine: Engine, *, with_redis: bool
-) -> type[RuleBasedStateMachine]:
-    class Calls(RuleBasedStateMachine):
-        tokens: Bundle[str] = Bundle("tokens")
-        orders: Bundle[tuple[str, tuple[tuple[str, int], ...], str]] = Bundle("orders")
+class EngineMachine(RuleBasedStateMachine):
+    """A rule for each verb and each disturbance. Only a reserve adds to the orders."""
 
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = Model()
-            self.prefix = uuid4().hex[:10]
+    engine: Engine
+    with_redis: bool
+    orders: Bundle[Order] = Bundle("orders")
 
-        def id(self, name: str) -> str:
-            return f"{self.prefix}-{name}"
+    def __init__(self) -> None:
+        super().__init__()
+        self.model = Model()
+        self.prefix = uuid4().hex[:10]
 
-        @rule(name=st.sampled_from(NAMES), total=st.integers(0, 8))
-        def sets(self, name: str, total: int) -> None:
-            code = set_stock(self.id(name), total).code
-            if name in self.model.totals:
-                allocated = self.model.units(name, "HELD", "COMMITTED")
-                assert code == ("ok" if total >= allocated else "below_allocated")
-            if code == "ok":
-                self.model.totals[name] = total
+    def resource_id(self, name: str) -> str:
+        return f"{self.prefix}-{name}"
 
-        @rule(
-            target=orders,
-            lines=st.lists(
-                st.tuples(st.sampled_from(NAMES), st.integers(1, 4)), min_size=1, max_size=3
-            ),
-        )
-        def reserves(self, lines: list[tuple[str, int]]) -> Any:
-            key = uuid4().hex
-            asked = tuple((self.id(name), units) for name, units in lines)
-            reply = reserve(*asked, key=key)
-            wanted: Counter[str] = Counter()
-            for name, units in lines:
-                wanted[name] += units
-            if not set(wanted) <= set(self.model.totals):
-                assert reply.code == "resource_not_found"
-                return multiple()
-            short = {
-                n: self.model.available(n) for n in wanted if self.model.available(n) < wanted[n]
-            }
-            if short:
-                assert reply.code == "out_of_stock"
-                told = {item["resourceId"]: item["available"] for item in reply.json["items"]}
-                assert told.keys() == {self.id(name) for name in short}
-                for name, left in short.items():
-                    assert left <= told[self.id(name)] < wanted[name]
-                    # A marker knows what a single item had when it was last refused.
-                    assert told[self.id(name)] == left or (with_redis and len(wanted) == 1)
-                return multiple()
-            assert reply.code == "ok"
-            self.model.holds[reply.json["token"]] = Hold(wanted)
-            return key, asked, reply.text
+    @rule(name=names, total=st.integers(0, 8))
+    def set_stock(self, name: str, total: int) -> None:
+        reply = calls.set_stock(self.resource_id(name), total)
+        assert reply.code == self.model.set_stock(name, total)
 
-        @rule(order=orders)
-        def repeats(self, order: tuple[str, tuple[tuple[str, int], ...], str]) -> None:
-            key, asked, answer = order
-            assert reserve(*asked, key=key).text == answer
+    @rule(target=orders, cart=carts)
+    def reserve(self, cart: Sequence[tuple[str, int]]) -> Any:
+        quantities = summed(cart)
+        key = uuid4().hex
+        items = tuple((self.resource_id(name), quantity) for name, quantity in cart)
+        reply = calls.reserve(*items, key=key)
+        assert reply.code == self.model.reserve(quantities)
+        if reply.code == "out_of_stock":
+            self.check_shortages(quantities, reply)
+        if reply.code != "ok":
+            return multiple()
+        token = reply.json["token"]
+        self.model.holds[token] = Hold(quantities)
+        return Order(key, items, reply.text, token)
 
-        @rule(data=st.data())
-        def lets_a_deadline_pass(self, data: st.DataObject) -> None:
-            live = [token for token, hold in self.model.holds.items() if hold.shown == "HELD"]
-            if live:
-                token = data.draw(st.sampled_from(live))
-                past(engine, token)
-                self.model.holds[token].over = True
+    def check_shortages(self, quantities: Counter[str], reply: calls.Reply) -> None:
+        short = self.model.short(quantities)
+        reported = {item["resourceId"]: item["available"] for item in reply.json["items"]}
+        assert reported.keys() == {self.resource_id(name) for name in short}
+        for name, available in short.items():
+            assert available <= reported[self.resource_id(name)] < quantities[name]
+            # A sold-out marker has the available units of a single item at its last refusal.
+            from_marker = self.with_redis and len(quantities) == 1
+            assert reported[self.resource_id(name)] == available or from_marker
 
-        @rule(data=st.data(), verb=st.sampled_from(["commit", "reacquire", "release"]))
-        def settles(self, data: st.DataObject, verb: str) -> None:
-            if not self.model.holds:
-                return
-            token = data.draw(st.sampled_from(list(self.model.holds)))
-            hold = self.model.holds[token]
-            if verb == "release":
-                code = release(token).code
-                expected = "already_committed" if hold.shown == "COMMITTED" else "ok"
-                hold.status = {"HELD": "RELEASED"}.get(hold.shown, hold.shown)
-            else:
-                code = commit(token, reacquire=verb == "reacquire").code
-                expected = {"RELEASED": "already_released", "EXPIRED": "hold_expired"}.get(
-                    hold.shown, "ok"
-                )
-                if expected == "hold_expired" and verb == "reacquire":
-                    there = all(self.model.available(n) >= q for n, q in hold.items.items())
-                    # One that nobody has closed yet still has its units, whatever others want.
-                    if there:
-                        expected = "ok"
-                if expected == "ok":
-                    hold.status = "COMMITTED"
-            assert code == expected
+    @rule(order=orders)
+    def retry_reserve(self, order: Order) -> None:
+        assert calls.reserve(*order.items, key=order.key).text == order.response
 
-        @invariant()
-        def shows_what_the_model_has(self) -> None:
-            for name, total in self.model.totals.items():
-                view = read_resource(self.id(name)).json
-                assert view["totalStock"] == total
-                assert view["availableStock"] == self.model.available(name)
-                assert view["heldStock"] == self.model.units(name, "HELD")
-                assert view["committedStock"] == self.model.units(name, "COMMITTED")
-            for token, hold in self.model.holds.items():
-                assert read_reservation(token).json["status"] == hold.shown
+    @rule(order=orders)
+    def reserve_with_used_key(self, order: Order) -> None:
+        (resource_id, quantity), *others = order.items
+        reply = calls.reserve((resource_id, quantity + 1), *others, key=order.key)
+        assert reply.code == "idempotency_key_reused"
 
-        def teardown(self) -> None:
-            assert engine.drift() == []
+    @rule(order=orders)
+    def commit(self, order: Order) -> None:
+        code = self.model.commit(order.token, reacquire=False)
+        assert calls.commit(order.token).code == code
 
-    return Calls
+    @rule(order=orders)
+    def commit_reacquiring(self, order: Order) -> None:
+        code = self.model.commit(order.token, reacquire=True)
+        assert calls.commit(order.token, reacquire=True).code == code
+
+    @rule(order=orders)
+    def release(self, order: Order) -> None:
+        code = self.model.release(order.token)
+        assert calls.release(order.token).code == code
+
+    @precondition(lambda self: self.model.live())
+    @rule(data=st.data())
+    def pass_deadline(self, data: st.DataObject) -> None:
+        token = data.draw(st.sampled_from(self.model.live()))
+        past(self.engine, token)
+        self.model.holds[token].past_deadline = True
+
+    @precondition(lambda self: self.with_redis)
+    @rule()
+    def flush_redis(self) -> None:
+        ask_redis("FLUSHALL")
+
+    @invariant()
+    def resources_match_the_model(self) -> None:
+        for name, total in self.model.totals.items():
+            resource = calls.read_resource(self.resource_id(name)).json
+            assert resource["totalStock"] == total
+            assert resource["availableStock"] == self.model.available(name)
+            assert resource["heldStock"] == self.model.units(name, "HELD")
+            assert resource["committedStock"] == self.model.units(name, "COMMITTED")
+
+    @invariant()
+    def reservations_match_the_model(self) -> None:
+        for token, hold in self.model.holds.items():
+            assert calls.read_reservation(token).json["status"] == hold.shown
+
+    def teardown(self) -> None:
+        assert self.engine.drift() == []
 
 
-@pytest.mark.parametrize("which", ["engine", "engine_without_redis"])
+@pytest.mark.parametrize("fixture", ["engine", "engine_without_redis"])
 def test_any_sequence_of_calls_gets_the_responses_of_the_model(
-    which: str, request: pytest.FixtureRequest
+    fixture: str,
+    request: pytest.FixtureRequest,
+    record_property: Callable[[str, object], None],
 ) -> None:
+    engine = request.getfixturevalue(fixture)
+    record_property(SHOWN, f"{fixture}: {EXAMPLES} sequences of {STEPS} calls, MODEL_SEED={SEED}")
+    print(f"repeat with MODEL_SEED={SEED}")  # also when the test fails
+
+    with_redis = fixture == "engine"
+    machine = type("Machine", (EngineMachine,), {"engine": engine, "with_redis": with_redis})
+
     run_state_machine_as_test(
-        machine(request.getfixturevalue(which), with_redis=which == "engine"),
-        settings=settings(
-            max_examples=25,
-            stateful_step_count=25,
+        hypothesis.seed(SEED)(machine),
+        settings=hypothesis.settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
             suppress_health_check=list(HealthCheck),
+            database=None,
         ),
     )
