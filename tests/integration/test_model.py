@@ -28,14 +28,7 @@ from hypothesis.stateful import (
 from tests.conftest import SHOWN, Engine, ask_redis
 from tests.integration.model import Hold, Model
 from tests.integration.test_settle import past
-from tests.support.handlers import (
-    commit,
-    read_reservation,
-    read_resource,
-    release,
-    reserve,
-    set_stock,
-)
+from tests.support import handlers
 
 STEPS = 25
 SEED = int(os.environ.get("MODEL_SEED") or SystemRandom().getrandbits(32))
@@ -79,7 +72,7 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(name=names, total=st.integers(0, 8))
     def set_stock(self, name: str, total: int) -> None:
-        reply = calls.set_stock(self.resource_id(name), total)
+        reply = handlers.set_stock(self.resource_id(name), total)
         assert reply.code == self.model.set_stock(name, total)
 
     @rule(target=orders, cart=carts)
@@ -87,7 +80,7 @@ class EngineMachine(RuleBasedStateMachine):
         quantities = summed(cart)
         key = uuid4().hex
         items = tuple((self.resource_id(name), quantity) for name, quantity in cart)
-        reply = calls.reserve(*items, key=key)
+        reply = handlers.reserve(*items, key=key)
         assert reply.code == self.model.reserve(quantities)
         if reply.code == "out_of_stock":
             self.check_shortages(quantities, reply)
@@ -97,7 +90,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.model.holds[token] = Hold(quantities)
         return Order(key, items, reply.text, token)
 
-    def check_shortages(self, quantities: Counter[str], reply: calls.Reply) -> None:
+    def check_shortages(self, quantities: Counter[str], reply: handlers.Reply) -> None:
         short = self.model.short(quantities)
         reported = {item["resourceId"]: item["available"] for item in reply.json["items"]}
         assert reported.keys() == {self.resource_id(name) for name in short}
@@ -109,28 +102,28 @@ class EngineMachine(RuleBasedStateMachine):
 
     @rule(order=orders)
     def retry_reserve(self, order: Order) -> None:
-        assert calls.reserve(*order.items, key=order.key).text == order.response
+        assert handlers.reserve(*order.items, key=order.key).text == order.response
 
     @rule(order=orders)
     def reserve_with_used_key(self, order: Order) -> None:
         (resource_id, quantity), *others = order.items
-        reply = calls.reserve((resource_id, quantity + 1), *others, key=order.key)
+        reply = handlers.reserve((resource_id, quantity + 1), *others, key=order.key)
         assert reply.code == "idempotency_key_reused"
 
     @rule(order=orders)
     def commit(self, order: Order) -> None:
         code = self.model.commit(order.token, reacquire=False)
-        assert calls.commit(order.token).code == code
+        assert handlers.commit(order.token).code == code
 
     @rule(order=orders)
     def commit_reacquiring(self, order: Order) -> None:
         code = self.model.commit(order.token, reacquire=True)
-        assert calls.commit(order.token, reacquire=True).code == code
+        assert handlers.commit(order.token, reacquire=True).code == code
 
     @rule(order=orders)
     def release(self, order: Order) -> None:
         code = self.model.release(order.token)
-        assert calls.release(order.token).code == code
+        assert handlers.release(order.token).code == code
 
     @precondition(lambda self: self.model.live())
     @rule(data=st.data())
@@ -147,7 +140,7 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def resources_match_the_model(self) -> None:
         for name, total in self.model.totals.items():
-            resource = calls.read_resource(self.resource_id(name)).json
+            resource = handlers.read_resource(self.resource_id(name)).json
             assert resource["totalStock"] == total
             assert resource["availableStock"] == self.model.available(name)
             assert resource["heldStock"] == self.model.units(name, "HELD")
@@ -156,7 +149,7 @@ class EngineMachine(RuleBasedStateMachine):
     @invariant()
     def reservations_match_the_model(self) -> None:
         for token, hold in self.model.holds.items():
-            assert calls.read_reservation(token).json["status"] == hold.shown
+            assert handlers.read_reservation(token).json["status"] == hold.shown
 
     def teardown(self) -> None:
         assert self.engine.drift() == []
