@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[2]
 def test_an_unsuitable_python_is_rejected_in_one_line(
     tmp_path: Path, lacking: str, message: str
 ) -> None:
-    for name in ("Makefile", "pyproject.toml", "infra/local/requirements.txt"):
+    files = ("Makefile", "pyproject.toml", "clients/python/pyproject.toml")
+    for name in (*files, "infra/local/requirements.txt"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     (tmp_path / "sitecustomize.py").write_text(lacking)
