@@ -124,7 +124,7 @@ class _Integrations:
                 return aws_error(413)
             # Unlike wait_for, asyncio.timeout creates no task.
             async with asyncio.timeout(INTEGRATION_TIMEOUT_SECONDS):
-                return payload.response(await pool.invoke(content))
+                return payload.response(await pool.invoke(content), request.method)
         except NotAuthorized as rejection:
             return aws_error(rejection.status, rejection.challenge)
         except _UnreadableBody as unreadable:

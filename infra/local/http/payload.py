@@ -14,7 +14,8 @@ from aiohttp import hdrs, web
 from infra.local.template.model import DEFAULT_ROUTE
 
 _CONNECTION_HEADERS = {"connection", "content-length", "keep-alive", "transfer-encoding"}
-"""Headers that the gateway sets itself. Those of a function are ignored."""
+"""Headers that the gateway sets itself. Those of a function are ignored, except that a response to
+HEAD has the content-length of its GET, which only the function knows."""
 
 
 class InvalidResponse(Exception):
@@ -72,8 +73,8 @@ def serialized(event: Mapping[str, Any]) -> bytes:
     return json.dumps(event, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 
 
-def response(result: bytes) -> web.Response:
-    """The HTTP response for the result of a function.
+def response(result: bytes, method: str) -> web.Response:
+    """The HTTP response for the result of a function, to a request with the method.
 
     Raises:
         InvalidResponse: the result has `statusCode`, and other members are invalid.
@@ -81,18 +82,19 @@ def response(result: bytes) -> web.Response:
     try:
         parts = json.loads(result)
         if isinstance(parts, dict) and "statusCode" in parts:
-            return _from_parts(parts)
+            return _from_parts(parts, is_head=method == hdrs.METH_HEAD)
     except (ValueError, TypeError, AttributeError) as reason:
         raise InvalidResponse from reason
     return web.Response(body=result, content_type="application/json")
 
 
-def _from_parts(parts: Mapping[str, Any]) -> web.Response:
+def _from_parts(parts: Mapping[str, Any], *, is_head: bool) -> web.Response:
     body = parts.get("body") or ""
     content = base64.b64decode(body) if parts.get("isBase64Encoded") else body.encode()
     response = web.Response(status=int(parts["statusCode"]), body=content)
     for name, value in (parts.get("headers") or {}).items():
-        if name.lower() not in _CONNECTION_HEADERS:
+        is_length_of_get = is_head and name.lower() == "content-length"
+        if name.lower() not in _CONNECTION_HEADERS or is_length_of_get:
             response.headers[name] = _header_value(str(value))
     for cookie in parts.get("cookies") or ():
         response.headers.add(hdrs.SET_COOKIE, _header_value(cookie))
