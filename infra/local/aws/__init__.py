@@ -95,26 +95,27 @@ def server(state: Path) -> Iterator[Aws]:
             stderr=log,
             start_new_session=True,  # so that Ctrl-C in the terminal reaches only the runtime
         )
-        pid_file.write_text(str(process.pid))
         try:
+            pid_file.write_text(str(process.pid))
             with _secrets_saved(aws, state / "secrets.json"):
                 yield aws
         finally:
             process.kill()
             process.wait()
-            pid_file.unlink()
+            pid_file.unlink(missing_ok=True)
 
 
 @contextmanager
 def _secrets_saved(aws: Aws, file: Path) -> Iterator[None]:
     stop = threading.Event()
     saver = threading.Thread(target=_save_secrets, args=(aws, file, stop))
-    saver.start()
     try:
+        saver.start()  # inside, because Ctrl-C may interrupt it after the thread has started
         yield
     finally:
         stop.set()
-        saver.join()
+        if saver.ident is not None:
+            saver.join()
 
 
 def _save_secrets(aws: Aws, file: Path, stop: threading.Event) -> None:
