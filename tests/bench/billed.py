@@ -199,10 +199,10 @@ def _metrics(log: str) -> int:
     for line in log.splitlines():
         if '"_aws"' not in line:
             continue
-        told = json.loads(line[line.index("{") :])
-        for directive in told["_aws"]["CloudWatchMetrics"]:
+        entry = json.loads(line[line.index("{") :])
+        for directive in entry["_aws"]["CloudWatchMetrics"]:
             for names in directive["Dimensions"]:
-                words = [f"{name}={told[name]}" for name in sorted(names)]
+                words = [f"{name}={entry[name]}" for name in sorted(names)]
                 found |= {(metric["Name"], *words) for metric in directive["Metrics"]}
     return len(found)
 

@@ -30,7 +30,7 @@ NAP_MS = 1.0
 def report(owner_url: str, redis_url: str) -> None:
     """Let 10,000 holds become due within 5 s, both ways in turn, and print how late each was.
 
-    Beside each round, a process that does nothing but nap tells for how long the machine itself did
+    In parallel to each round, an idle process measures for how long the machine itself did
     not run it: a hold cannot be closed while nothing runs.
     """
     ratios: list[float] = []
@@ -63,7 +63,7 @@ def _naps() -> Iterator[list[float]]:
     """How much longer than it wanted to a process beside this one slept, nap by nap, once over."""
     pauses_ms: list[float] = []
     here, there = get_context("spawn").Pipe()
-    sleeper = get_context("spawn").Process(target=_nap_until_told, args=(there,), daemon=True)
+    sleeper = get_context("spawn").Process(target=_nap_until_stopped, args=(there,), daemon=True)
     sleeper.start()
     try:
         yield pauses_ms
@@ -73,13 +73,13 @@ def _naps() -> Iterator[list[float]]:
         sleeper.join()
 
 
-def _nap_until_told(told: Connection) -> None:
+def _nap_until_stopped(stop: Connection) -> None:
     pauses_ms: list[float] = []
-    while not told.poll():
+    while not stop.poll():
         start = time.perf_counter()
         time.sleep(NAP_MS / 1_000)
         pauses_ms.append((time.perf_counter() - start) * 1_000 - NAP_MS)
-    told.send(pauses_ms)
+    stop.send(pauses_ms)
 
 
 def _prompt_lags_ms(owner_url: str) -> list[float]:
@@ -120,7 +120,7 @@ def _prompt_lags_ms(owner_url: str) -> list[float]:
 
 
 def _keyspace_lags_ms(redis_url: str) -> list[float]:
-    """As many keys that end at the same times, nobody touching them, and a subscriber."""
+    """The same number of keys with the same deadlines, unused otherwise, and a subscriber."""
     lags_ms: list[float] = []
     deadlines: dict[bytes, float] = {}
     with redis.Redis.from_url(redis_url, protocol=2) as client:

@@ -86,14 +86,16 @@ def _holds(runtime: Runtime) -> dict[str, float]:
 
 
 def _ended(deliveries: Any) -> dict[str, float]:
-    """When it was told of each hold that it has ended."""
-    told: dict[str, float] = {}
+    """When it received the event of each expired hold, by token."""
+    received_at: dict[str, float] = {}
     got: Received
     for got in list(deliveries):
         event = json.loads(got.content)
         if event["type"] == "STOCK_RESTORED":
-            told |= {token: got.came_at for token in event["tokens"] if token not in told}
-    return told
+            received_at |= {
+                token: got.came_at for token in event["tokens"] if token not in received_at
+            }
+    return received_at
 
 
 def _moment(text: str) -> float:

@@ -235,8 +235,8 @@ def test_a_file_is_imported_but_for_its_bad_lines_and_a_re_run_is_harmless(
         rf"^{LINES:,} lines in [\d.]+ s: 3,960 created, 40 refused$", first.out, re.MULTILINE
     )
     assert "3,960 unchanged, 40 refused" in again.out
-    told = re.findall(rf"{file}:(\d+): line_invalid: ", first.err + first.out)
-    assert [int(number) for number in told] == [n + 2 for n in range(50, LINES, 100)]
+    printed = re.findall(rf"{file}:(\d+): line_invalid: ", first.err + first.out)
+    assert [int(number) for number in printed] == [n + 2 for n in range(50, LINES, 100)]
     assert imported(runtime, name) == 3_960
 
 
@@ -285,9 +285,9 @@ def test_an_import_that_is_stopped_half_way_can_be_run_again(
         while imported(runtime, name) < 400:
             assert process.poll() is None, "it was over before it could be stopped"
         process.send_signal(number)
-        _, told = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=60)
     some = imported(runtime, name)
-    first = re.findall(r"stopped at line (\d+), .* --from-line (\d+)$", told.strip())
+    first = re.findall(r"stopped at line (\d+), .* --from-line (\d+)$", printed.strip())
 
     assert 400 <= some < 3_960
     options = []
@@ -315,9 +315,9 @@ def test_an_import_outlives_a_restart_of_the_api(tmp_path: Path) -> None:
             assert process.poll() is None
     assert process.poll() is None
     with started(tmp_path / "state", port=port) as after:
-        told, _ = process.communicate(timeout=120)
+        printed, _ = process.communicate(timeout=120)
         assert process.returncode == 1
-        assert "40 refused" in told
+        assert "40 refused" in printed
         assert imported(after, name) == 3_960
 
 

@@ -27,13 +27,13 @@ def run(runtime: Runtime, command: str, token: str = SHOWN_TOKEN) -> Any:
     """The answer to a command of the README, sent by curl to the runtime under test."""
     uuidgen = f"uuidgen() {{ {sys.executable} -c 'import uuid; print(uuid.uuid4())'; }}"
     command = command.replace("http://localhost:8080", runtime.url).replace(SHOWN_TOKEN, token)
-    told = subprocess.run(
+    printed = subprocess.run(
         ["bash", "-c", f"{uuidgen}\n{command.replace('curl', 'curl -s', 1)}"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return json.loads(told.stdout)
+    return json.loads(printed.stdout)
 
 
 def shape(document: Any) -> Any:

@@ -153,7 +153,7 @@ def test_a_dead_letter_that_the_queue_rejects_stays_a_dead_letter(
 
     deliver_all(queues)
     assert len({each.id for each in receiver.received}) == 2
-    assert hidden(queues, dead=True) == 1, "until nobody looks at it any more"
+    assert hidden(queues, dead=True) == 1, "until its visibility timeout ends"
 
 
 def test_a_search_ends_before_the_skipped_messages_become_visible_again(

@@ -15,12 +15,12 @@ from openreserve.webhooks import endpoints, outbox, queue, sender
 from tests.conftest import Engine, Queues, forget
 from tests.support.deliveries import (
     ATTEMPTS_MAX,
+    addressed,
     deliver,
     deliver_all,
     endpoint,
     event,
     rotate,
-    told,
 )
 from tests.support.handlers import event_pages, hold, release, set_stock
 from tests.support.receiver import CommandError, Receiver
@@ -40,7 +40,7 @@ def test_an_event_is_sent_to_each_subscribed_endpoint_in_its_own_message_group(
     deliver(queues)
 
     waiting = queues.messages()
-    assert told(waiting) == [("all", content), ("sold-out", content)]
+    assert addressed(waiting) == [("all", content), ("sold-out", content)]
     assert receiver.received == []
     queue.send(
         [Message(content, m["MessageAttributes"]["endpointId"]["StringValue"]) for m in waiting]

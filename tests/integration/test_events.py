@@ -55,7 +55,7 @@ def test_depleted_and_restored_stock_write_events_with_the_tokens(name: str) -> 
         ("STOCK_RESTORED", 1, 2, [first]),
         ("STOCK_RESTORED", 3, 3, [last]),
     ]
-    assert events(name)[0] == depleted, "told again, it is the same"
+    assert events(name)[0] == depleted, "a repeated read returns the same event"
 
 
 @pytest.mark.usefixtures("engine")

@@ -54,7 +54,7 @@ def test_a_read_counts_units_of_expired_holds_as_available(engine: Engine, name:
     (stored,) = engine.sql(
         "SELECT available_stock FROM openreserve.resources WHERE resource_id = %s", name
     )
-    assert stored == (2,), "nobody has closed the hold"
+    assert stored == (2,), "no sweep has closed the hold"
 
 
 def test_an_expiry_alone_changes_the_etag_of_a_resource(engine: Engine, name: str) -> None:

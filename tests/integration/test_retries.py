@@ -12,6 +12,7 @@ from openreserve.webhooks import dispatch, queue
 from tests.conftest import Queues, forget
 from tests.support.deliveries import (
     ATTEMPTS_MAX,
+    addressed,
     deliver,
     deliver_all,
     endpoint,
@@ -19,7 +20,6 @@ from tests.support.deliveries import (
     handle,
     hidden,
     listed,
-    told,
 )
 from tests.support.receiver import CommandError, Receiver
 
@@ -68,7 +68,7 @@ def test_a_failed_delivery_is_retried_on_schedule_and_given_up_after_the_last_at
     first, second = waits
     assert 90 <= first <= 110
     assert 2_700 <= second <= 3_300
-    assert told(queues.messages(dead=True)) == [("shop", content)]
+    assert addressed(queues.messages(dead=True)) == [("shop", content)]
 
 
 IN_TEN_HOURS = format_datetime(datetime.now(UTC) + timedelta(hours=10), usegmt=True)

@@ -12,13 +12,13 @@ from openreserve.domain.webhooks import Message
 from openreserve.webhooks import endpoints, queue
 from tests.conftest import Queues, forget
 from tests.support.deliveries import (
+    addressed,
     back_at_once,
     deliver,
     deliver_all,
     endpoint,
     event,
     hidden,
-    told,
 )
 from tests.support.handlers import sample
 from tests.support.receiver import Receiver
@@ -39,7 +39,10 @@ def test_a_message_that_is_not_an_event_becomes_a_dead_letter_and_others_arrive(
     deliver_all(queues)
 
     assert len(receiver.received) == 1
-    assert told(queues.messages(dead=True)) == [("events", content), ("shop", content)]
+    assert addressed(queues.messages(dead=True)) == [
+        ("events", content),
+        ("shop", content),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -66,7 +69,7 @@ def test_events_for_an_unreadable_endpoint_are_kept_and_others_arrive(
     deliver_all(queues)
 
     assert [each.content.decode() for each in receiver.received] == [content]
-    assert told(queues.messages(dead=True)) == [("unreadable", content)]
+    assert addressed(queues.messages(dead=True)) == [("unreadable", content)]
 
 
 def test_a_temporarily_unreadable_secret_does_not_make_its_endpoint_unknown(
@@ -86,7 +89,7 @@ def test_a_temporarily_unreadable_secret_does_not_make_its_endpoint_unknown(
         deliver_all(queues)
 
     assert receiver.received == []
-    assert told(queues.messages(dead=True)) == [("shop", content)], "tried, not dropped"
+    assert addressed(queues.messages(dead=True)) == [("shop", content)], "tried, not dropped"
 
 
 def test_events_for_an_endpoint_with_a_private_address_are_kept_and_not_delivered(
@@ -103,7 +106,7 @@ def test_events_for_an_endpoint_with_a_private_address_are_kept_and_not_delivere
     deliver_all(queues)
 
     assert receiver.received == []
-    assert told(queues.messages(dead=True)) == [("shop", content)]
+    assert addressed(queues.messages(dead=True)) == [("shop", content)]
 
 
 def test_an_event_without_an_endpoint_is_dropped(queues: Queues, receiver: Receiver) -> None:
@@ -194,4 +197,4 @@ def test_the_sample_event_is_delivered(queues: Queues, receiver: Receiver) -> No
     (delivery,) = receiver.received
     assert delivery.content.decode() == batch["Records"][1]["body"]
     assert delivery.is_signed_with(secret)
-    assert told(queues.messages()) == [("shop", batch["Records"][0]["body"])]
+    assert addressed(queues.messages()) == [("shop", batch["Records"][0]["body"])]

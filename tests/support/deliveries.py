@@ -85,7 +85,7 @@ def listed(endpoint_id: str = "shop") -> Any:
     return next(each for each in webhooks if each["endpointId"] == endpoint_id)
 
 
-def told(messages: list[Any]) -> list[tuple[str, str]]:
+def addressed(messages: list[Any]) -> list[tuple[str, str]]:
     return sorted((m["Attributes"]["MessageGroupId"], m["Body"]) for m in messages)
 
 

@@ -429,9 +429,9 @@ def test_what_a_script_has_put_into_the_background_can_be_interrupted() -> None:
         while len(server.asked) < 3:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, told = process.communicate(timeout=60)
+        _, printed = process.communicate(timeout=60)
 
-    assert (process.returncode, told.split()) == (130, ["cursor:", "c"])
+    assert (process.returncode, printed.split()) == (130, ["cursor:", "c"])
 
 
 def test_without_the_packages_of_the_command_line_it_says_which_to_install() -> None:

@@ -493,8 +493,8 @@ def test_what_has_to_start_soon_does_not_load_what_it_does_not_need(
     program = (
         f"import sys, {modules}; print(*(m for m in sys.modules if m.startswith('{unwanted}')))"
     )
-    told = subprocess.run(
+    printed = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
 
-    assert told.split() == []
+    assert printed.split() == []

@@ -105,7 +105,7 @@ def test_the_containers_have_the_versions_of_the_tests(
     engine: Engine, set_by_hand: dict[str, str]
 ) -> None:
     if set_by_hand or "POSTGRES_BIN" in os.environ:
-        pytest.skip("the tests run on a Postgres of somebody's own")
+        pytest.skip("the tests run on a Postgres of the environment")
     ((server_version,),) = engine.sql("SHOW server_version")
 
     assert SERVICES["postgres"]["image"] == f"postgres:{server_version.split()[0]}"
