@@ -227,6 +227,9 @@ def test_an_event_is_delivered_with_the_services_of_compose(
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-central-1")
     monkeypatch.setenv("EXPIRE_STAY_SECONDS", "1")
     forget()
+    engine.sql(
+        "UPDATE openreserve.events SET hand_on_after = NULL"
+    )  # of other tests, maybe thousands
     secret = endpoint(f"{receiver.url}/")
     set_stock(name, 1)
     hold((name, 1))
