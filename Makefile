@@ -170,8 +170,7 @@ $(OPENAPI): tests/openapi/requirements.txt $(RUN)
 
 # npm installs next to package.json, so these files are copied. The oldest Node is that of @redocly/cli.
 $(NODE_TOOLS): tests/openapi/package.json tests/openapi/package-lock.json tests/openapi/.npmrc
-	@node -e 'const [a, b] = process.versions.node.split(".").map(Number); \
-		process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' || { \
+	@node -e "const [a, b] = process.versions.node.split('.').map(Number); process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)" || { \
 		echo "make check-openapi needs npm and Node 20.19, 22.12 or newer" >&2; exit 1; }
 	@echo "Setting up build/openapi (once) ..."
 	@mkdir -p build/openapi
