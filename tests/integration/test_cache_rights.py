@@ -38,6 +38,7 @@ def server(
         make_user(admin, RIGHTS)
         socket = urlsplit(own.url).path
         monkeypatch.setenv("REDIS_URL", f"unix://app@{socket}?password=opens-nothing")
+        monkeypatch.setenv("REDIS_TIMEOUT_MS", "5000")  # rights are tested here, not promptness
         forget()
         yield admin
 
